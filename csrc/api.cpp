@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C ABI that smnoise/cpu.py calls. Batches are spread over torch's own OpenMP workers: a second pool
+// beside them would fight their spinning threads for the cores.
+#include <stdlib.h>
+
+#include "contract.h"
+#include "plan.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(_WIN32)
+#define SMN_API extern "C" __declspec(dllexport)
+#else
+#define SMN_API extern "C" __attribute__((visibility("default")))
+#endif
+
+extern "C" const smn_kernels smn_kernels_portable;
+#if defined(SMN_X86)
+extern "C" const smn_kernels smn_kernels_avx2, smn_kernels_avx512;
+#endif
+
+enum { SMN_OK = 0, SMN_OUT_OF_MEMORY = 1, SMN_NO_SUCH_ISA = 2 };
+enum { ISA_PORTABLE = 1, ISA_AVX2 = 2, ISA_AVX512 = 3 };
+
+static const smn_kernels* kernels_of(int isa) {
+#if defined(SMN_X86)
+    __builtin_cpu_init();
+    if (isa == ISA_AVX512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return &smn_kernels_avx512;
+    if (isa == ISA_AVX2 && __builtin_cpu_supports("avx2")) return &smn_kernels_avx2;
+#endif
+    return isa == ISA_PORTABLE ? &smn_kernels_portable : nullptr;
+}
+
+// Results must not depend on a caller's flush-to-zero or rounding mode (torch.set_flush_denormal sets one).
+struct IeeeFloats {
+#if defined(__x86_64__)
+    unsigned saved = _mm_getcsr();
+    IeeeFloats() { _mm_setcsr(0x1F80); }
+    ~IeeeFloats() { _mm_setcsr(saved); }
+#elif defined(__aarch64__)
+    uint64_t saved;
+    IeeeFloats() {
+        __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+        __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)0));
+    }
+    ~IeeeFloats() { __asm__ volatile("msr fpcr, %0" ::"r"(saved)); }
+#endif
+};
+
+// Each thread keeps its workspace between calls, unless it is large: fresh pages cost more than a mask.
+static const size_t KEEP_BYTES = (size_t)16 << 20;
+struct Workspace {
+    void* data = nullptr;
+    size_t bytes = 0;
+    void* reserve(size_t wanted) {
+        if (wanted > bytes) {
+            free(data);
+            data = nullptr;
+            bytes = 0;
+            // Zeroed: lanes beyond a row's end are computed and dropped, and should be ordinary numbers.
+            size_t rounded = (wanted + 63) / 64 * 64;
+            data = aligned_alloc(64, rounded);
+            if (!data) return nullptr;
+            __builtin_memset(data, 0, rounded);
+            bytes = rounded;
+        }
+        return data;
+    }
+    void trim() {
+        if (bytes > KEEP_BYTES) { free(data); data = nullptr; bytes = 0; }
+    }
+    ~Workspace() { free(data); }
+};
+static thread_local Workspace workspace;
+
+typedef void (*parallel_fn)(void (*)(void*), void*, unsigned threads, unsigned flags);  // GOMP_parallel
+
+struct Job {
+    const smn_kernels* kernels;
+    const smn_plan* plan;          // null: threshold `scores`
+    const smn_ranking* ranking;
+    const float* scores;
+    uint64_t seed;
+    const int64_t* samples;
+    int64_t batch, chunk, next;
+    smn_outputs out;
+    size_t bytes;
+    int status;
+};
+
+template <class T>
+static T* row(T* base, int64_t index, int64_t width) { return base ? base + index * width : nullptr; }
+
+static void work(void* argument) {
+    Job& job = *(Job*)argument;
+    IeeeFloats ieee;
+    void* scratch = workspace.reserve(job.bytes);
+    if (!scratch) {
+        __atomic_store_n(&job.status, SMN_OUT_OF_MEMORY, __ATOMIC_RELAXED);
+        return;
+    }
+    const int64_t tokens = (int64_t)job.ranking->groups * job.ranking->tokens;
+    const int64_t visible = (int64_t)job.ranking->groups * job.ranking->visible;
+    for (;;) {
+        int64_t from = __atomic_fetch_add(&job.next, job.chunk, __ATOMIC_RELAXED);
+        if (from >= job.batch) break;
+        int64_t to = from + job.chunk < job.batch ? from + job.chunk : job.batch;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = {row(job.out.noise, i, tokens), row(job.out.mask, i, tokens),
+                               row(job.out.ids_keep, i, visible), row(job.out.ids_mask, i, tokens - visible),
+                               row(job.out.ids_restore, i, tokens)};
+            if (job.plan)
+                job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+            else
+                job.kernels->threshold(job.ranking, job.scores + i * tokens, &out, scratch);
+        }
+    }
+    workspace.trim();
+}
+
+static int run(Job& job, int threads, parallel_fn parallel) {
+    // A sample of a small grid takes microseconds: hand out several at once, but leave four turns a thread.
+    job.chunk = job.batch / (4 * (int64_t)(threads > 0 ? threads : 1));
+    if (job.chunk < 1) job.chunk = 1;
+    if (job.chunk > 8) job.chunk = 8;
+    if (threads > job.batch) threads = (int)job.batch;
+    if (parallel && threads > 1)
+        parallel(work, &job, (unsigned)threads, 0);
+    else
+        work(&job);
+    return job.status;
+}
+
+SMN_API int smn_abi(void) { return SMN_ABI; }
+
+SMN_API int smn_has_isa(int isa) { return kernels_of(isa) != nullptr; }
+
+SMN_API void smn_philox_words(const uint32_t counter[4], uint64_t seed, uint32_t words[4]) {
+    for (int i = 0; i < 4; ++i) words[i] = counter[i];
+    smn_philox(words, seed);
+}
+
+SMN_API void smn_white_values(uint64_t seed, uint64_t sample, const int64_t* t, const int64_t* y,
+                              const int64_t* x, int64_t n, float* values) {
+    for (int64_t i = 0; i < n; ++i) values[i] = smn_white(seed, sample, t[i], y[i], x[i]);
+}
+
+SMN_API void smn_sigma_draws(const int32_t* first, uint64_t seed, const int64_t* samples, int64_t n,
+                             int32_t* index) {
+    for (int64_t i = 0; i < n; ++i) smn_sigma_draw(seed, (uint64_t)samples[i], first, index + 2 * i);
+}
+
+SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
+                      const int64_t* samples, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    Job job = {kernels, plan, &plan->ranking, nullptr, (uint64_t)*seed, samples, batch, 1, 0, *out,
+               kernels->color_bytes(plan), SMN_OK};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, parallel_fn parallel,
+                          const float* scores, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    Job job = {kernels, nullptr, ranking, scores, 0, nullptr, batch, 1, 0, *out,
+               kernels->threshold_bytes(ranking), SMN_OK};
+    return run(job, threads, parallel);
+}

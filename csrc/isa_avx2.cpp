@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "color_cpu.h"
+
+extern "C" const smn_kernels smn_kernels_avx2 = {color_bytes, color, threshold_bytes, threshold};

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Python hands to the CPU library: one sampler's static parameters, its tables, and one call's outputs.
+// smnoise/cpu.py mirrors these structs field by field; SMN_ABI guards the pair.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#define SMN_ABI 1
+
+enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
+
+typedef struct {
+    int32_t groups;   // rankings per sample: 1 (per clip) or T (per frame)
+    int32_t tokens;   // tokens in each ranking
+    int32_t visible;  // visible tokens in each ranking
+    float quantile;   // standard normal quantile of the threshold: where the search for it starts
+    float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
+} smn_ranking;
+
+typedef struct {
+    int32_t grid[3];        // T, Y, X
+    int32_t origin[3];      // t, y, x
+    int32_t color;          // smn_color
+    int32_t wrap;           // 0 field, 1 wrap
+    int32_t max_radius[3];  // largest radius along t, y, x over both banks: sizes the workspace
+    int32_t taps_stride;    // floats per row of taps
+    const float* taps;      // [2 banks][32][3 axes t, y, x][taps_stride], g[0..r]
+    const int32_t* radius;  // [2][32][3]
+    const int32_t* first;   // [32]; null for colours of one sigma
+    smn_ranking ranking;
+} smn_plan;
+
+// One sample's rows of the outputs; a null pointer means not wanted.
+typedef struct {
+    float* noise;         // [L] the field before the threshold
+    uint8_t* mask;        // [L] 1 = masked
+    int64_t* ids_keep;    // [groups * visible]
+    int64_t* ids_mask;    // [L - groups * visible]
+    int64_t* ids_restore; // [L]
+} smn_outputs;
+
+// What each instruction set provides (isa_*.cpp).
+typedef struct {
+    size_t (*color_bytes)(const smn_plan*);
+    void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
+    size_t (*threshold_bytes)(const smn_ranking*);
+    void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
+} smn_kernels;

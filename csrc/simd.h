@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors for the instruction set this file is compiled for (setup.py compiles it three times).
+// GCC/Clang vector extensions carry the arithmetic; only what they cannot say well is an intrinsic.
+// Nothing here may call an inline library function: the linker could then keep an AVX-512 copy of it
+// for everyone.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define SMN_LANES 16
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define SMN_LANES 8
+#else
+#define SMN_LANES 4
+#endif
+
+// Arrays of vectors stay in registers only where the loops over them are unrolled, which -O2 alone does not.
+#if defined(__clang__)
+#define SMN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define SMN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace {
+
+constexpr int W = SMN_LANES;
+typedef float vf __attribute__((vector_size(4 * SMN_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * SMN_LANES)));
+typedef uint64_t vq __attribute__((vector_size(4 * SMN_LANES)));  // W / 2 lanes
+
+inline vf load(const float* p) { vf v; memcpy(&v, p, sizeof v); return v; }
+inline vi load(const int32_t* p) { vi v; memcpy(&v, p, sizeof v); return v; }
+inline void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
+inline void store(int32_t* p, vi v) { memcpy(p, &v, sizeof v); }
+inline vf splat(float x) { return x - vf{}; }  // x - 0 is x, -0 too: the compiler drops it
+inline vi splat(int32_t x) { return x - vi{}; }
+inline vf to_float(vi v) { return __builtin_convertvector(v, vf); }
+
+// Product of the low 32 bits of each lane with m. The high halves of `a` may hold anything.
+inline vq multiply_low(vq a, uint32_t m) {
+#if defined(__AVX512F__)
+    return (vq)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(m));
+#elif defined(__AVX2__)
+    return (vq)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m));
+#else
+    return (a & 0xFFFFFFFFull) * (uint64_t)m;
+#endif
+}
+
+// Bit i is set where lane i of a < b.
+inline uint32_t less_bits(vi a, vi b) {
+#if defined(__AVX512F__)
+    return _mm512_cmplt_epi32_mask((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (uint32_t)_mm256_movemask_ps((__m256)_mm256_cmpgt_epi32((__m256i)b, (__m256i)a));
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < W; ++i) bits |= (uint32_t)(a[i] < b[i]) << i;
+    return bits;
+#endif
+}
+
+// dst[i] = base + offset[i] for eight bytes of offset.
+inline void store_ids8(int64_t* dst, const uint8_t* offset, int64_t base) {
+#if defined(__AVX512F__)
+    __m512i ids = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)offset));
+    _mm512_storeu_si512(dst, _mm512_add_epi64(ids, _mm512_set1_epi64(base)));
+#elif defined(__AVX2__)
+    __m128i bytes = _mm_loadl_epi64((const __m128i*)offset);
+    __m256i from = _mm256_set1_epi64x(base);
+    _mm256_storeu_si256((__m256i*)dst, _mm256_add_epi64(_mm256_cvtepu8_epi64(bytes), from));
+    bytes = _mm_srli_si128(bytes, 4);
+    _mm256_storeu_si256((__m256i*)(dst + 4), _mm256_add_epi64(_mm256_cvtepu8_epi64(bytes), from));
+#else
+    for (int i = 0; i < 8; ++i) dst[i] = base + offset[i];
+#endif
+}
+
+// dst[i] = rank[i] + (bit i of set ? if_set : if_clear) for eight ranks.
+inline void store_ranks8(int64_t* dst, const uint8_t* rank, uint32_t set, int64_t if_set, int64_t if_clear) {
+#if defined(__AVX512F__)
+    __m512i base = _mm512_mask_set1_epi64(_mm512_set1_epi64(if_clear), (__mmask8)set, if_set);
+    __m512i ranks = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)rank));
+    _mm512_storeu_si512(dst, _mm512_add_epi64(ranks, base));
+#else
+    for (int i = 0; i < 8; ++i) dst[i] = rank[i] + ((set >> i & 1) ? if_set : if_clear);
+#endif
+}
+
+#if defined(__AVX512F__)
+inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+    __m512 a[16], b[16];
+    SMN_UNROLL for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(src + 16 * i);
+    SMN_UNROLL for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    SMN_UNROLL for (int i = 0; i < 16; i += 4) {
+        a[i] = (__m512)_mm512_unpacklo_pd((__m512d)b[i], (__m512d)b[i + 2]);
+        a[i + 1] = (__m512)_mm512_unpackhi_pd((__m512d)b[i], (__m512d)b[i + 2]);
+        a[i + 2] = (__m512)_mm512_unpacklo_pd((__m512d)b[i + 1], (__m512d)b[i + 3]);
+        a[i + 3] = (__m512)_mm512_unpackhi_pd((__m512d)b[i + 1], (__m512d)b[i + 3]);
+    }
+    SMN_UNROLL for (int i = 0; i < 4; ++i) {
+        b[i] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        b[i + 4] = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xDD);
+        b[i + 8] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xDD);
+    }
+    SMN_UNROLL for (int i = 0; i < 8; ++i) {
+        _mm512_storeu_ps(dst + pitch * i, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+    }
+    SMN_UNROLL for (int i = 0; i < 8; ++i) {
+        _mm512_storeu_ps(dst + pitch * (i + 8), _mm512_shuffle_f32x4(b[i], b[i + 8], 0xDD));
+    }
+}
+#elif defined(__AVX2__)
+inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+    __m256 a[8], b[8];
+    SMN_UNROLL for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(src + 8 * i);
+    SMN_UNROLL for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    SMN_UNROLL for (int i = 0; i < 8; i += 4) {
+        a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+        a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xEE);
+        a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+        a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+    SMN_UNROLL for (int i = 0; i < 4; ++i) _mm256_storeu_ps(dst + pitch * i, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+    SMN_UNROLL for (int i = 0; i < 4; ++i) _mm256_storeu_ps(dst + pitch * (i + 4), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+}
+#else
+inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+    for (int i = 0; i < W; ++i)
+        for (int j = 0; j < W; ++j) dst[pitch * i + j] = src[W * j + i];
+}
+#endif
+
+// src: n vectors of W lanes, [n][W]. dst: W rows of n floats, `pitch` apart (n <= pitch). Writes up to W
+// floats past the last row; reads up to W vectors more than n.
+inline void store_transposed(const float* src, float* dst, int n, ptrdiff_t pitch) {
+    const bool roomy = pitch % W == 0;
+    int x = 0;
+    for (; x + W <= n || (roomy && x < n); x += W) transpose(src + W * x, dst + x, pitch);
+    if (x >= n) return;
+    if (n >= W)
+        transpose(src + W * (n - W), dst + (n - W), pitch);  // overlaps the last block, never overruns
+    else
+        transpose(src, dst, pitch);  // rows are written in order, so each overrun is overwritten
+}
+
+}  // namespace

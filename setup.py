@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the CPU library: C++17 with a C ABI, no torch, no nvcc. Without a compiler the install goes on."""
+
+import os
+import platform
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools < 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+# Contraction off: a fused multiply-add would change masks. -O2: GCC 12 miscompiles Philox loops at -O3.
+FLAGS = ["-std=c++17", "-O2", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS += os.environ.get("SMNOISE_CXXFLAGS", "").split()
+ISA_FLAGS = {
+    "csrc/isa_avx2.cpp": ["-mavx2"],
+    # GCC 12's own AVX-512 header trips its uninitialised-variable warning.
+    "csrc/isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    + ["-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+}
+SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp"] + (list(ISA_FLAGS) if X86 else [])
+HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", "color_cpu.h"]
+
+
+class BuildLibrary(build_ext):
+    """Compiles each source with its own instruction set; the file name carries no Python version."""
+
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext):
+        define = [("SMN_X86", None)] if X86 else []
+        objects = []
+        for source in ext.sources:
+            flags = FLAGS + ISA_FLAGS.get(source, [])
+            objects += self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                macros=define,
+                extra_postargs=flags,
+                depends=ext.depends,
+            )
+        path = self.get_ext_fullpath(ext.name)
+        extra = os.environ.get("SMNOISE_LDFLAGS", "").split()
+        self.compiler.link_shared_object(objects, path, extra_postargs=extra, target_lang="c++")
+
+    def get_export_symbols(self, ext):
+        return []
+
+
+class Wheel(bdist_wheel):
+    """The library depends on the platform, not on the Python version."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.root_is_pure = False
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
+
+setup(
+    ext_modules=[]
+    if sys.platform == "win32"  # the library is written for GCC and Clang; smnoise says what is missing
+    else [
+        Extension(
+            "smnoise.libsmnoise_cpu",
+            sources=SOURCES,
+            depends=[f"csrc/{h}" for h in HEADERS],
+            language="c++",
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": Wheel},
+)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which implementation of an op runs: chosen by name, or by the device of the tensors. Never silently slow.
+
+A backend is a module here with `DEVICES`, `why_not()` and one function per op it has, of the op's name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+
+from ..errors import BackendError
+
+NAMES = ("cpu", "reference")
+AUTO = {"cpu": ("cpu",)}  # device type: fast backends in order of preference
+VARIABLE = "SMNOISE_BACKEND"
+
+
+def reason(name: str, op: str, device: str) -> str | None:
+    """Why backend `name` cannot run `op` on `device`; None where it can."""
+    module = import_module(f"{__name__}.{name}")
+    if device not in module.DEVICES:
+        return f"runs on {' and '.join(module.DEVICES)} tensors, not on {device}"
+    return module.why_not() or (None if hasattr(module, op) else f"does not implement {op}")
+
+
+def choose(op: str, backend: str, device: str) -> Callable:
+    """The function that runs `op` on tensors of `device`. Raises BackendError with every reason."""
+    asked = backend
+    if backend == "auto":
+        backend = os.environ.get(VARIABLE) or "auto"
+        asked = f"{backend} (from {VARIABLE})"
+    if backend not in ("auto", *NAMES):
+        raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}; got {asked}")
+    for name in AUTO.get(device, ()) if backend == "auto" else (backend,):
+        if reason(name, op, device) is None:
+            return getattr(import_module(f"{__name__}.{name}"), op)
+    reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
+    what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
+    raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")

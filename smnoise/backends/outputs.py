@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The four outputs of a mask (contract section 6), for a batch of B samples of L tokens, V visible."""
+
+from __future__ import annotations
+
+import torch
+
+NAMES = ("mask", "ids_keep", "ids_mask", "ids_restore")
+
+
+def allocate(batch, tokens: int, visible: int, wanted, device=None) -> dict[str, torch.Tensor]:
+    """Uninitialised tensors for the wanted outputs: mask bool [B, L], ids_keep int64 [B, V], ids_mask
+    int64 [B, L - V], ids_restore int64 [B, L]."""
+    widths = {"mask": tokens, "ids_keep": visible, "ids_mask": tokens - visible, "ids_restore": tokens}
+    return {
+        name: torch.empty(
+            (batch, widths[name]), dtype=torch.bool if name == "mask" else torch.int64, device=device
+        )
+        for name in wanted
+    }

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The NumPy contract as a backend: torch tensors in and out, a Python loop over samples."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import reference
+from ..spec import ColorSpec
+from .outputs import allocate
+
+DEVICES = ("cpu",)
+philox = reference.philox
+white = reference.white
+draw_sigmas = reference.draw_sigmas
+
+
+def why_not() -> str | None:
+    return None
+
+
+def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+    noise = torch.empty(len(samples), *spec.grid)
+    for row, sample in zip(noise, samples.tolist(), strict=True):
+        row[:] = torch.from_numpy(reference.color_noise(int(seed) & 2**64 - 1, sample, spec))
+    return noise
+
+
+def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
+    scores = color_noise(seed, samples, spec).flatten(1)
+    return threshold(scores, spec.visible, spec.groups, wanted)
+
+
+def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, groups * visible, wanted)
+    for i, row in enumerate(scores.numpy()):
+        result = reference.threshold(row.reshape(groups, -1), visible)
+        for name, tensor in outputs.items():
+            tensor[i] = torch.from_numpy(getattr(result, name))
+    return outputs

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Known answers against backends: any file in the format of contract/kat.json (contract section 8).
+
+A section, a key or a value that is not known here is an error: a check that skips proves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from . import backends, ops, reference
+from .spec import ColorSpec, visible_of_ratio
+
+
+class Result(NamedTuple):
+    backend: str
+    entry: str
+    expected: Any
+    got: Any
+
+    @property
+    def passed(self) -> bool:
+        return self.expected == self.got
+
+
+def built_in() -> Path:
+    """The known answers that ship with smnoise."""
+    return Path(__file__).parent / "contract" / "kat.json"
+
+
+def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]:
+    """The entries of each section of a file, all of them known and complete.
+
+    Raises ValueError for a section, a key or a type that the checks below do not know; OSError.
+    """
+    try:
+        file = json.loads(Path(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(file, dict):
+        raise ValueError(f"{path} must hold an object of sections, got {type(file).__name__}")
+    if sections:
+        absent = set(sections) - set(file)
+        if absent:
+            raise ValueError(f"{path} has no section {', '.join(sorted(absent))}; it has {', '.join(file)}")
+        file = {name: file[name] for name in sections}
+    known = {}
+    for name, entries in file.items():
+        if name not in CHECKS:
+            raise ValueError(
+                f"section {name!r} is not known to this version of smnoise (known: {', '.join(CHECKS)}); "
+                "name the sections to check with --section"
+            )
+        known[name] = entries if isinstance(entries, list) else [entries]
+        _, required, optional = CHECKS[name]
+        if not known[name]:
+            raise ValueError(f"section {name!r} is empty")
+        for i, entry in enumerate(known[name]):
+            if not isinstance(entry, dict):
+                raise ValueError(f"{name}[{i}] must be an object, got {entry!r}")
+            if missing := required - set(entry):
+                raise ValueError(f"{name}[{i}] lacks {', '.join(sorted(missing))}")
+            if unknown := set(entry) - required - optional:
+                raise ValueError(f"{name}[{i}] has unknown parameters: {', '.join(sorted(unknown))}")
+    return known
+
+
+def run(known: dict[str, list[dict]], backend: str) -> Iterator[Result]:
+    """Check every entry against one backend. Raises ValueError for values that no backend could take."""
+    module = import_module(f"{backends.__name__}.{backend}")
+    for section, entries in known.items():
+        check = CHECKS[section][0]
+        for i, entry in enumerate(entries):
+            try:
+                expected, got = check(module, backend, entry)
+            except (TypeError, ValueError, KeyError) as error:
+                raise ValueError(f"{section}[{i}]: {error}") from error
+            yield Result(backend, f"{section}[{i}]", expected, got)
+
+
+def _philox(module, backend, entry):
+    return entry["words"], [int(w) for w in module.philox(entry["counter"], entry["seed"])]
+
+
+def _white(module, backend, entry):
+    t, y, x = np.meshgrid(entry["t"], entry["y"], entry["x"], indexing="ij")
+    return entry["values"], module.white(entry["seed"], entry["sample"], t, y, x).flatten().tolist()
+
+
+def _sigmas(module, backend, entry):
+    bank1, bank2 = reference.bank((0.4, 1.5)), reference.bank((1.4, 3.0))
+    first = reference.first_partner(bank1, bank2)
+    i, j = module.draw_sigmas(entry["seed"], entry["sample"], first)
+    return entry["sigmas"], [bank1[i], bank2[j]]
+
+
+def _green_noise(module, backend, entry):
+    sigma1, sigma2 = ((s, s) for s in entry["sigmas"])
+    spec = ColorSpec("green", entry["grid"], 1, sigma1=sigma1, sigma2=sigma2)
+    noise = ops.color_noise(*_tensors(entry), spec.to_json(), backend)
+    return entry["values"], noise.flatten().tolist()
+
+
+COLOR_PARAMETERS = {"per", "boundary", "anisotropy", "origin", "truncate", "sigma1", "sigma2"}
+
+
+def _color(module, backend, entry):
+    grid = tuple(entry["grid"])
+    per_frame = entry.get("per") == "frame"
+    visible = entry.get("num_visible")
+    if visible is None:
+        visible = visible_of_ratio(math.prod(grid[per_frame:]), entry["ratio"])
+    parameters = {k: entry[k] for k in COLOR_PARAMETERS & set(entry)}
+    spec = ColorSpec(entry["color"], grid, visible, **parameters)
+    mask, ids_keep, ids_mask, ids_restore = (
+        v[0].numpy() for v in ops.color_mask(*_tensors(entry), spec.to_json(), backend)
+    )
+    expected = {k: entry[k] for k in ("sha256", "visible", "first_visible") if k in entry}
+    found = {
+        "sha256": hashlib.sha256(np.packbits(mask).tobytes()).hexdigest(),
+        "visible": int((~mask).sum()),
+        "first_visible": ids_keep[: len(entry.get("first_visible", ()))].tolist(),
+    }
+    got = {k: found[k] for k in expected}
+    kept, hidden = np.flatnonzero(~mask), np.flatnonzero(mask)
+    order = np.concatenate([ids_keep, ids_mask])
+    if not (
+        np.array_equal(ids_keep, kept)
+        and np.array_equal(ids_mask, hidden)
+        and np.array_equal(order[ids_restore], np.arange(mask.size))
+    ):
+        got["ids"] = "ids_keep, ids_mask or ids_restore do not agree with the mask"
+    return expected, got
+
+
+def _tensors(entry: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    def signed(value: int) -> int:
+        return value - 2**64 if value >= 2**63 else value
+
+    return torch.tensor(signed(entry["seed"])), torch.tensor([signed(entry["sample"])])
+
+
+# section: its check, the keys an entry must have, and the keys it may have
+CHECKS = {
+    "philox": (_philox, {"counter", "seed", "words"}, set()),
+    "white": (_white, {"seed", "sample", "t", "y", "x", "values"}, set()),
+    "sigmas": (_sigmas, {"seed", "sample", "sigmas"}, set()),
+    "green_noise": (_green_noise, {"seed", "sample", "grid", "sigmas", "values"}, set()),
+    "color": (
+        _color,
+        {"color", "seed", "sample", "grid", "sha256"},
+        {"ratio", "num_visible", "visible", "first_visible"} | COLOR_PARAMETERS,
+    ),
+}

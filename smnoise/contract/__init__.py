@@ -1,0 +1,1 @@
+"""The mask contract and its known answers, as package data."""

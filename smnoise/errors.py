@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error type that smnoise raises on purpose, besides ValueError (a value) and TypeError (a type)."""
+
+
+class SmnoiseError(RuntimeError):
+    """Base of the errors below."""
+
+
+class BackendError(SmnoiseError):
+    """A backend was asked for that cannot run here. The message gives each backend's reason."""
+
+
+class DataError(SmnoiseError):
+    """No usable training data: an empty folder, a bad list file, nothing that decodes."""
+
+
+class CheckpointError(SmnoiseError):
+    """A checkpoint cannot be read (missing, truncated, altered) or written."""

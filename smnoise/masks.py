@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sampler returns: a batch of masks that knows its grid, its counts and its polarity."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class MaskBatch(NamedTuple):
+    """Masks of B samples over a grid of L = T * H * W tokens, V of them visible in every sample.
+
+    Tokens are numbered t, y, x with x fastest. Outputs that were not asked for are None.
+
+    mask:        bool [B, L], True = masked (hidden from the encoder)
+    ids_keep:    int64 [B, V], the visible tokens, ascending
+    ids_mask:    int64 [B, L - V], the masked tokens, ascending
+    ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+    """
+
+    mask: torch.Tensor | None
+    ids_keep: torch.Tensor | None
+    ids_mask: torch.Tensor | None
+    ids_restore: torch.Tensor | None
+    grid: tuple[int, int, int]
+    num_visible: int
+    """V, visible tokens per sample."""
+
+    @property
+    def num_tokens(self) -> int:
+        """L, tokens per sample."""
+        t, h, w = self.grid
+        return t * h * w
+
+    @property
+    def num_masked(self) -> int:
+        """L - V, masked tokens per sample."""
+        return self.num_tokens - self.num_visible
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The outputs that were asked for."""
+        return tuple(v for v in self[:4] if v is not None)
+
+    @property
+    def batch_size(self) -> int:
+        return self.tensors[0].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensors[0].device
+
+    def bool_masked_pos(self) -> torch.Tensor:
+        """bool [B, L], True = masked: the argument of that name of Hugging Face's VideoMAEForPreTraining, and
+        VideoMAE's own mask."""
+        return self._need("mask")
+
+    def mae(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """MAE's (mask, ids_restore, ids_keep): mask float32 [B, L], 1 = removed, 0 = kept."""
+        return self._need("mask").float(), self._need("ids_restore"), self._need("ids_keep")
+
+    def volume(self) -> torch.Tensor:
+        """The mask as bool [B, T, H, W], True = masked."""
+        return self._need("mask").unflatten(1, self.grid)
+
+    def to(self, device, non_blocking: bool = False) -> MaskBatch:
+        """The same masks on another device."""
+        moved = [v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]]
+        return self._replace(**dict(zip(self._fields, moved, strict=False)))
+
+    def _need(self, name: str) -> torch.Tensor:
+        value = getattr(self, name)
+        if value is None:
+            raise ValueError(f"{name} was not computed: include it in the sampler call's outputs")
+        return value

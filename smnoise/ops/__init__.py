@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch ops, one module each, all under `torch.ops.smnoise`.
+
+They are pure: no global RNG, no hidden state. Seeds and sample indices are tensors, because a Python int
+would be frozen into a compiled or captured graph.
+"""
+
+from .color_mask import color_mask
+from .color_noise import color_noise
+from .threshold import threshold
+
+__all__ = ["color_mask", "color_noise", "threshold"]

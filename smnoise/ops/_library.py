@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an op is registered, and the checks that several ops share."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from ..backends.outputs import NAMES
+
+LIBRARY = torch.library.Library("smnoise", "DEF")
+
+
+def register(schema: str, implementation, fake) -> None:
+    """Define smnoise::<schema>. The implementation chooses the backend, so it serves every device."""
+    name = schema.split("(", 1)[0]
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    for key in ("CPU", "CUDA"):
+        LIBRARY.impl(name, implementation, key)
+    torch.library.register_fake(f"smnoise::{name}", fake, lib=LIBRARY)
+
+
+@lru_cache(maxsize=64)
+def wanted_outputs(outputs: str) -> tuple[str, ...]:
+    """The names in a comma-separated list; ValueError for a name that is none of the four."""
+    names = tuple(n.strip() for n in outputs.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"outputs must be a comma-separated list of {', '.join(NAMES)}; got {name!r}")
+    return tuple(n for n in NAMES if n in names)
+
+
+def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """All four in order; an output that was not asked for has shape [0]."""
+    return tuple(
+        outputs[n]
+        if n in outputs
+        else torch.empty(0, dtype=torch.bool if n == "mask" else torch.int64, device=device)
+        for n in NAMES
+    )
+
+
+def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:
+    for name, tensor in (("seed", seed), ("samples", samples)):
+        if tensor.dtype != torch.int64:
+            raise TypeError(
+                f"{name} must be an int64 tensor, got {tensor.dtype}; convert with {name}.to(torch.int64)"
+            )
+    if seed.numel() != 1:
+        raise ValueError(f"seed must have one element, got shape {tuple(seed.shape)}")
+    if samples.dim() != 1:
+        raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
+    if seed.device != samples.device:
+        raise ValueError(
+            f"seed is on {seed.device} but samples are on {samples.device}; put both on one device"
+        )

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""smnoise::color_mask: exact-ratio masks from white, red, blue, green or purple noise, fused.
+
+Contract sections 1 to 6. Reference: `smnoise.reference.color_mask`; CPU: csrc/color_cpu.h.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..backends import choose
+from ..backends.outputs import NAMES, allocate
+from ..spec import ColorSpec
+from ._library import as_returned, check_seed_and_samples, register, wanted_outputs
+
+ALL = ",".join(NAMES)
+
+
+def color_mask(
+    seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto", outputs: str = ALL
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Masks of a batch of samples; each row depends on its own sample index only.
+
+    Args:
+        seed: int64, one element; read as the 64-bit key (negative values are its upper half).
+        samples: int64 [B], sample indices on the seed's device.
+        spec: JSON of a `smnoise.spec.ColorSpec`.
+        backend: "auto" (the environment variable SMNOISE_BACKEND, else the fast one of the device), or
+            a name; a named backend that cannot run raises BackendError.
+        outputs: which of the four to compute, comma-separated; the others come back with shape [0].
+
+    Returns:
+        mask bool [B, L], True = masked; ids_keep int64 [B, V] and ids_mask int64 [B, L - V], ascending;
+        ids_restore int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x.
+    """
+    return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs)
+
+
+def _color_mask(seed, samples, spec, backend="auto", outputs=ALL):
+    check_seed_and_samples(seed, samples)
+    wanted = wanted_outputs(outputs)
+    run = choose("color_mask", backend, samples.device.type)
+    return as_returned(run(seed, samples, ColorSpec.from_json(spec), wanted), samples.device)
+
+
+def _fake(seed, samples, spec, backend="auto", outputs=ALL):
+    check_seed_and_samples(seed, samples)
+    s = ColorSpec.from_json(spec)
+    tensors = allocate(
+        samples.shape[0], s.groups * s.tokens, s.groups * s.visible, wanted_outputs(outputs), samples.device
+    )
+    return as_returned(tensors, samples.device)
+
+
+register(
+    f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL}")'
+    " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
+    _color_mask,
+    _fake,
+)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""smnoise::color_noise: the filtered noise that color_mask thresholds.
+
+Contract sections 1 to 5. Reference: `smnoise.reference.color_noise`; CPU: csrc/color_cpu.h.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..backends import choose
+from ..spec import ColorSpec
+from ._library import check_seed_and_samples, register
+
+
+def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto") -> torch.Tensor:
+    """The field of each sample, float32 [B, T, H, W]; its largest values are visible.
+
+    Arguments as in `color_mask`.
+    """
+    return torch.ops.smnoise.color_noise(seed, samples, spec, backend)
+
+
+def _color_noise(seed, samples, spec, backend="auto"):
+    check_seed_and_samples(seed, samples)
+    return choose("color_noise", backend, samples.device.type)(seed, samples, ColorSpec.from_json(spec))
+
+
+def _fake(seed, samples, spec, backend="auto"):
+    check_seed_and_samples(seed, samples)
+    grid = ColorSpec.from_json(spec).grid
+    return torch.empty((samples.shape[0], *grid), dtype=torch.float32, device=samples.device)
+
+
+register(
+    'color_noise(Tensor seed, Tensor samples, str spec, str backend="auto") -> Tensor',
+    _color_noise,
+    _fake,
+)

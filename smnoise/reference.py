@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mask contract (contract/masks.md, sections 1 to 6) in plain NumPy. Slow, and the truth for tests.
+
+Every other backend must give these bits. Arrays are float32 wherever the contract says so; NumPy
+rounds each operation once and never contracts a multiply and an add.
+"""
+
+from __future__ import annotations
+
+from math import exp
+from typing import NamedTuple
+
+import numpy as np
+
+BANK = 32
+PURPOSE_NOISE, PURPOSE_SIGMA, PURPOSE_ORDER = 0, 1, 2
+LOW32 = np.uint64(0xFFFFFFFF)
+SHIFT32 = np.uint64(32)
+
+
+def philox(counter, seed: int) -> np.ndarray:
+    """Section 1. Philox4x32-10.
+
+    counter: uint32 words, last axis of size 4. seed: the 64-bit key. Returns uint32, same shape.
+    Source: Salmon et al., SC'11.
+    """
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, dtype=np.uint64), -1, 0)
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = (
+            p1 >> SHIFT32 ^ c1 ^ np.uint64(k0),
+            p1 & LOW32,
+            p0 >> SHIFT32 ^ c3 ^ np.uint64(k1),
+            p0 & LOW32,
+        )
+        k0, k1 = k0 + 0x9E3779B9 & 0xFFFFFFFF, k1 + 0xBB67AE85 & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def words(seed: int, sample: int, purpose: int, block=0, y=0, t=0) -> np.ndarray:
+    """Section 1. The four words at each (block, y, t): uint32, last axis of size 4."""
+    block, y, t = np.broadcast_arrays(*(np.asarray(v, dtype=np.int64) for v in (block, y, t)))
+    sample &= 0xFFFFFFFFFFFFFFFF
+    counter = np.stack(
+        [
+            block & 0xFFFF | (y & 0xFFFF) << 16,
+            t & 0x0FFFFFFF | purpose << 28,
+            np.full_like(block, sample & 0xFFFFFFFF),
+            np.full_like(block, sample >> 32),
+        ],
+        axis=-1,
+    )
+    return philox(counter, seed)
+
+
+def white(seed: int, sample: int, t, y, x) -> np.ndarray:
+    """Section 2. White noise in [-0.5, 0.5) at integer coordinates: float32, the broadcast shape."""
+    t, y, x = np.broadcast_arrays(*(np.asarray(v, dtype=np.int64) for v in (t, y, x)))
+    four = words(seed, sample, PURPOSE_NOISE, x >> 3, y, t)
+    word = np.take_along_axis(four, ((x & 7) >> 1)[..., None], axis=-1)[..., 0]
+    bits = np.where(x & 1, word >> 16, word & 0xFFFF).astype(np.uint16)
+    return bits.view(np.int16).astype(np.float32) * np.float32(2.0**-16)
+
+
+def bank(sigma_range: tuple[float, float]) -> list[float]:
+    """Section 3. The 32 sigmas of a range, float64."""
+    lo, hi = sigma_range
+    if lo == hi:
+        return [float(lo)] * BANK
+    return [lo + (hi - lo) * (i + 0.5) / BANK for i in range(BANK)]
+
+
+def first_partner(bank1: list[float], bank2: list[float]) -> list[int]:
+    """Section 3. For each sigma1 the lowest j with bank2[j] >= sigma1 + 0.05; 32 where there is none."""
+    return [next((j for j in range(BANK) if bank2[j] >= s + 0.05), BANK) for s in bank1]
+
+
+def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
+    """Section 3. Which entry of each bank a sample uses; first is None for colours of one sigma."""
+    r0, r1 = (int(w) for w in words(seed, sample, PURPOSE_SIGMA)[:2])
+    i = r0 * BANK >> 32
+    if first is None:
+        return i, 0
+    return i, first[i] + (r1 * (BANK - first[i]) >> 32)
+
+
+def taps(sigma: float, truncate: float) -> np.ndarray:
+    """Section 3. g[0..r] of one axis: float32 of float64. Radius 0 is [1.0], the unfiltered axis."""
+    radius = int(truncate * sigma + 0.5)
+    if radius == 0:
+        return np.ones(1, np.float32)
+    g = [exp(-(k * k) / (2 * sigma * sigma)) for k in range(radius + 1)]
+    total = 0.0
+    for value in g[1:]:  # not sum(): Python 3.12 compensates, 3.11 does not
+        total += value
+    return np.array([value / (g[0] + 2 * total) for value in g], dtype=np.float64).astype(np.float32)
+
+
+def filter_axis(v: np.ndarray, g: np.ndarray, axis: int, wrap: bool) -> np.ndarray:
+    """Section 4 along one axis. Field: the result is shorter by the radius at both ends."""
+    v = np.moveaxis(v, axis, 0)
+    n, radius = v.shape[0], len(g) - 1
+    at = np.arange(n) if wrap else np.arange(radius, n - radius)
+    acc = g[0] * v[at]
+    for k in range(1, radius + 1):
+        acc = acc + g[k] * (v[(at - k) % n] + v[(at + k) % n])
+    return np.moveaxis(acc, 0, axis)
+
+
+def low_pass(seed: int, sample: int, spec, sigma: float) -> np.ndarray:
+    """Sections 3 and 4. White noise filtered with one sigma: float32 of the grid's shape."""
+    g_t, g_y, g_x = (taps(sigma * scale, spec.truncate) for scale in spec.anisotropy)
+    wrap = spec.boundary == "wrap"
+    reach = (0, 0, 0) if wrap else tuple(len(g) - 1 for g in (g_t, g_y, g_x))
+    v = window(seed, sample, spec, reach)
+    for axis, g in ((2, g_x), (1, g_y), (0, g_t)):
+        v = filter_axis(v, g, axis, wrap)
+    return v
+
+
+def window(seed: int, sample: int, spec, reach=(0, 0, 0)) -> np.ndarray:
+    """Section 2. White noise over the grid at its origin, with `reach` more cells on every side."""
+    t, y, x = (o + np.arange(-r, n + r) for o, n, r in zip(spec.origin, spec.grid, reach, strict=True))
+    return white(seed, sample, t[:, None, None], y[None, :, None], x[None, None, :])
+
+
+def color_noise(seed: int, sample: int, spec, sigmas: tuple[float, float] | None = None) -> np.ndarray:
+    """Section 5. The field whose largest values are visible: float32 [T, Y, X].
+
+    spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn.
+    """
+    if sigmas is None:
+        bank1, bank2 = bank(spec.sigma1), bank(spec.sigma2)
+        two = spec.color in ("green", "purple")
+        i, j = draw_sigmas(seed, sample, first_partner(bank1, bank2) if two else None)
+        sigmas = bank1[i], bank2[j]
+    if spec.color == "white":
+        return window(seed, sample, spec)
+    g1 = low_pass(seed, sample, spec, sigmas[0])
+    if spec.color == "red":
+        return g1
+    if spec.color == "blue":
+        return window(seed, sample, spec) - g1
+    band = g1 - low_pass(seed, sample, spec, sigmas[1])
+    return band if spec.color == "green" else window(seed, sample, spec) - band
+
+
+def key(scores: np.ndarray) -> np.ndarray:
+    """Section 6. uint32 keys that order as the float32 scores do."""
+    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
+    sign = np.uint32(0x80000000)
+    return np.where(bits & sign, ~bits, bits | sign)
+
+
+class Outputs(NamedTuple):
+    """One sample's outputs, section 6: mask bool [L], True = masked; the ids int64."""
+
+    mask: np.ndarray
+    ids_keep: np.ndarray
+    ids_mask: np.ndarray
+    ids_restore: np.ndarray
+
+
+def threshold(scores: np.ndarray, visible: int) -> Outputs:
+    """Section 6. scores: float32 [groups, tokens]; each group shows its `visible` largest tokens."""
+    mask = np.ones(scores.shape, bool)
+    for row, keys in zip(mask, key(scores), strict=True):
+        order = np.argsort(-keys.astype(np.int64), kind="stable")  # ties: the lower token first
+        row[order[:visible]] = False
+    mask = mask.reshape(-1)
+    ids_keep, ids_mask = np.flatnonzero(~mask), np.flatnonzero(mask)
+    ids_restore = np.argsort(np.concatenate([ids_keep, ids_mask]))
+    return Outputs(mask, *(ids.astype(np.int64) for ids in (ids_keep, ids_mask, ids_restore)))
+
+
+def color_mask(seed: int, sample: int, spec) -> Outputs:
+    """Sections 1 to 6: one sample's mask."""
+    scores = color_noise(seed, sample, spec)
+    return threshold(scores.reshape(spec.groups, -1), spec.visible)

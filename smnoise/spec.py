@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The static parameters of a colour mask, checked once, and the tables that every backend reads.
+
+A `ColorSpec` is what an op is given as its `spec` string: canonical JSON, without a seed, without a ratio
+(the ratio has become a count). Samplers (samplers.py) make one; users rarely do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from numbers import Integral, Real
+from statistics import NormalDist
+
+import numpy as np
+
+from . import reference
+
+COLORS = ("white", "red", "blue", "green", "purple")
+BOUNDARIES = ("field", "wrap")
+PER = ("clip", "frame")
+
+MAX_TOKENS = 1 << 24
+MAX_SLAB = 1 << 28  # noise values behind one mask; 1 GiB of float32
+MAX_ORIGIN = 1 << 30
+
+
+def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
+    """Contract section 6: floor(tokens * (1 - ratio)), the ratio read as the decimal it is written as.
+
+    >>> visible_of_ratio(1568, 0.9), visible_of_ratio(512, 0.8), visible_of_ratio(1000, 0.9)
+    (156, 102, 100)
+    """
+    return math.floor(tokens * (1 - Fraction(repr(float(mask_ratio)))))
+
+
+def as_int(name: str, value, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, got {value}")
+    return int(value)
+
+
+def as_float(name: str, value, largest: float = 1e6) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    if not abs(value) <= largest:
+        raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
+    return value
+
+
+def as_tuple(name: str, value, length: int, what: str) -> tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    value = tuple(value)
+    if len(value) != length:
+        raise ValueError(f"{name} must be {what}, got {len(value)} values: {value!r}")
+    return value
+
+
+def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def as_grid(grid) -> tuple[int, int, int]:
+    t, y, x = as_tuple("grid", grid, 3, "three integers (T, H, W), counted in tokens")
+    grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", (t, y, x), strict=True))
+    if math.prod(grid) > MAX_TOKENS:
+        raise ValueError(f"grid {grid} has {math.prod(grid)} tokens; at most {MAX_TOKENS} are supported")
+    return grid
+
+
+def as_sigma_range(name: str, value) -> tuple[float, float]:
+    low, high = (as_float(name, v) for v in as_tuple(name, value, 2, "a range (low, high), in tokens"))
+    if not 0 < low <= high:
+        raise ValueError(f"{name} must satisfy 0 < low <= high, got ({low}, {high})")
+    return low, high
+
+
+@dataclass(frozen=True)
+class ColorSpec:
+    """Contract sections 2 to 6, all static parameters. Fields as in `smnoise.Green3D`, but `visible` is
+    the count per ranking: per clip, or per frame with per="frame"."""
+
+    color: str
+    grid: tuple[int, int, int]
+    visible: int
+    per: str = "clip"
+    boundary: str = "field"
+    sigma1: tuple[float, float] = (0.4, 1.5)
+    sigma2: tuple[float, float] = (1.4, 3.0)
+    anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    origin: tuple[int, int, int] = (0, 0, 0)
+    truncate: float = 4.0
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        as_choice("color", self.color, COLORS)
+        as_choice("per", self.per, PER)
+        as_choice("boundary", self.boundary, BOUNDARIES)
+        put("grid", as_grid(self.grid))
+        put("sigma1", as_sigma_range("sigma1", self.sigma1))
+        put("sigma2", as_sigma_range("sigma2", self.sigma2))
+        scales = as_tuple("anisotropy", self.anisotropy, 3, "three factors (t, y, x)")
+        put("anisotropy", tuple(as_float("anisotropy", a) for a in scales))
+        if min(self.anisotropy) < 0:
+            raise ValueError(f"anisotropy must not be negative, got {self.anisotropy}")
+        origin = as_tuple("origin", self.origin, 3, "three integers (t, y, x)")
+        put("origin", tuple(as_int("origin", o, -MAX_ORIGIN, MAX_ORIGIN) for o in origin))
+        put("truncate", as_float("truncate", self.truncate))
+        if self.truncate <= 0:
+            raise ValueError(f"truncate must be positive, got {self.truncate}")
+
+        where = "frame" if self.per == "frame" else "clip"
+        if isinstance(self.visible, bool) or not isinstance(self.visible, Integral):
+            raise TypeError(f"num_visible must be an integer, got {self.visible!r}")
+        put("visible", int(self.visible))
+        if not 0 < self.visible < self.tokens:
+            raise ValueError(
+                f"between 1 and {self.tokens - 1} of the {self.tokens} tokens of a {where} must be "
+                f"visible, got {self.visible}; change mask_ratio or num_visible (counted per {where}), "
+                "or use a larger grid"
+            )
+        if self.two_sigmas:
+            bank1, bank2 = self.banks
+            for sigma, j in zip(bank1, reference.first_partner(bank1, bank2), strict=True):
+                if j == reference.BANK:
+                    raise ValueError(
+                        f"sigma2 {self.sigma2} has no value of at least sigma1 + 0.05 for sigma1 = "
+                        f"{sigma:.4g} (largest: {bank2[-1]:.4g}); raise sigma2 or lower sigma1 {self.sigma1}"
+                    )
+        slab = self.slab
+        if slab > MAX_SLAB:
+            raise ValueError(
+                f"grid {self.grid} with radii {self.max_radius} needs {slab} noise values a mask; at most "
+                f"{MAX_SLAB} are supported: lower sigma, anisotropy or truncate"
+            )
+
+    @property
+    def groups(self) -> int:
+        """Rankings per sample."""
+        return self.grid[0] if self.per == "frame" else 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per ranking."""
+        return math.prod(self.grid) // self.groups
+
+    @property
+    def two_sigmas(self) -> bool:
+        return self.color in ("green", "purple")
+
+    @cached_property
+    def banks(self) -> tuple[list[float], list[float]]:
+        return reference.bank(self.sigma1), reference.bank(self.sigma2)
+
+    @cached_property
+    def max_radius(self) -> tuple[int, int, int]:
+        """Largest filter radius along t, y, x."""
+        sigma = 0.0 if self.color == "white" else max(self.banks[self.two_sigmas])
+        return tuple(int(self.truncate * sigma * scale + 0.5) for scale in self.anisotropy)
+
+    @property
+    def slab(self) -> int:
+        """Noise values that the largest filter of a sample reads, as a bound on its memory."""
+        return math.prod(n + 2 * r for n, r in zip(self.grid, self.max_radius, strict=True))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def from_json(text: str) -> ColorSpec:
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"spec must be the JSON of a ColorSpec: {error}") from None
+        names = {f.name for f in fields(ColorSpec)}
+        if not isinstance(values, dict) or not set(values) <= names:
+            unknown = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
+            raise ValueError(f"spec must be an object with fields {sorted(names)}; got {unknown}")
+        missing = {"color", "grid", "visible"} - set(values)
+        if missing:
+            raise ValueError(f"spec lacks {sorted(missing)}")
+        return ColorSpec(**values)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What backends read: computed once, in float64, rounded once (contract section 3)."""
+
+    taps: np.ndarray  # float32 [2 banks, 32, 3 axes t y x, longest], zero behind each radius
+    radius: np.ndarray  # int32 [2, 32, 3]
+    first: np.ndarray | None  # int32 [32]; None for colours of one sigma
+    quantile: float  # where the search for the threshold starts: in standard deviations,
+    slope: float  # and tokens per standard deviation there
+
+
+@lru_cache(maxsize=256)
+def tables(spec: ColorSpec) -> Tables:
+    taps_of = lru_cache(maxsize=None)(reference.taps)
+    rows = [
+        [[taps_of(sigma * scale, spec.truncate) for scale in spec.anisotropy] for sigma in bank]
+        for bank in (spec.banks if spec.color != "white" else ([0.0] * 32,) * 2)
+    ]
+    longest = max(len(g) for bank in rows for entry in bank for g in entry)
+    taps = np.zeros((2, reference.BANK, 3, longest), np.float32)
+    radius = np.zeros((2, reference.BANK, 3), np.int32)
+    for b, bank in enumerate(rows):
+        for i, entry in enumerate(bank):
+            for axis, g in enumerate(entry):
+                taps[b, i, axis, : len(g)] = g
+                radius[b, i, axis] = len(g) - 1
+    first = np.array(reference.first_partner(*spec.banks), np.int32) if spec.two_sigmas else None
+    return Tables(taps, radius, first, *search_start(spec.tokens, spec.visible))
+
+
+def search_start(tokens: int, visible: int) -> tuple[float, float]:
+    """Quantile and slope of a normal field at its threshold: a starting guess, never a result."""
+    normal = NormalDist()
+    quantile = normal.inv_cdf(1 - (visible - 0.5) / tokens)
+    return quantile, tokens * normal.pdf(quantile)
