@@ -10,28 +10,12 @@ calling one still fails, naming the operator.
 
 from __future__ import annotations
 
-import ctypes
+import re
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-
-# Those that torchvision's _meta_registrations.py refers to at import.
-OPERATORS = (
-    "roi_align",
-    "_roi_align_backward",
-    "roi_pool",
-    "_roi_pool_backward",
-    "ps_roi_align",
-    "_ps_roi_align_backward",
-    "ps_roi_pool",
-    "_ps_roi_pool_backward",
-    "deform_conv2d",
-    "_deform_conv2d_backward",
-    "nms",
-)
-
 
 def import_timm():
     """The timm module. Raises ImportError with the install command where it is missing."""
@@ -48,19 +32,23 @@ def import_timm():
 
 
 @lru_cache(maxsize=1)
-def _declare_torchvision_operators() -> None:
+def _declare_torchvision_operators() -> torch.library.Library | None:
+    """The library that holds the declarations (collecting it would drop them), or None if none are needed."""
     package = find_spec("torchvision")
-    if package is None or package.origin is None or hasattr(torch.ops.torchvision, "nms"):
-        return
-    libraries = sorted(Path(package.origin).parent.glob("_C*.so"))
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent
     try:
-        for library in libraries:
-            ctypes.CDLL(str(library))
+        for library in folder.glob("_C*.so"):
+            torch.ops.load_library(str(library))
+        return None
     except OSError:
         declared = torch.library.Library("torchvision", "FRAGMENT")
-        for name in OPERATORS:
+        for name in sorted({n for file in folder.glob("_*_registrations.py") for n in _operators(file)}):
             declared.define(f"{name}(Tensor x) -> Tensor")
-        _keep.append(declared)
+        return declared
 
 
-_keep: list[torch.library.Library] = []  # a library that is collected takes its operators along
+def _operators(registrations: Path) -> list[str]:
+    """The operators that one of torchvision's registration files needs to exist at import."""
+    return re.findall(r'register_\w+\(\s*"(?:torchvision::)?(\w+)"', registrations.read_text())

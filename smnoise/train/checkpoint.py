@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints: a folder per step, written under a temporary name, synced, then renamed. No pickle.
+
+    checkpoints/step-00000400/model.safetensors  optimizer.safetensors  state.json  manifest.json
+
+The manifest holds the sha256 of the other files, so that a truncated or altered checkpoint is told from a good
+one. A process killed while saving leaves the previous checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..errors import CheckpointError
+
+FOLDER = "checkpoints"
+TEMPORARY = ".writing-"
+
+
+def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2) -> Path:
+    """Write checkpoint `step` of a run and delete all but the newest `keep`. Returns its folder.
+
+    state: anything JSON can hold. Raises CheckpointError where it cannot be written.
+    """
+    folder = run / FOLDER
+    final = folder / f"step-{step:08d}"
+    temporary = folder / f"{TEMPORARY}{step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(stale)
+        temporary.mkdir()
+        save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
+        save_file(_flat(optimizer), temporary / "optimizer.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
+        manifest = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        for file in temporary.iterdir():
+            _sync(file)
+        _sync(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        _sync(folder)
+        for old in steps(run)[keep:]:
+            shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write checkpoint {final}: {error}; older ones are untouched") from error
+    return final
+
+
+def steps(run: Path) -> list[Path]:
+    """The checkpoint folders of a run, newest first; whether they are whole is not checked."""
+    return sorted((run / FOLDER).glob("step-*"), reverse=True)
+
+
+def read(folder: Path) -> tuple[dict, dict, dict]:
+    """A checkpoint's model tensors, optimiser tensors and state. Raises CheckpointError if it is not whole."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for name, digest in manifest.items():
+            if _sha256(folder / name) != digest:
+                raise CheckpointError(f"{folder / name} is truncated or altered: its sha256 is not the manifest's")
+        model, optimizer = (load_file(folder / f"{n}.safetensors") for n in ("model", "optimizer"))
+        return model, optimizer, json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error
+
+
+def newest(run: Path) -> tuple[dict, dict, dict, list[str]]:
+    """The newest whole checkpoint of a run as in `read`, and what was wrong with newer ones.
+
+    Raises CheckpointError where there is none.
+    """
+    wrong: list[str] = []
+    for folder in steps(run):
+        try:
+            return *read(folder), wrong
+        except CheckpointError as error:
+            wrong.append(str(error))
+    detail = "\n  ".join(wrong) or "it has none"
+    raise CheckpointError(f"no whole checkpoint in {run / FOLDER}:\n  {detail}")
+
+
+def restore(model: torch.nn.Module, optimizer, model_tensors: dict, optimizer_tensors: dict) -> None:
+    """Put a checkpoint's tensors back. Raises CheckpointError if they belong to another model."""
+    try:
+        model.load_state_dict(model_tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint is of another model: {error}") from error
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in optimizer_tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to it at the end, removed after an error."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    with replace_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def _flat(optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return _contiguous({f"{i}.{name}": value for i, values in state.items() for name, value in values.items()})
+
+
+def _contiguous(tensors: dict) -> dict:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random choices of the data pipeline: pure functions of (seed, global sample number), no generator.
+
+The same counter as the mask contract's, with purposes of our own, so that nothing here is correlated with a
+mask and every choice is reproducible on any machine, NumPy version and worker count.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from ..reference import words
+
+PURPOSE_EPOCH, PURPOSE_CLIP = 8, 9
+
+
+def choose(seed: int, sample: int, slot: int, count: int) -> int:
+    """One of 0 .. count - 1 for a sample; `slot` tells its choices apart."""
+    word = int(words(seed, sample, PURPOSE_CLIP, block=slot >> 2)[slot & 3])
+    return word * count >> 32
+
+
+@lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of an epoch: int64 [count], items sorted by one random word each."""
+    item = np.arange((count + 3) // 4)
+    keys = words(seed, epoch, PURPOSE_EPOCH, block=item & 0xFFFF, y=item >> 16).reshape(-1)[:count]
+    return np.argsort(keys, kind="stable")

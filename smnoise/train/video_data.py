@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips of real video files: found in a folder or a list, decoded with PyAV, cropped as VideoMAE does.
+
+Which file, which frames and which crop are functions of (seed, global sample number): the order is the same
+for any number of workers and after any restart. A file that does not decode is skipped, named and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import DataError
+from .draws import choose, permutation
+
+SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+SCALES = (1.0, 0.875, 0.75, 0.66)  # multi-scale crop: shares of the short side
+MISSING_NAMED = 5
+
+
+def find_videos(data: Path) -> list[Path]:
+    """The video files of a folder (searched recursively) or of a list file, in a fixed order.
+
+    A list has a path a line, relative to the list's own folder or absolute, which may contain spaces; what
+    else stands on the line behind it (VideoMAE's label, VideoMAEv2's frame numbers) is not read. Empty lines
+    and lines that begin with # are ignored.
+
+    Raises DataError where that leaves no file.
+    """
+    data = Path(data)
+    if data.is_dir():
+        found = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise DataError(f"no video in folder {data}: looked for {', '.join(sorted(SUFFIXES))}")
+        return found
+    if not data.is_file():
+        raise DataError(f"{data} is neither a folder of videos nor a list file")
+    if data.suffix.lower() in SUFFIXES:
+        return [data]
+    try:
+        lines = [line.strip() for line in data.read_text().splitlines()]
+    except UnicodeDecodeError:
+        raise DataError(f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list") from None
+    listed = [line for line in lines if line and not line.startswith("#")]
+    found = [p for p in (_listed_file(line, data.parent) for line in listed) if p is not None]
+    if not found:
+        example = f", for example {listed[0]!r}" if listed else ""
+        raise DataError(f"none of the {len(listed)} lines of {data} names a file{example}")
+    return found
+
+
+def missing_from_list(data: Path) -> list[str]:
+    """Lines of a list file that name no file."""
+    if not Path(data).is_file() or Path(data).suffix.lower() in SUFFIXES:
+        return []
+    lines = [line.strip() for line in Path(data).read_text().splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return [line for line in wanted if _listed_file(line, Path(data).parent) is None]
+
+
+def _listed_file(line: str, folder: Path) -> Path | None:
+    """The longest beginning of the line that names a file."""
+    parts = line.replace(",", " ").split(" ")
+    for candidate in (line, *(" ".join(parts[:n]) for n in range(len(parts), 0, -1))):
+        path = folder / candidate.strip()
+        if candidate.strip() and path.is_file():
+            return path
+    return None
+
+
+class VideoFile:
+    """Random access to the frames of one file. Raises DataError for a file without decodable video."""
+
+    def __init__(self, path: Path, threads: int = 1):
+        self.path, self.threads = Path(path), threads
+        self._failing = (av.FFmpegError, OSError, ValueError, IndexError)
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                stamps = [
+                    p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size
+                ]
+        except self._failing as error:
+            raise DataError(f"{path}: {type(error).__name__}: {error}") from None
+        # Without time stamps frames are counted while decoding, from the start of the file.
+        self.stamps = sorted(set(stamps)) if None not in stamps else None
+        self.frames = len(stamps) if self.stamps is None else len(self.stamps)
+        if not self.frames:
+            raise DataError(f"{path}: no video frame")
+
+    def read(self, indices: list[int], short_side: int | None = None) -> np.ndarray:
+        """Frames by number, ascending, repeats allowed: uint8 [len(indices), H, W, 3].
+
+        short_side: reduce frames to this many pixels along their shorter side while decoding, if larger.
+        A frame that the decoder drops is replaced by the one before it (or the first that comes).
+        """
+        wanted = sorted(set(indices))
+        images: dict[int, np.ndarray] = {}
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                stream.codec_context.thread_count = self.threads
+                if self.stamps is not None and wanted[0] > 0:
+                    container.seek(self.stamps[wanted[0]], stream=stream, backward=True)
+                number = {stamp: i for i, stamp in enumerate(self.stamps)} if self.stamps else None
+                counted = -1
+                for frame in container.decode(stream):
+                    counted += 1
+                    at = counted if number is None else number.get(frame.pts, -1)
+                    if at in wanted and at not in images:
+                        images[at] = self._image(frame, short_side)
+                    if at >= wanted[-1]:
+                        break
+        except self._failing as error:
+            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
+        if not images:
+            raise DataError(f"{self.path}: none of the frames {wanted[0]}..{wanted[-1]} decodes")
+        last = images[min(images)]
+        for i in wanted:
+            last = images.setdefault(i, last)
+        return np.stack([images[i] for i in indices])
+
+    @staticmethod
+    def _image(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:
+        width, height = frame.width, frame.height
+        if short_side and min(width, height) > short_side:
+            shrink = short_side / min(width, height)
+            width, height = round(width * shrink), round(height * shrink)
+        image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+        return image.to_ndarray()
+
+
+open_video = lru_cache(maxsize=256)(VideoFile)
+
+
+def clip_indices(frames: int, length: int, stride: int, start: int) -> list[int]:
+    """Frame numbers of a clip: `length` frames, `stride` apart; past the end of a short video the last
+    reachable frame repeats."""
+    last = (frames - 1 - start) // stride * stride + start
+    return [min(start + i * stride, last) for i in range(length)]
+
+
+def crop_box(height: int, width: int, seed: int, sample: int) -> tuple[int, int, int, int]:
+    """VideoMAE's multi-scale crop as (top, left, height, width): sides from SCALES of the short side, at most
+    one step apart, at one of 13 fixed positions."""
+    sizes = [int(min(height, width) * scale) for scale in SCALES]
+    pairs = [(h, w) for i, h in enumerate(sizes) for j, w in enumerate(sizes) if abs(i - j) <= 1]
+    crop_height, crop_width = pairs[choose(seed, sample, 1, len(pairs))]
+    quarters = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (0, 2), (4, 2)]
+    quarters += [(1, 1), (1, 3), (3, 1), (3, 3)]
+    down, right = quarters[choose(seed, sample, 2, len(quarters))]
+    top, left = (height - crop_height) // 4 * down, (width - crop_width) // 4 * right
+    return top, left, crop_height, crop_width
+
+
+@dataclass
+class VideoClips(Dataset):
+    """Clips by global sample number: item n is place n % len of epoch n // len.
+
+    Args:
+        paths: video files.
+        frames, stride, size: a clip is `frames` frames, `stride` apart, resized to `size` pixels square.
+        seed: of order, starts and crops.
+        clips_per_video: how often each file is drawn from in an epoch.
+        short_side: frames are reduced to this while decoding; None keeps the file's own size.
+        cache_mib: decoded frames of whole files that each worker keeps; 0 decodes every clip anew.
+        threads: decoder threads.
+
+    An item is {"clip": uint8 [3, frames, size, size], "sample": n, "broken": [messages]}.
+    """
+
+    paths: list[Path]
+    frames: int = 16
+    stride: int = 4
+    size: int = 224
+    seed: int = 0
+    clips_per_video: int = 1
+    short_side: int | None = None
+    cache_mib: int = 0
+    threads: int = 1
+    _broken: dict[Path, str] = field(default_factory=dict, init=False, repr=False)
+    _cache: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        """Clips in an epoch."""
+        return len(self.paths) * self.clips_per_video
+
+    def __getitem__(self, sample: int) -> dict:
+        epoch, place = divmod(sample, len(self))
+        order = permutation(self.seed, epoch, len(self))
+        for attempt in range(len(self.paths)):
+            # A broken file's turn goes to the next ones in file order: the same ones in every run.
+            path = self.paths[(int(order[place]) // self.clips_per_video + attempt) % len(self.paths)]
+            if path in self._broken:
+                continue
+            try:
+                clip = self._clip(path, sample)
+            except DataError as error:
+                self._broken[path] = str(error)
+                continue
+            return {"clip": clip, "sample": sample, "broken": list(self._broken.values())}
+        messages = list(self._broken.values())
+        raise DataError(
+            f"none of the {len(messages)} videos decodes:\n  " + "\n  ".join(messages[:MISSING_NAMED])
+        )
+
+    def _clip(self, path: Path, sample: int) -> torch.Tensor:
+        file = open_video(path, self.threads)
+        starts = max(1, file.frames - (self.frames - 1) * self.stride)
+        start = choose(self.seed, sample, 0, starts)
+        images = self._read(file, clip_indices(file.frames, self.frames, self.stride, start))
+        top, left, height, width = crop_box(*images.shape[1:3], self.seed, sample)
+        crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
+        clip = torch.nn.functional.interpolate(
+            crop.contiguous(), size=(self.size, self.size), mode="bilinear", antialias=True
+        )
+        return clip.transpose(0, 1).contiguous()
+
+    def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
+        if not self.cache_mib:
+            return file.read(indices, self.short_side)
+        held = self._cache.get(file.path)
+        if held is None:
+            first = file.read([0], self.short_side)
+            in_use = sum(v.nbytes for v in self._cache.values())
+            if in_use + first.nbytes * file.frames > self.cache_mib << 20:
+                return file.read(indices, self.short_side)
+            held = self._cache[file.path] = file.read(list(range(file.frames)), self.short_side)
+        return held[indices]
+
+
+def collate(items: list[dict]) -> dict:
+    """A batch: clips uint8 [B, 3, T, H, W], samples int64 [B], the messages of broken files."""
+    return {
+        "clip": torch.stack([item["clip"] for item in items]),
+        "sample": torch.tensor([item["sample"] for item in items]),
+        "broken": sorted({message for item in items for message in item["broken"]}),
+    }
+
+
+def loader(clips: VideoClips, samples: range, batch_size: int, workers: int) -> DataLoader:
+    """Batches of the given global sample numbers, in order."""
+    return DataLoader(
+        clips,
+        batch_size=batch_size,
+        sampler=samples,
+        num_workers=workers,
+        collate_fn=collate,
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
