@@ -20,8 +20,10 @@ FLAGS += os.environ.get("SMNOISE_CXXFLAGS", "").split()
 ISA_FLAGS = {
     "csrc/isa_avx2.cpp": ["-mavx2"],
     # GCC 12's own AVX-512 header trips its uninitialised-variable warning.
-    "csrc/isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-    + ["-mprefer-vector-width=512", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
+    "csrc/isa_avx512.cpp": [
+        *("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"),
+        *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),
+    ],
 }
 SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp"] + (list(ISA_FLAGS) if X86 else [])
 HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", "color_cpu.h"]

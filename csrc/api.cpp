@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C ABI that smnoise/cpu.py calls. Batches are spread over torch's own OpenMP workers: a second pool
+// The C ABI that smnoise/backends/cpu.py calls. Batches are spread over torch's own OpenMP workers: a second pool
 // beside them would fight their spinning threads for the cores.
 #include <stdlib.h>
 

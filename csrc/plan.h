@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Python hands to the CPU library: one sampler's static parameters, its tables, and one call's outputs.
-// smnoise/cpu.py mirrors these structs field by field; SMN_ABI guards the pair.
+// smnoise/backends/cpu.py mirrors these structs field by field; SMN_ABI guards the pair.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+
 def import_timm():
     """The timm module. Raises ImportError with the install command where it is missing."""
     _declare_torchvision_operators()

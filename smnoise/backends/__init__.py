@@ -38,4 +38,8 @@ def choose(op: str, backend: str, device: str) -> Callable:
             return getattr(import_module(f"{__name__}.{name}"), op)
     reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
     what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
+    if device not in AUTO:
+        reasons += (
+            "\nUntil one can, make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
+        )
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")

@@ -101,7 +101,7 @@ def why_not() -> str | None:
 @lru_cache(maxsize=1)
 def isas() -> tuple[str, ...]:
     """Instruction sets that this machine runs, best first."""
-    library, why = _load()
+    library, _ = _load()
     return () if library is None else tuple(n for n, code in ISAS.items() if library.smn_has_isa(code))
 
 

@@ -55,7 +55,9 @@ def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, k
         for old in steps(run)[keep:]:
             shutil.rmtree(old)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write checkpoint {final}: {error}; older ones are untouched") from error
+        raise CheckpointError(
+            f"cannot write checkpoint {final}: {error}; older ones are untouched"
+        ) from error
     return final
 
 
@@ -70,7 +72,9 @@ def read(folder: Path) -> tuple[dict, dict, dict]:
         manifest = json.loads((folder / "manifest.json").read_text())
         for name, digest in manifest.items():
             if _sha256(folder / name) != digest:
-                raise CheckpointError(f"{folder / name} is truncated or altered: its sha256 is not the manifest's")
+                raise CheckpointError(
+                    f"{folder / name} is truncated or altered: its sha256 is not the manifest's"
+                )
         model, optimizer = (load_file(folder / f"{n}.safetensors") for n in ("model", "optimizer"))
         return model, optimizer, json.loads((folder / "state.json").read_text())
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
@@ -124,7 +128,9 @@ def write_text(path: Path, text: str) -> None:
 
 def _flat(optimizer) -> dict[str, torch.Tensor]:
     state = optimizer.state_dict()["state"]
-    return _contiguous({f"{i}.{name}": value for i, values in state.items() for name, value in values.items()})
+    return _contiguous(
+        {f"{i}.{name}": value for i, values in state.items() for name, value in values.items()}
+    )
 
 
 def _contiguous(tensors: dict) -> dict:

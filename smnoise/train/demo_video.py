@@ -92,7 +92,9 @@ def run(demo: Demo) -> None:
     pictures.masks_over_time(masks, config.out / "masks.png")
     for i, name in enumerate(CLIPS[:1]):
         picture = "reconstruction.png" if i == 0 else f"reconstruction-{Path(name).stem}.png"
-        pictures.reconstruction(model, batch["clip"][i : i + 1], sampler(unseen[i : i + 1]), config.out / picture)
+        pictures.reconstruction(
+            model, batch["clip"][i : i + 1], sampler(unseen[i : i + 1]), config.out / picture
+        )
 
     losses = [r["loss"] for r in log.read(config.out) if "loss" in r]
     print(

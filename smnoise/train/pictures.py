@@ -32,8 +32,12 @@ def loss_curve(run: Path, path: Path) -> None:
         smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
         axes.plot(step[width - 1 :], smooth, color=LINE, linewidth=2, label=f"mean of {width} lines")
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate("predicting each cube's mean", (step[-1], 1), ha="right", va="bottom", fontsize=8, color=INK)
-    axes.set(xlabel="step", ylabel="loss (squared error, normalised pixels)", title="VideoMAE pretraining loss")
+    axes.annotate(
+        "predicting each cube's mean", (step[-1], 1), ha="right", va="bottom", fontsize=8, color=INK
+    )
+    axes.set(
+        xlabel="step", ylabel="loss (squared error, normalised pixels)", title="VideoMAE pretraining loss"
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
@@ -51,7 +55,9 @@ def masks_over_time(masks: MaskBatch, path: Path, clips: Tensor | None = None, t
         for t in range(times):
             hidden = volume[row, t]
             if clips is None:
-                image = np.where(hidden[..., None], np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6]))
+                image = np.where(
+                    hidden[..., None], np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6])
+                )
             else:
                 frame = clips[row, :, t * tubelet].permute(1, 2, 0).cpu().numpy() / 255
                 scale = frame.shape[0] // hidden.shape[0], frame.shape[1] // hidden.shape[1]
@@ -90,7 +96,9 @@ def reconstruction(model: VideoMAE, clip: Tensor, masks: MaskBatch, path: Path) 
         "prediction, true statistics\nof the hidden cubes (leaked)": _fill(
             cubes, masks, _unnormalise(predicted, *cube_statistics(hidden))
         ),
-        "prediction, mean statistics\nof the visible cubes": _fill(cubes, masks, _unnormalise(predicted, *own)),
+        "prediction, mean statistics\nof the visible cubes": _fill(
+            cubes, masks, _unnormalise(predicted, *own)
+        ),
     }
     frames = list(range(0, clip.shape[2], model.tubelet))
     figure, axes = _grid(len(rows), len(frames), left=1.7)
@@ -128,7 +136,11 @@ def _as_frames(model: VideoMAE, cubes: Tensor, grid: tuple[int, int, int]) -> Te
 
 def _grid(rows: int, columns: int, left: float = 0.0):
     figure, axes = plt.subplots(
-        rows, columns, figsize=(left + 1.05 * columns, 0.55 + 1.08 * rows), squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(left + 1.05 * columns, 0.55 + 1.08 * rows),
+        squeeze=False,
+        layout="constrained",
     )
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])

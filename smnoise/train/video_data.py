@@ -46,7 +46,9 @@ def find_videos(data: Path) -> list[Path]:
     try:
         lines = [line.strip() for line in data.read_text().splitlines()]
     except UnicodeDecodeError:
-        raise DataError(f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list") from None
+        raise DataError(
+            f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list"
+        ) from None
     listed = [line for line in lines if line and not line.startswith("#")]
     found = [p for p in (_listed_file(line, data.parent) for line in listed) if p is not None]
     if not found:
@@ -83,9 +85,7 @@ class VideoFile:
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
-                stamps = [
-                    p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size
-                ]
+                stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
         except self._failing as error:
             raise DataError(f"{path}: {type(error).__name__}: {error}") from None
         # Without time stamps frames are counted while decoding, from the start of the file.

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sampler parameters for the tests of colour masks: hand-picked corners, and random ones."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import strategies as st
+
+from smnoise.spec import COLORS, ColorSpec
+
+CORNERS = {
+    **{f"{color}-{boundary}": ColorSpec(color, (4, 7, 9), 25, boundary=boundary)
+       for color in COLORS for boundary in ("field", "wrap")},
+    "one frame": ColorSpec("green", (1, 14, 14), 19),
+    "one row": ColorSpec("green", (1, 1, 17), 5),
+    "two tokens": ColorSpec("green", (2, 1, 1), 1),
+    "one token a frame visible": ColorSpec("green", (3, 5, 7), 1, per="frame"),
+    "all but one visible": ColorSpec("green", (3, 5, 7), 104),
+    "primes": ColorSpec("purple", (7, 13, 11), 333),
+    "wide": ColorSpec("blue", (2, 3, 131), 100),
+    "radius beyond the grid": ColorSpec("green", (2, 3, 5), 9, boundary="wrap", sigma2=(3.0, 9.0)),
+    "per frame": ColorSpec("green", (5, 6, 7), 9, per="frame"),
+    "time unfiltered": ColorSpec("green", (4, 8, 8), 50, anisotropy=(0.0, 1.0, 1.0)),
+    "nothing filtered": ColorSpec("green", (4, 8, 8), 50, anisotropy=(0.0, 0.0, 0.0)),
+    "stretched": ColorSpec("red", (3, 8, 8), 50, anisotropy=(0.3, 2.0, 0.7), sigma1=(1.0, 1.0)),
+    "short filter": ColorSpec("green", (3, 8, 8), 50, truncate=1.25),
+    "no filter left": ColorSpec("green", (3, 8, 8), 50, truncate=0.01),
+    "negative origin": ColorSpec("green", (3, 8, 8), 50, origin=(-5, -17, -1003)),
+    "origin behind every counter field": ColorSpec("red", (2, 6, 8), 20, origin=(2**28 - 1, 65530, 524280)),
+    "video of 32 frames": ColorSpec("green", (16, 14, 14), 313),
+    "spectrogram": ColorSpec("green", (1, 64, 8), 102),
+}  # fmt: skip
+SAMPLES = [0, 1, 2, 12345, 2**31, 2**32 + 5, 2**63 - 1, 2**64 - 1]
+
+
+@st.composite
+def specs(draw) -> ColorSpec:
+    """Any parameters that are quick on the reference: at most 400 tokens, radii of at most 12."""
+    grid = tuple(draw(st.integers(1, n)) for n in (6, 13, 13))
+    if math.prod(grid) == 1:
+        grid = (1, 1, 2)
+    per = draw(st.sampled_from(("clip", "frame"))) if grid[1] * grid[2] > 1 else "clip"
+    tokens = math.prod(grid[per == "frame" :])
+    low1, low2 = draw(st.floats(0.05, 1.0)), draw(st.floats(1.2, 2.0))
+    return ColorSpec(
+        draw(st.sampled_from(COLORS)),
+        grid,
+        draw(st.integers(1, tokens - 1)),
+        per=per,
+        boundary=draw(st.sampled_from(("field", "wrap"))),
+        sigma1=(low1, low1 + draw(st.floats(0, 0.1))),
+        sigma2=(low2, low2 + draw(st.floats(0, 1.0))),
+        anisotropy=tuple(draw(st.sampled_from((0.0, 0.5, 1.0, 1.3))) for _ in range(3)),
+        origin=tuple(draw(st.integers(-(2**20), 2**20)) for _ in range(3)),
+        truncate=draw(st.sampled_from((0.5, 2.0, 3.1, 4.0))),
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract's known answers on every backend, and `python -m smnoise verify`, which checks anybody's."""
+
+import json
+
+import pytest
+
+from smnoise import conformance
+from smnoise.__main__ import main
+
+SECTIONS = list(conformance.CHECKS)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_known_answer(target, section):
+    known = conformance.load(conformance.built_in(), [section])
+    results = list(conformance.run(known, target.backend))
+    assert len(results) == sum(len(entries) for entries in known.values())
+    for result in results:
+        assert result.got == result.expected, result.entry
+
+
+def test_the_file_holds_more_than_is_checked_only_where_said():
+    held = set(json.loads(conformance.built_in().read_text()))
+    assert held - set(SECTIONS) == {"optim_blue"}
+
+
+@pytest.fixture
+def known_file(tmp_path):
+    """Writes a changed copy of the known answers; returns its path."""
+
+    def write(change):
+        known = {k: v for k, v in json.loads(conformance.built_in().read_text()).items() if k in SECTIONS}
+        change(known)
+        path = tmp_path / "kat.json"
+        path.write_text(json.dumps(known))
+        return str(path)
+
+    return write
+
+
+def test_verify_agrees_with_its_own_file(known_file, capsys):
+    assert main(["verify", known_file(lambda known: None), "--backend", "reference"]) == 0
+    count = sum(len(v) if isinstance(v, list) else 1
+                for v in conformance.load(conformance.built_in(), SECTIONS).values())  # fmt: skip
+    assert f"reference: {count} of {count} known answers" in capsys.readouterr().out
+
+
+def test_verify_says_which_answer_is_wrong(known_file, capsys):
+    def change(known):
+        known["color"][3]["first_visible"][0] += 1
+
+    assert main(["verify", known_file(change), "--backend", "reference", "--json"]) == 1
+    failed = [r for r in json.loads(capsys.readouterr().out)["results"] if not r["passed"]]
+    assert [r["entry"] for r in failed] == ["color[3]"]
+    assert failed[0]["expected"]["first_visible"] != failed[0]["got"]["first_visible"]
+
+
+def _unknown_section(known):
+    known["optim_purple"] = [{}]
+
+
+def _unknown_parameter(known):
+    known["color"][0]["twist"] = 1
+
+
+def _missing_parameter(known):
+    del known["white"]["seed"]
+
+
+def _empty_section(known):
+    known["color"] = []
+
+
+def _bad_value(known):
+    known["color"][0]["color"] = "pink"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_unknown_section, "optim_purple"),
+        (_unknown_parameter, "twist"),
+        (_missing_parameter, "seed"),
+        (_empty_section, "empty"),
+        (_bad_value, "pink"),
+    ],
+)
+def test_verify_does_not_skip_what_it_does_not_know(known_file, capsys, change, words):
+    assert main(["verify", known_file(change), "--backend", "reference"]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+def test_verify_refuses_what_is_no_known_answer_file(tmp_path, capsys, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    assert main(["verify", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "absent.json")]) == 2
+    assert main(["verify", "--backend", "gpu"]) == 2

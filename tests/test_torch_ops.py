@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ops as torch knows them: opcheck, torch.compile, torch.export, and what they refuse."""
+
+import pytest
+import torch
+
+import smnoise
+from smnoise import ops
+from smnoise.spec import ColorSpec
+
+SPEC = ColorSpec("green", (2, 4, 4), 3).to_json()
+SEED, SAMPLES = torch.tensor(5), torch.arange(3)
+OPS = {
+    "color_mask": (SEED, SAMPLES, SPEC),
+    "color_noise": (SEED, SAMPLES, SPEC),
+    "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_opcheck(target, name):
+    arguments = [a.to(target.device) if isinstance(a, torch.Tensor) else a for a in OPS[name]]
+    torch.library.opcheck(getattr(torch.ops.smnoise, name).default, (*arguments, target.backend))
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_is_in_the_status_table(name):
+    from smnoise.__main__ import OPS as in_table
+
+    assert set(in_table) == set(OPS)
+    assert name in ops.__all__
+
+
+SAMPLER = smnoise.Green3D((2, 4, 4), 0.75)
+
+
+def test_a_compiled_step_makes_new_masks_each_time():
+    torch._dynamo.reset()
+
+    @torch.compile(fullgraph=True)
+    def step(seed, number):
+        masks = SAMPLER(batch_size=4, step=number, seed=seed)
+        return masks.mask.float().mean(), masks.ids_keep + 0, masks.bool_masked_pos()
+
+    for seed in (0, 1):
+        for number in range(3):
+            want = SAMPLER(batch_size=4, step=number, seed=seed)
+            share, keep, mask = step(torch.tensor(seed), torch.tensor(number))
+            assert share.item() == 0.75
+            assert torch.equal(keep, want.ids_keep)
+            assert torch.equal(mask, want.mask)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_export_with_a_dynamic_batch():
+    class Module(torch.nn.Module):
+        def forward(self, seed, samples):
+            return SAMPLER(samples, seed=seed).ids_restore
+
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    program = torch.export.export(Module(), (SEED, SAMPLES), dynamic_shapes=(None, {0: batch}))
+    samples = torch.arange(100, 117)
+    assert torch.equal(program.module()(SEED, samples), SAMPLER(samples, seed=SEED).ids_restore)
+
+
+def test_fake_tensors_have_the_real_shapes():
+    with torch._subclasses.FakeTensorMode() as mode:
+        fake = ops.color_mask(mode.from_tensor(SEED), mode.from_tensor(SAMPLES), SPEC)
+    real = ops.color_mask(SEED, SAMPLES, SPEC)
+    assert [(f.shape, f.dtype) for f in fake] == [(r.shape, r.dtype) for r in real]
+
+
+@pytest.mark.parametrize(
+    ("seed", "samples", "spec", "error", "words"),
+    [
+        (SEED.int(), SAMPLES, SPEC, TypeError, "seed must be an int64"),
+        (SEED, SAMPLES.float(), SPEC, TypeError, "samples must be an int64"),
+        (SEED, SAMPLES[None], SPEC, ValueError, r"\[B\]"),
+        (SAMPLES, SAMPLES, SPEC, ValueError, "one element"),
+        (SEED, SAMPLES.to("meta"), SPEC, ValueError, "seed is on cpu but samples are on meta"),
+        (SEED, SAMPLES, "{", ValueError, "JSON"),
+        (SEED, SAMPLES, "[]", ValueError, "object"),
+        (SEED, SAMPLES, '{"color": "green"}', ValueError, "lacks"),
+        (SEED, SAMPLES, '{"colour": "green"}', ValueError, "colour"),
+    ],
+)
+def test_rejects(seed, samples, spec, error, words):
+    with pytest.raises(error, match=words):
+        ops.color_mask(seed, samples, spec)
+    with pytest.raises(error, match=words):
+        ops.color_noise(seed, samples, spec)
+
+
+def test_unknown_outputs_are_refused():
+    with pytest.raises(ValueError, match="ids_kept"):
+        ops.color_mask(SEED, SAMPLES, SPEC, outputs="mask,ids_kept")
