@@ -123,8 +123,9 @@ static void work(void* argument) {
 }
 
 static int run(Job& job, int threads, parallel_fn parallel) {
-    // A sample of a small grid takes microseconds: hand out several at once, but leave four turns a thread.
-    job.chunk = job.batch / (4 * (int64_t)(threads > 0 ? threads : 1));
+    // A sample of a small grid takes microseconds: hand out several at once in a large batch, but
+    // leave every thread sixteen turns, since samples with wide filters take longer.
+    job.chunk = job.batch / (16 * (int64_t)(threads > 0 ? threads : 1));
     if (job.chunk < 1) job.chunk = 1;
     if (job.chunk > 8) job.chunk = 8;
     if (threads > job.batch) threads = (int)job.batch;

@@ -179,11 +179,9 @@ class VideoMAE(nn.Module):
         return loss, prediction
 
     def _blocks(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        recompute = self.checkpoint_blocks and self.training
         for block in blocks:
-            if self.checkpoint_blocks and self.training:
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         return x
 
     def _extend_positions(self, tokens: int) -> None:

@@ -25,6 +25,7 @@ from ..errors import CheckpointError
 
 FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
+FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 
 
 def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2) -> Path:
@@ -70,6 +71,8 @@ def read(folder: Path) -> tuple[dict, dict, dict]:
     """A checkpoint's model tensors, optimiser tensors and state. Raises CheckpointError if it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
+        if set(manifest) != FILES:
+            raise CheckpointError(f"{folder}: its manifest lists {sorted(manifest)}, not {sorted(FILES)}")
         for name, digest in manifest.items():
             if _sha256(folder / name) != digest:
                 raise CheckpointError(
@@ -77,7 +80,7 @@ def read(folder: Path) -> tuple[dict, dict, dict]:
                 )
         model, optimizer = (load_file(folder / f"{n}.safetensors") for n in ("model", "optimizer"))
         return model, optimizer, json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error
 
 

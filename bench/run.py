@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the table in README.md from it.
+
+python bench/run.py              # about two minutes
+python bench/run.py --table      # only rewrite the table from the committed results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "cpu.json"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- bench: written by bench/run.py -->", "<!-- bench: end -->"
+YARDSTICK = "MAE random masking"
+
+
+def measure() -> dict:
+    """Median microseconds a mask, for each strategy and thread count."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw.json"
+        options = ["--benchmark-only", f"--benchmark-json={raw}", "--benchmark-min-rounds=30", "-q"]
+        command = [sys.executable, "-m", "pytest", str(HERE / "bench_masks.py"), *options]
+        subprocess.run([*command, "--benchmark-disable-gc", "--benchmark-warmup=on"], check=True)
+        measured = json.loads(raw.read_text())
+    import torch
+
+    import smnoise
+    from smnoise.backends import cpu
+
+    times: dict[str, dict[str, float]] = {}
+    for entry in measured["benchmarks"]:
+        info, median = entry["extra_info"], entry["stats"]["median"]
+        times.setdefault(info["name"], {})[str(info["threads"])] = round(1e6 * median / info["batch"], 2)
+    return {
+        "what": "median microseconds a mask, grid (8, 14, 14), ratio 0.9, batch 32",
+        "processor": measured["machine_info"]["cpu"].get("brand_raw", platform.processor()),
+        "instruction set": cpu.isa(),
+        "smnoise": smnoise.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": measured["datetime"][:10],
+        "microseconds": times,
+    }
+
+
+def table(results: dict) -> str:
+    times = results["microseconds"]
+    few, *rest = sorted({int(n) for row in times.values() for n in row})
+    many = rest[-1] if rest else few
+    yardstick = times[YARDSTICK][str(few)]
+    lines = [
+        f"| µs a mask | {few} thread | of {YARDSTICK} | {many} threads | {many} threads of {few} |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, row in times.items():
+        one, all_threads = row[str(few)], row[str(many)]
+        lines.append(
+            f"| {name} | {one:.1f} | {one / yardstick:.2f}x | {all_threads:.1f} | {all_threads / one:.2f}x |"
+        )
+    field = times["SciPy band-pass, field"][str(few)] / times["Green3D, field"][str(few)]
+    wrap = times["SciPy band-pass, wrap"][str(few)] / times["Green3D, wrap"][str(few)]
+    lines += [
+        "",
+        f"Grid (8, 14, 14), ratio 0.9, batch 32, all four outputs; {results['processor']} "
+        f"({results['instruction set']}), torch {results['torch']}, {results['date']}. "
+        f"Green3D takes 1/{field:.0f} of SciPy's time in field mode and 1/{wrap:.0f} in wrap mode, on one thread. "
+        "Regenerate with `make bench`; the numbers are in [bench/results/cpu.json](bench/results/cpu.json).",
+    ]
+    return "\n".join(lines)
+
+
+def refresh_readme(results: dict) -> None:
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--table", action="store_true", help="do not measure; rewrite the table only")
+    if not parser.parse_args().table:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(measure(), indent=2, ensure_ascii=False) + "\n")
+    refresh_readme(json.loads(RESULTS.read_text()))
+    print(table(json.loads(RESULTS.read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VideoMAE trainer, run as a user runs it: real files in, a run folder out."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from media import write_video
+
+from smnoise import CheckpointError, DataError
+from smnoise.train import checkpoint, log
+from smnoise.train import video as trainer
+from smnoise.train.video import Config, pretrain
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for n in range(3):
+        write_video(folder / f"{n}.mp4", 24 + 5 * n, moving=True)
+    return folder
+
+
+@pytest.fixture
+def config(videos, tmp_path):
+    return Config(
+        data=videos,
+        out=tmp_path / "run",
+        model="tiny",
+        frames=4,
+        stride=2,
+        size=32,
+        patch=8,
+        mask_ratio=0.75,
+        batch_size=4,
+        epochs=6,
+        warmup_epochs=1,
+        clips_per_video=4,
+        base_lr=0.128,
+        min_lr=0.001,
+        workers=0,
+        cache_mib=16,
+        device="cpu",
+        log_every=1,
+        save_every=6,
+    )
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def losses(run):
+    return {r["step"]: r["loss"] for r in log.read(run) if "loss" in r}
+
+
+def test_the_loss_falls_and_the_run_is_on_disk(config):
+    longer = replace(config, epochs=20)
+    model = pretrain(longer)
+    by_step = losses(config.out)
+    assert list(by_step) == list(range(1, 61))
+    first, last = (sum(by_step[s] for s in steps) / 10 for steps in (range(1, 11), range(51, 61)))
+    assert last < 0.9 * first
+    assert json.loads((config.out / "config.json").read_text())["base_lr"] == 0.128
+    tensors, _, state, _ = checkpoint.newest(config.out)
+    assert state["step"] == 60
+    assert all(torch.equal(tensors[n], v) for n, v in model.state_dict().items())
+
+
+def test_two_runs_are_the_same_run(config, tmp_path):
+    first = weights(pretrain(config))
+    second = weights(pretrain(replace(config, out=tmp_path / "other", workers=2, cache_mib=0)))
+    assert all(torch.equal(first[n], second[n]) for n in first)
+    assert losses(config.out) == losses(tmp_path / "other")
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config, tmp_path, monkeypatch):
+    whole = weights(pretrain(config))
+    broken = replace(config, out=tmp_path / "broken")
+    write = log.RunLog.step
+
+    def stop(self, record):
+        write(self, record)
+        if record["step"] == 9:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.RunLog, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(broken)
+    assert checkpoint.newest(broken.out)[2]["step"] == 6
+    resumed = weights(pretrain(replace(broken, resume=True)))
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+    assert losses(broken.out) == losses(config.out)  # steps 7 to 9 are there once
+
+
+def test_resuming_a_finished_run_trains_no_more(config):
+    done = weights(pretrain(config))
+    again = weights(pretrain(replace(config, resume=True)))
+    assert all(torch.equal(done[n], again[n]) for n in done)
+
+
+def test_accumulating_is_a_larger_batch(config, tmp_path):
+    one = pretrain(replace(config, batch_size=12, epochs=3))
+    two = pretrain(replace(config, batch_size=4, accumulate=3, epochs=3, out=tmp_path / "other"))
+    assert list(losses(config.out).values()) == pytest.approx(
+        list(losses(tmp_path / "other").values()), rel=1e-4
+    )
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=0)
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine(config):
+    pretrain(config)
+    rates = [r["lr"] for r in log.read(config.out) if "lr" in r]
+    peak = 0.128 * 4 / 256
+    assert rates[0] < peak / 2
+    assert max(rates) == pytest.approx(peak, rel=1e-6)
+    at = rates.index(max(rates))
+    assert rates[: at + 1] == sorted(rates[: at + 1])
+    assert rates[at:] == sorted(rates[at:], reverse=True)
+    assert rates[-1] < 0.1 * peak
+
+
+def test_vectors_and_the_mask_token_do_not_decay(config, monkeypatch):
+    seen = []
+    adamw = torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, **kw: seen.extend(groups) or adamw(groups, **kw))
+    model = pretrain(replace(config, epochs=1))
+    still = {id(p) for group in seen if group["weight_decay"] == 0 for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in still}
+    assert "mask_token" in names
+    assert all(p.dim() == 1 or n == "mask_token" for n, p in model.named_parameters() if n in names)
+    assert all(p.dim() > 1 for n, p in model.named_parameters() if n not in names)
+
+
+def test_bfloat16_trains(config):
+    pretrain(replace(config, dtype="bfloat16", clip_grad=1.0))
+    assert max(losses(config.out).values()) < 10
+
+
+def test_the_callers_generator_is_left_alone(config):
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    pretrain(replace(config, epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_run_is_never_overwritten_by_accident(config):
+    pretrain(replace(config, epochs=1))
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        pretrain(config)
+    with pytest.raises(CheckpointError, match=r"another recipe(?s:.*)mask: green then, red now"):
+        pretrain(replace(config, epochs=1, mask="red", resume=True))
+
+
+def test_resuming_nothing_is_an_error(config):
+    with pytest.raises(CheckpointError, match="it has none"):
+        pretrain(replace(config, resume=True))
+
+
+def test_a_truncated_checkpoint_is_told_and_the_one_before_used(config):
+    done = weights(pretrain(config))
+    newest = checkpoint.steps(config.out)[0] / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    again = weights(pretrain(replace(config, resume=True)))
+    assert all(torch.equal(done[n], again[n]) for n in done)
+    events = [r["event"] for r in log.read(config.out) if "event" in r]
+    assert any("unusable checkpoint" in e and newest.parent.name in e for e in events)
+
+
+def test_a_broken_video_is_named_once_and_training_goes_on(config, videos, tmp_path):
+    folder = tmp_path / "with a broken one"
+    shutil.copytree(videos, folder)
+    (folder / "1.mp4").write_bytes(b"not a video")
+    pretrain(replace(config, data=folder))
+    events = [r["event"] for r in log.read(config.out) if "event" in r and "1.mp4" in r["event"]]
+    assert len(events) == 1
+    assert "(1 of 3 files)" in events[0]
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_checkpoints(config):
+    with pytest.raises(FloatingPointError, match="Lower base_lr"):
+        pretrain(replace(config, base_lr=1e9, min_lr=0, warmup_epochs=0, save_every=1))
+    assert checkpoint.steps(config.out)
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        pretrain(replace(config, out=tmp_path / "file" / "run"))
+
+
+def test_too_little_data_for_one_step_is_an_error(config):
+    with pytest.raises(DataError, match="less than one step of 400"):
+        pretrain(replace(config, batch_size=400))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": 30}, "multiple"),
+        ({"frames": 5}, "multiple"),
+        ({"mask_ratio": 1.0}, r"\(0, 1\)"),
+        ({"mask_ratio": 0.999}, "visible"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"epochs": -1}, "epochs"),
+        ({"workers": -1}, "workers"),
+        ({"base_lr": 0.0}, "base_lr"),
+        ({"min_lr": 1.0}, "min_lr"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_config_that_cannot_work_is_never_made(config, change, words):
+    with pytest.raises(ValueError, match=words):
+        replace(config, **change)
+
+
+def test_a_log_cut_short_by_a_kill_is_read_up_to_the_cut(tmp_path):
+    (tmp_path / log.NAME).write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert log.read(tmp_path) == [{"step": 1, "loss": 2.0}]
+    assert log.read(tmp_path / "absent") == []
+
+
+def run_command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "smnoise.train.video", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command_line(videos, tmp_path):
+    size = [
+        "--model",
+        "tiny",
+        "--frames",
+        "4",
+        "--stride",
+        "2",
+        "--size",
+        "32",
+        "--patch",
+        "16",
+        "--batch-size",
+        "3",
+    ]
+    length = ["--epochs", "2", "--warmup-epochs", "0", "--workers", "1", "--log-every", "1"]
+    done = run_command(
+        "--data", str(videos), "--out", f"{tmp_path}/run", *size, *length, "--mask-ratio", "0.5"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 2/2" in done.stdout
+    assert (tmp_path / "run" / "checkpoints" / "step-00000002" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "/nowhere", "--out", "x"], "neither a folder"),
+        (["--data", ".", "--out", "x", "--mask-ratio", "1.5"], "(0, 1)"),
+        (["--data", ".", "--out", "x", "--mask", "pink"], "pink"),
+    ],
+)
+def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, words, tmp_path):
+    done = run_command(*arguments)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not os.path.exists("x")
+
+
+def test_the_recipe_names_fields_of_the_config(config):
+    assert set(trainer.RECIPE) <= set(config.__dataclass_fields__)
