@@ -25,8 +25,9 @@ ISA_FLAGS = {
         *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),
     ],
 }
-SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp"] + (list(ISA_FLAGS) if X86 else [])
+SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp", "csrc/isa_block.cpp"] + (list(ISA_FLAGS) if X86 else [])
 HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", "color_cpu.h"]
+HEADERS += ["block.h", "threshold_block.h", "color_block.h"]
 
 
 class BuildLibrary(build_ext):

@@ -16,13 +16,13 @@
 #define SMN_API extern "C" __attribute__((visibility("default")))
 #endif
 
-extern "C" const smn_kernels smn_kernels_portable;
+extern "C" const smn_kernels smn_kernels_portable, smn_kernels_block;
 #if defined(SMN_X86)
 extern "C" const smn_kernels smn_kernels_avx2, smn_kernels_avx512;
 #endif
 
 enum { SMN_OK = 0, SMN_OUT_OF_MEMORY = 1, SMN_NO_SUCH_ISA = 2 };
-enum { ISA_PORTABLE = 1, ISA_AVX2 = 2, ISA_AVX512 = 3 };
+enum { ISA_PORTABLE = 1, ISA_AVX2 = 2, ISA_AVX512 = 3, ISA_BLOCK = 4 };
 
 static const smn_kernels* kernels_of(int isa) {
 #if defined(SMN_X86)
@@ -32,6 +32,7 @@ static const smn_kernels* kernels_of(int isa) {
         return &smn_kernels_avx512;
     if (isa == ISA_AVX2 && __builtin_cpu_supports("avx2")) return &smn_kernels_avx2;
 #endif
+    if (isa == ISA_BLOCK) return &smn_kernels_block;
     return isa == ISA_PORTABLE ? &smn_kernels_portable : nullptr;
 }
 

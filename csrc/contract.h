@@ -43,13 +43,16 @@ SMN_FN smn_u32 smn_counter1(smn_i64 t, smn_u32 purpose) {
     return ((smn_u32)t & 0x0FFFFFFFu) | (purpose << 28);
 }
 
-// Section 2. The white value at one coordinate.
+// Section 2. The white value at one coordinate: of an even x the low half of its word, of an odd x the high half.
+SMN_FN float smn_white_of(smn_u32 word, smn_i64 x) {
+    return (float)(short)((x & 1) ? word >> 16 : word & 0xFFFFu) * 0x1p-16f;
+}
 SMN_FN float smn_white(smn_u64 seed, smn_u64 sample, smn_i64 t, smn_i64 y, smn_i64 x) {
     smn_u32 c[4] = {smn_counter0(x >> 3, y), smn_counter1(t, SMN_PURPOSE_NOISE),
                     (smn_u32)sample, (smn_u32)(sample >> 32)};
     smn_philox(c, seed);
-    smn_u32 word = c[(x & 7) >> 1];
-    return (float)(short)((x & 1) ? word >> 16 : word & 0xFFFFu) * 0x1p-16f;
+    const int i = (int)(x & 7) >> 1;  // chosen, not indexed: on a GPU c stays in registers
+    return smn_white_of(i & 2 ? (i & 1 ? c[3] : c[2]) : (i & 1 ? c[1] : c[0]), x);
 }
 
 // Section 3. Which entry of each sigma bank this sample uses. first[i]: lowest partner of bank1[i],

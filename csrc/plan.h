@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Python hands to the CPU library: one sampler's static parameters, its tables, and one call's outputs.
-// smnoise/backends/cpu.py mirrors these structs field by field; SMN_ABI guards the pair.
+// smnoise/backends/plan.py mirrors these structs field by field; SMN_ABI guards the pair.
 #pragma once
+#ifdef __CUDACC_RTC__  // NVRTC has no headers
+typedef unsigned char uint8_t;
+typedef int int32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
-#define SMN_ABI 1
+#define SMN_ABI 2
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -16,6 +23,18 @@ typedef struct {
     float quantile;   // standard normal quantile of the threshold: where the search for it starts
     float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
 } smn_ranking;
+
+// How a block of threads (color_block.h) cuts the grid to fit its shared memory: backends/layout.py decides.
+typedef struct {
+    int32_t threads;    // of a block
+    int32_t torus;      // 1: one tile, the whole grid, filtered in place with wrapping indices
+    int32_t tile[3];    // t, y, x: tokens filtered at a time
+    int32_t slices;     // noise slices made and filtered along x and y at a time
+    int32_t halo[2][3]; // [2 banks] largest radius along t, y, x; zero for a torus
+    int32_t pitch;      // floats of a row of noise, odd: rows side by side then lie in different memory banks
+    int32_t fused;      // 1: the scores of a sample fit beside the rest, so that one launch does everything
+    int32_t bytes;      // shared memory of the block that filters
+} smn_layout;
 
 typedef struct {
     int32_t grid[3];        // T, Y, X
@@ -28,6 +47,7 @@ typedef struct {
     const int32_t* radius;  // [2][32][3]
     const int32_t* first;   // [32]; null for colours of one sigma
     smn_ranking ranking;
+    smn_layout layout;      // of the block algorithms only
 } smn_plan;
 
 // One sample's rows of the outputs; a null pointer means not wanted.
@@ -39,6 +59,7 @@ typedef struct {
     int64_t* ids_restore; // [L]
 } smn_outputs;
 
+#ifndef __CUDACC__
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
     size_t (*color_bytes)(const smn_plan*);
@@ -46,3 +67,4 @@ typedef struct {
     size_t (*threshold_bytes)(const smn_ranking*);
     void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
 } smn_kernels;
+#endif

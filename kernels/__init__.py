@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triton kernels, shipped as `smnoise.kernels`. None yet: see the status table in the README."""
+"""Triton kernels, shipped as `smnoise.kernels`; `smnoise.backends.triton` runs them."""

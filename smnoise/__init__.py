@@ -4,6 +4,12 @@
 A mask is a pure function of (seed, sample index, parameters), bit for bit the same on every backend.
 """
 
+from pathlib import Path as _Path
+
+if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
+    # In a checkout that was built in place but not installed, kernels/ and csrc/ lie beside this folder.
+    __path__.append(str(_here.parent))
+
 from .errors import BackendError, CheckpointError, DataError, SmnoiseError
 from .masks import MaskBatch
 from .samplers import Blue3D, Green3D, Purple3D, Red3D, White3D, from_json, sample_indices

@@ -22,7 +22,6 @@ OPS = ("color_mask", "color_noise", "threshold")
 
 def status() -> dict:
     """Versions, and for each op, device and backend the reason why it cannot run (None: it can)."""
-    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     return {
         "smnoise": __version__,
         "torch": torch.__version__,
@@ -34,7 +33,8 @@ def status() -> dict:
             "uses torch's OpenMP": bool(cpu._parallel()),
         },
         "ops": {
-            op: {d: {b: backends.reason(b, op, d) for b in backends.NAMES} for d in devices} for op in OPS
+            op: {d: {b: backends.reason(b, op, d) for b in backends.NAMES} for d in ("cpu", "cuda")}
+            for op in OPS
         },
     }
 
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         return print_status(options.json)
     try:
         return verify(options.file, options.backend, options.section, options.json)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
         print(f"smnoise verify: {error}", file=sys.stderr)
         return 2
 

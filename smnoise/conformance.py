@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from . import backends, ops, reference
-from .spec import ColorSpec, visible_of_ratio
+from .spec import ColorSpec, as_int, visible_of_ratio
 
 
 class Result(NamedTuple):
@@ -48,6 +48,8 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(file, dict):
         raise ValueError(f"{path} must hold an object of sections, got {type(file).__name__}")
+    if not file:
+        raise ValueError(f"{path} holds no section: a check of nothing proves nothing")
     if sections:
         absent = set(sections) - set(file)
         if absent:
@@ -56,9 +58,9 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
     known = {}
     for name, entries in file.items():
         if name not in CHECKS:
+            advice = "" if sections else "; to check the others only, name each with --section"
             raise ValueError(
-                f"section {name!r} is not known to this version of smnoise (known: {', '.join(CHECKS)}); "
-                "name the sections to check with --section"
+                f"section {name!r} is not known to this version of smnoise (known: {', '.join(CHECKS)}){advice}"
             )
         known[name] = entries if isinstance(entries, list) else [entries]
         _, required, optional = CHECKS[name]
@@ -71,7 +73,39 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
                 raise ValueError(f"{name}[{i}] lacks {', '.join(sorted(missing))}")
             if unknown := set(entry) - required - optional:
                 raise ValueError(f"{name}[{i}] has unknown parameters: {', '.join(sorted(unknown))}")
+            _check_values(f"{name}[{i}]", entry)
     return known
+
+
+# How long the lists of an entry must be, where the contract says so.
+LENGTHS = {
+    "counter": 4,
+    "words": 4,
+    "grid": 3,
+    "sigmas": 2,
+    "sigma1": 2,
+    "sigma2": 2,
+    "anisotropy": 3,
+    "origin": 3,
+}
+
+
+def _check_values(where: str, entry: dict) -> None:
+    """Raise ValueError for what would crash a check, wrap around, or compare nothing."""
+    for name in ("seed", "sample"):
+        if name in entry:
+            as_int(f"{where}: {name}", entry[name], 0, 2**64 - 1)
+    for name, length in LENGTHS.items():
+        if name in entry and (not isinstance(entry[name], list) or len(entry[name]) != length):
+            raise ValueError(f"{where}: {name} must be a list of {length}, got {entry[name]!r}")
+    for name in ("counter", "words"):
+        for word in entry.get(name, ()):
+            as_int(f"{where}: {name}", word, 0, 2**32 - 1)
+    for name in ("t", "y", "x", "values", "first_visible"):
+        if name in entry and (not isinstance(entry[name], list) or not entry[name]):
+            raise ValueError(f"{where}: {name} must be a list of numbers, got {entry[name]!r}")
+    if "sha256" in entry and ("ratio" in entry) == ("num_visible" in entry):
+        raise ValueError(f"{where}: give either ratio or num_visible")
 
 
 def run(known: dict[str, list[dict]], backend: str) -> Iterator[Result]:
@@ -82,7 +116,7 @@ def run(known: dict[str, list[dict]], backend: str) -> Iterator[Result]:
         for i, entry in enumerate(entries):
             try:
                 expected, got = check(module, backend, entry)
-            except (TypeError, ValueError, KeyError) as error:
+            except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
                 raise ValueError(f"{section}[{i}]: {error}") from error
             yield Result(backend, f"{section}[{i}]", expected, got)
 

@@ -54,22 +54,23 @@ class MaskBatch(NamedTuple):
     def bool_masked_pos(self) -> torch.Tensor:
         """bool [B, L], True = masked: the argument of that name of Hugging Face's VideoMAEForPreTraining, and
         VideoMAE's own mask."""
-        return self._need("mask")
+        return self.need("mask")
 
     def mae(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """MAE's (mask, ids_restore, ids_keep): mask float32 [B, L], 1 = removed, 0 = kept."""
-        return self._need("mask").float(), self._need("ids_restore"), self._need("ids_keep")
+        return self.need("mask").float(), self.need("ids_restore"), self.need("ids_keep")
 
     def volume(self) -> torch.Tensor:
         """The mask as bool [B, T, H, W], True = masked."""
-        return self._need("mask").unflatten(1, self.grid)
+        return self.need("mask").unflatten(1, self.grid)
 
     def to(self, device, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
         moved = [v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]]
         return self._replace(**dict(zip(self._fields, moved, strict=False)))
 
-    def _need(self, name: str) -> torch.Tensor:
+    def need(self, name: str) -> torch.Tensor:
+        """One of the outputs. Raises ValueError if it was not asked for."""
         value = getattr(self, name)
         if value is None:
             raise ValueError(f"{name} was not computed: include it in the sampler call's outputs")

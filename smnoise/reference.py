@@ -148,7 +148,8 @@ def color_noise(seed: int, sample: int, spec, sigmas: tuple[float, float] | None
 
 def key(scores: np.ndarray) -> np.ndarray:
     """Section 6. uint32 keys that order as the float32 scores do."""
-    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
     sign = np.uint32(0x80000000)
     return np.where(bits & sign, ~bits, bits | sign)
 

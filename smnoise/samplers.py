@@ -42,7 +42,8 @@ class Color3D:
         boundary: "field" cuts a window out of an unbounded field; "wrap" filters the grid as a torus, about
             three times faster, and makes the first and last frame neighbours.
         anisotropy: factors on sigma along (t, y, x); 0 leaves an axis unfiltered.
-        origin: place of the window in the field, (t, y, x). Windows that touch continue each other.
+        origin: place of the window in the field, (t, y, x). Windows that touch continue each other; the field
+            repeats after 2^28 along t, 2^16 along y and 2^19 along x.
         truncate: filter radius in sigmas.
         seed: 0 .. 2^64 - 1; a call may give another one, also as a tensor.
 
@@ -217,17 +218,21 @@ def from_json(text: str) -> Color3D:
     """The sampler that `to_json` wrote. Raises ValueError for anything else."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, TypeError, RecursionError) as error:
         raise ValueError(f"not the JSON of a sampler: {error}") from None
-    if not isinstance(values, dict) or values.get("sampler") not in KINDS:
+    name = values.pop("sampler", None) if isinstance(values, dict) else None
+    if not isinstance(name, str) or name not in KINDS:
         raise ValueError(f"expected an object whose 'sampler' is one of {', '.join(KINDS)}; got {text[:80]}")
-    kind = KINDS[values.pop("sampler")]
+    kind = KINDS[name]
     if values.pop("contract", 1) != 1:
         raise ValueError("this version of smnoise implements contract 1 only")
     unknown = set(values) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"not the JSON of a {name}: {error}") from None
 
 
 def sample_indices(
@@ -241,6 +246,7 @@ def sample_indices(
     Returns int64 [batch_size].
     """
     as_int("batch_size", batch_size, 1, 2**31)
+    world_size = as_int("world_size", world_size, 1, 2**31)
     as_int("rank", rank, 0, world_size - 1)
     if isinstance(step, torch.Tensor):
         if step.dtype != torch.int64 or step.numel() != 1:
@@ -249,14 +255,20 @@ def sample_indices(
             )
         device = step.device if device is None else device
         step = step.reshape(()).to(device)
-    elif isinstance(step, bool) or not isinstance(step, (int, torch.SymInt)):
-        raise TypeError(f"step must be an integer or an int64 tensor, got {step!r}")
+    elif not isinstance(step, torch.SymInt):
+        step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
     return torch.arange(batch_size, device=device) + (step * world_size + rank) * batch_size
 
 
 def _as_samples(samples, device) -> torch.Tensor:
     if not isinstance(samples, torch.Tensor):
-        values = as_tuple("samples", samples, len(samples) if hasattr(samples, "__len__") else -1, "integers")
+        if isinstance(samples, (str, bytes)) or not (
+            hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        ):
+            raise TypeError(
+                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
+            )
+        values = as_tuple("samples", samples, len(samples), "integers")
         samples = torch.tensor([_signed64("samples", v) for v in values], dtype=torch.int64, device=device)
     elif device is not None and samples.device != torch.device(device):
         raise ValueError(
@@ -271,7 +283,7 @@ def _as_samples(samples, device) -> torch.Tensor:
 
 def _as_seed(seed, device) -> torch.Tensor:
     if isinstance(seed, torch.Tensor):
-        return seed
+        return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
     value = _signed64("seed", seed)
     return torch.full((), value, dtype=torch.int64, device=device)
 

@@ -26,6 +26,8 @@ PER = ("clip", "frame")
 MAX_TOKENS = 1 << 24
 MAX_SLAB = 1 << 28  # noise values behind one mask; 1 GiB of float32
 MAX_ORIGIN = 1 << 30
+MAX_RADIUS = 1 << 12
+PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what the contract's counter can tell apart
 
 
 def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
@@ -72,6 +74,9 @@ def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
 def as_grid(grid) -> tuple[int, int, int]:
     t, y, x = as_tuple("grid", grid, 3, "three integers (T, H, W), counted in tokens")
     grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", (t, y, x), strict=True))
+    for axis, n, period in zip("THW", grid, PERIOD, strict=True):
+        if n > period:
+            raise ValueError(f"grid {axis} must be at most {period}, where the noise repeats itself; got {n}")
     if math.prod(grid) > MAX_TOKENS:
         raise ValueError(f"grid {grid} has {math.prod(grid)} tokens; at most {MAX_TOKENS} are supported")
     return grid
@@ -138,6 +143,11 @@ class ColorSpec:
                         f"sigma2 {self.sigma2} has no value of at least sigma1 + 0.05 for sigma1 = "
                         f"{sigma:.4g} (largest: {bank2[-1]:.4g}); raise sigma2 or lower sigma1 {self.sigma1}"
                     )
+        if max(self.max_radius) > MAX_RADIUS:
+            raise ValueError(
+                f"filter radii (truncate * sigma * anisotropy) must be at most {MAX_RADIUS}, got {self.max_radius}; "
+                "lower sigma, anisotropy or truncate"
+            )
         slab = self.slab
         if slab > MAX_SLAB:
             raise ValueError(
@@ -163,11 +173,14 @@ class ColorSpec:
     def banks(self) -> tuple[list[float], list[float]]:
         return reference.bank(self.sigma1), reference.bank(self.sigma2)
 
+    def radius_of(self, bank: int) -> tuple[int, int, int]:
+        """Largest filter radius of a bank along t, y, x."""
+        return tuple(int(self.truncate * (max(self.banks[bank]) * scale) + 0.5) for scale in self.anisotropy)
+
     @cached_property
     def max_radius(self) -> tuple[int, int, int]:
         """Largest filter radius along t, y, x."""
-        sigma = 0.0 if self.color == "white" else max(self.banks[self.two_sigmas])
-        return tuple(int(self.truncate * sigma * scale + 0.5) for scale in self.anisotropy)
+        return (0, 0, 0) if self.color == "white" else self.radius_of(int(self.two_sigmas))
 
     @property
     def slab(self) -> int:

@@ -13,6 +13,9 @@ import hypothesis
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before smnoise is imported: then its Triton kernels run on the CPU
+
 from smnoise import backends, ops
 from smnoise.backends import cpu
 
@@ -37,7 +40,7 @@ class Target:
         if self.device == "cuda" and not torch.cuda.is_available():
             return "no GPU"
         why = backends.reason(self.backend, "color_mask", self.device)
-        if why is None and self.isa is not None and self.isa not in cpu.isas():
+        if why is None and self.isa in cpu.ISAS and self.isa not in cpu.isas():
             why = f"this machine has no {self.isa}"
         return why
 
@@ -63,11 +66,27 @@ class Target:
         )
 
 
-TARGETS = [Target("reference"), *(Target("cpu", isa=isa) for isa in cpu.ISAS)]
+TARGETS = [
+    Target("reference"),
+    *(Target("cpu", isa=isa) for isa in cpu.CODES),
+    Target("cuda", device="cuda"),
+    Target("triton", device="cuda" if torch.cuda.is_available() else "cpu"),
+]
+
+
+REQUIRABLE = {*(t.name for t in TARGETS), "nvrtc"}
+
+
+def skip_without(config, name: str, why: str | None) -> None:
+    """Skip with the reason, if there is one; fail with it where --require names this."""
+    if why and name in config.getoption("--require"):
+        pytest.fail(f"{name} is required, but: {why}")
+    if why:
+        pytest.skip(why)
 
 
 def pytest_addoption(parser):
-    names = ", ".join(t.name for t in TARGETS)
+    names = ", ".join(sorted(REQUIRABLE))
     parser.addoption("--require", action="append", default=[], help=f"fail, not skip, without: {names}")
 
 
@@ -77,7 +96,7 @@ def pytest_report_header(config):
 
 
 def pytest_configure(config):
-    unknown = set(config.getoption("--require")) - {t.name for t in TARGETS}
+    unknown = set(config.getoption("--require")) - REQUIRABLE
     if unknown:
         raise pytest.UsageError(f"--require: unknown {', '.join(sorted(unknown))}")
 
@@ -85,10 +104,7 @@ def pytest_configure(config):
 @pytest.fixture(params=TARGETS, ids=lambda t: t.name)
 def target(request, monkeypatch) -> Target:
     chosen = request.param
-    if why := chosen.why_not():
-        if chosen.name in request.config.getoption("--require"):
-            pytest.fail(f"{chosen.name} is required, but: {why}")
-        pytest.skip(why)
+    skip_without(request.config, chosen.name, chosen.why_not())
     monkeypatch.setattr(cpu, "_forced_isa", chosen.isa)
     return chosen
 

@@ -12,13 +12,17 @@ WIDTH, HEIGHT = 96, 64
 STEP = 6  # grey levels from one frame to the next
 
 
-def write_video(path: Path, frames: int, fps: int = 10, moving: bool = False, codec: str = "mpeg4") -> Path:
-    """An MPEG-4 file. Frame n is a flat grey of STEP * n levels; or, moving, a bright square on a ramp."""
+def write_video(
+    path: Path, frames: int, fps: int = 10, moving: bool = False, codec: str = "mpeg4", **options: str
+) -> Path:
+    """A video. Frame n is a flat grey of STEP * n levels; or, moving, a bright square on a ramp."""
     ramp = np.broadcast_to(np.linspace(0, 200, WIDTH, dtype=np.uint8), (HEIGHT, WIDTH))
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate, stream.gop_size = 4_000_000, 12
+        stream.options = options
+        stream.codec_context.max_b_frames = int(options.get("bf", 0))
         for n in range(frames):
             image = np.full((HEIGHT, WIDTH, 3), min(16 + STEP * n, 235), np.uint8)
             if moving:

@@ -58,8 +58,8 @@ def test_auto_never_falls_back_to_the_slow_reference(called, monkeypatch):
 
 
 def test_other_devices_are_refused_with_the_way_out():
-    with pytest.raises(BackendError, match=r"(?s)runs on cpu tensors, not on cuda.*\.to\("):
-        backends.choose("color_mask", "auto", "cuda")
+    with pytest.raises(BackendError, match=r"(?s)runs on cpu tensors, not on mps.*\.to\("):
+        backends.choose("color_mask", "auto", "mps")
     with pytest.raises(BackendError, match="backend cpu cannot run color_mask on cuda"):
         backends.choose("color_mask", "cpu", "cuda")
 
@@ -86,6 +86,23 @@ def test_a_wrong_library_is_found_out_before_it_makes_a_mask(monkeypatch):
     assert "wrong noise" in cpu.why_not.__wrapped__()
     monkeypatch.setattr(cpu, "philox", lambda *a: [0, 0, 0, 0])
     assert "wrong Philox" in cpu.why_not.__wrapped__()
+
+
+def test_a_forked_child_makes_the_same_masks_and_does_not_hang():
+    """OpenMP's workers are not in a forked child; a parallel region there would wait for them for ever."""
+    code = (
+        "import os, torch, smnoise\n"
+        "torch.set_num_threads(2)\n"
+        "sampler = smnoise.Green3D((4, 7, 7), 0.9)\n"
+        "want = sampler(range(64)).mask\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(0 if bool((sampler(range(64)).mask == want).numpy().all()) else 1)\n"
+        "print(os.waitpid(child, 0)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "0", done.stderr
 
 
 def test_status_table(capsys):

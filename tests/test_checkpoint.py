@@ -2,6 +2,7 @@
 """Checkpoints survive what happens to files."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -40,6 +41,17 @@ def test_only_the_newest_are_kept(trained, tmp_path):
     for step in (1, 2, 3, 10):
         checkpoint.save(tmp_path, step, *trained, {})
     assert [f.name for f in checkpoint.steps(tmp_path)] == ["step-00000010", "step-00000003"]
+
+
+def test_other_folders_are_neither_read_nor_deleted(trained, tmp_path):
+    first = checkpoint.save(tmp_path, 1, *trained, {})
+    for name in ("step-best", "step-1"):
+        shutil.copytree(first, first.parent / name)
+    newer = checkpoint.save(tmp_path, 9, *trained, {})  # of a run that then went back to step 1
+    for step in (2, 3, 4):
+        checkpoint.save(tmp_path, step, *trained, {})
+    names = sorted(f.name for f in first.parent.iterdir())
+    assert names == ["step-00000003", "step-00000004", newer.name, "step-1", "step-best"]
 
 
 def _truncate(folder):
@@ -101,6 +113,7 @@ def test_a_failure_while_saving_leaves_the_older_one(trained, tmp_path, monkeypa
         patch.setattr(checkpoint, "_sync", full)
         with pytest.raises(CheckpointError, match="No space left"):
             checkpoint.save(tmp_path, 2, *trained, {})
+    assert [f.name for f in (tmp_path / checkpoint.FOLDER).iterdir()] == ["step-00000001"]
     assert checkpoint.newest(tmp_path)[2]["step"] == 1
     checkpoint.save(tmp_path, 2, *trained, {})  # what was left behind is in nobody's way
     assert sorted(f.name for f in (tmp_path / checkpoint.FOLDER).iterdir()) == [
@@ -129,18 +142,3 @@ def test_no_pickle_is_written(trained, tmp_path):
         "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]  # fmt: skip
     assert set(json.loads((folder / "manifest.json").read_text())) == {
         "model.safetensors", "optimizer.safetensors", "state.json"}  # fmt: skip
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "a.json"
-    checkpoint.write_text(path, "first")
-
-    def fail():
-        with checkpoint.replace_file(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("interrupted")
-
-    with pytest.raises(RuntimeError, match="interrupted"):
-        fail()
-    assert path.read_text() == "first"
-    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]

@@ -72,6 +72,30 @@ def _empty_section(known):
     known["color"] = []
 
 
+def _nothing(known):
+    known.clear()
+
+
+def _no_values(known):
+    known["white"].update(t=[], values=[])
+
+
+def _long_counter(known):
+    known["philox"][0]["counter"].append(1)
+
+
+def _negative_word(known):
+    known["philox"][0]["counter"][0] = -1
+
+
+def _seed_too_large(known):
+    known["green_noise"]["seed"] = 2**64
+
+
+def _no_ratio(known):
+    del known["color"][0]["ratio"]
+
+
 def _bad_value(known):
     known["color"][0]["color"] = "pink"
 
@@ -83,6 +107,12 @@ def _bad_value(known):
         (_unknown_parameter, "twist"),
         (_missing_parameter, "seed"),
         (_empty_section, "empty"),
+        (_nothing, "proves nothing"),
+        (_no_values, "white[0]: t"),
+        (_long_counter, "philox[0]: counter must be a list of 4"),
+        (_negative_word, "philox[0]: counter"),
+        (_seed_too_large, "green_noise[0]: seed"),
+        (_no_ratio, "either ratio or num_visible"),
         (_bad_value, "pink"),
     ],
 )

@@ -96,5 +96,5 @@ def test_without_a_compiler_the_install_succeeds_and_says_what_is_missing(tmp_pa
         "except smnoise.BackendError as error: print(error)",
     )
     assert out.startswith("16\n")
-    assert "no C++17 compiler was found" in out
+    assert "no working C++17 compiler was found" in out
     assert "g++" in out

@@ -60,6 +60,9 @@ def test_lists_and_numpy_numbers_are_the_same_values():
         ('{"sampler": "Green3D", "grid": [8, 14, 14], "mask_ratio": 0.9, "radius": 2}', "radius"),
         ('{"sampler": "Green3D", "grid": [8, 14, 14], "mask_ratio": 0.9, "contract": 2}', "contract 1"),
         ('{"sampler": "Green3D", "grid": [8, 14, 14], "mask_ratio": 1.9}', "mask_ratio"),
+        ('{"sampler": ["Green3D"]}', "Green3D"),
+        ('{"sampler": "Green3D"}', "grid"),
+        (None, "not the JSON"),
     ],
 )
 def test_from_json_refuses(text, words):
@@ -180,7 +183,9 @@ def test_noise_ranks_as_the_mask_does():
         ({"anisotropy": (1, 1)}, ValueError, "anisotropy"),
         ({"origin": (0, 0, 0.5)}, TypeError, "origin"),
         ({"truncate": 0}, ValueError, "truncate"),
-        ({"truncate": 1e6}, ValueError, "noise values"),
+        ({"truncate": 1e6}, ValueError, "filter radii"),
+        ({"truncate": 1e3}, ValueError, "noise values"),
+        ({"grid": (1, 2**16 + 1, 2)}, ValueError, "repeats itself"),
         ({"seed": -1}, ValueError, "seed"),
         ({"seed": 2**64}, ValueError, "seed"),
         ({"seed": 1.5}, TypeError, "seed"),
@@ -216,6 +221,10 @@ def test_overlapping_ranges_are_fine_where_every_draw_has_a_partner():
         ({"samples": [2**64]}, ValueError, "samples"),
         ({"samples": 7}, TypeError, "samples"),
         ({"samples": "7"}, TypeError, "samples"),
+        ({"samples": {7}}, TypeError, "a list or a range"),
+        ({"samples": (n for n in (1, 2))}, TypeError, "a list or a range"),
+        ({"batch_size": 4, "step": 0, "world_size": 0}, ValueError, "world_size"),
+        ({"batch_size": 4, "step": 2**62}, ValueError, "step"),
         ({"samples": torch.zeros(1, dtype=torch.int64), "device": "meta"}, ValueError, "move them first"),
         (
             {"samples": [0], "seed": torch.zeros((), device="meta", dtype=torch.int64)},

@@ -4,6 +4,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from media import write_video
 from smnoise import CheckpointError, DataError
 from smnoise.train import checkpoint, log
 from smnoise.train import video as trainer
+from smnoise.train.signals import StopOnSignal
 from smnoise.train.video import Config, pretrain
 
 
@@ -184,10 +186,50 @@ def test_a_broken_video_is_named_once_and_training_goes_on(config, videos, tmp_p
     assert "(1 of 3 files)" in events[0]
 
 
-def test_a_run_that_diverges_stops_and_keeps_its_checkpoints(config):
+def test_a_run_that_diverges_stops_and_its_checkpoints_are_sound(config):
+    diverging = replace(config, base_lr=1e12, min_lr=0, warmup_epochs=1, save_every=1, log_every=100)
     with pytest.raises(FloatingPointError, match="Lower base_lr"):
-        pretrain(replace(config, base_lr=1e9, min_lr=0, warmup_epochs=0, save_every=1))
+        pretrain(diverging)
+    for folder in checkpoint.steps(config.out):
+        assert all(v.isfinite().all() for v in checkpoint.read(folder)[0].values())
     assert checkpoint.steps(config.out)
+
+
+def test_other_videos_are_another_run(config, videos, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(videos, folder)
+    pretrain(replace(config, epochs=1))
+    pretrain(replace(config, epochs=1, data=folder, resume=True))  # the same files elsewhere
+    shutil.copy(videos / "0.mp4", folder / "new.mp4")
+    with pytest.raises(CheckpointError, match=r"videos: 3 files(?s:.*)4 files"):
+        pretrain(replace(config, epochs=1, data=folder, resume=True))
+
+
+def test_asked_to_stop_it_saves_first(config, tmp_path):
+    whole = weights(pretrain(config))
+    stopped = replace(config, out=tmp_path / "stopped")
+    asked = iter([False] * 3 + [True])
+    pretrain(stopped, stop=lambda: next(asked))
+    assert checkpoint.newest(stopped.out)[2]["step"] == 4
+    resumed = weights(pretrain(replace(stopped, resume=True)))
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+
+
+def test_the_first_signal_asks_and_the_second_interrupts():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopOnSignal() as stop:
+        assert not stop()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_gpu_that_is_not_there_is_an_error(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="torch sees no GPU"):
+        pretrain(replace(config, device="cuda"))
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_training(config, tmp_path):
@@ -214,6 +256,10 @@ def test_too_little_data_for_one_step_is_an_error(config):
         ({"base_lr": 0.0}, "base_lr"),
         ({"min_lr": 1.0}, "min_lr"),
         ({"seed": -1}, "seed"),
+        ({"clip_grad": -1.0}, "clip_grad"),
+        ({"short_side": 0}, "short_side"),
+        ({"warmup_epochs": float("nan")}, "warmup_epochs"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
     ],
 )
 def test_a_config_that_cannot_work_is_never_made(config, change, words):
@@ -222,7 +268,7 @@ def test_a_config_that_cannot_work_is_never_made(config, change, words):
 
 
 def test_a_log_cut_short_by_a_kill_is_read_up_to_the_cut(tmp_path):
-    (tmp_path / log.NAME).write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    (tmp_path / log.NAME).write_text('5\n{"step": "x"}\n{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert log.read(tmp_path) == [{"step": 1, "loss": 2.0}]
     assert log.read(tmp_path / "absent") == []
 

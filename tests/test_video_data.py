@@ -4,6 +4,7 @@
 import os
 import shutil
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -48,6 +49,15 @@ def test_list_files_as_people_have_them(videos, tmp_path):
     assert missing_from_list(videos / "train.csv") == ["gone.mp4 1"]
 
 
+def test_a_line_never_means_another_file(videos, tmp_path):
+    for name in ("a,b.mp4", "a b.mp4", "c.mp4"):
+        shutil.copy(videos / "flat.mp4", tmp_path / name)
+    lines = ["a,b.mp4 3", "a,b.mp4,3", "c.mp4\t3", "c.mp4, 3", "x" * 300]
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+    assert [p.name for p in find_videos(tmp_path / "list.txt")] == ["a,b.mp4", "a,b.mp4", "c.mp4", "c.mp4"]
+    assert missing_from_list(tmp_path / "list.txt") == ["x" * 300]
+
+
 def test_without_videos_the_error_says_what_was_looked_for(videos, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"no video in folder .*\.mp4"):
@@ -77,6 +87,49 @@ def test_frames_can_be_reduced_while_decoding_but_never_enlarged(videos):
     file = VideoFile(videos / "flat.mp4")
     assert file.read([0], short_side=32).shape == (1, 32, 48, 3)
     assert file.read([0], short_side=640).shape == (1, 64, 96, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("x.mp4", "libx264", {"bf": "3"}),
+        ("open.mp4", "libx264", {"bf": "2", "x264-params": "open-gop=1:keyint=8:scenecut=0"}),
+        ("x.mkv", "libx264", {"bf": "2"}),
+        ("x.avi", "libx264", {"bf": "2"}),
+        ("4.avi", "mpeg4", {"bf": "2"}),
+        ("4.mp4", "mpeg4", {"bf": "2"}),
+        ("2.mpg", "mpeg2video", {"bf": "2"}),
+        ("1.mpeg", "mpeg1video", {}),
+    ],
+)
+def test_every_container_gives_the_frames_that_decoding_from_the_start_gives(tmp_path, name, codec, options):
+    path = write_video(tmp_path / name, 60, fps=25, moving=True, codec=codec, **options)
+    with av.open(str(path)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    file = VideoFile(path)
+    assert len(frames) - 2 <= file.frames <= len(frames)
+    for first in range(file.frames - 5):
+        wanted = [first, first + 2, first + 5]
+        for at, image in zip(wanted, file.read(wanted), strict=True):
+            assert np.array_equal(image, frames[at]), f"frame {at}"
+
+
+def test_a_video_that_changes_its_size_is_brought_to_one(tmp_path):
+    """Two raw streams behind each other: the header tells the first one's size."""
+    streams = b""
+    for size in ((96, 64), (128, 96)):
+        with av.open(str(tmp_path / "one.h264"), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for _ in range(12):
+                frame = av.VideoFrame.from_ndarray(
+                    np.full((size[1], size[0], 3), 90, np.uint8), format="rgb24"
+                )
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        streams += (tmp_path / "one.h264").read_bytes()
+    (tmp_path / "two.mp4").write_bytes(streams)
+    assert VideoFile(tmp_path / "two.mp4").read(list(range(24))).shape == (24, 64, 96, 3)
 
 
 @pytest.mark.parametrize(
@@ -159,8 +212,6 @@ def _half(path):
 
 
 def _no_frames(path):
-    import av
-
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
@@ -185,8 +236,6 @@ def test_a_broken_file_is_skipped_and_named(videos, tmp_path, spoil):
 
 
 def test_a_file_without_a_picture_is_no_video(tmp_path):
-    import av
-
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -195,6 +244,27 @@ def test_a_file_without_a_picture_is_no_video(tmp_path):
             container.mux(packet)
     with pytest.raises(DataError, match=r"sound\.mp4"):
         VideoFile(tmp_path / "sound.mp4")
+
+
+def test_what_a_process_met_before_changes_no_clip(videos, tmp_path):
+    """A file of which some clips decode and some do not: worker counts and restarts must not matter."""
+    partly = write_video(tmp_path / "partly.mp4", 200, moving=True, codec="libx264", g="10", bf="0")
+    data = bytearray(partly.read_bytes())
+    begin, end = data.index(b"mdat") + 8, data.index(b"moov")
+    middle = slice(begin + (end - begin) // 2, begin + (end - begin) * 3 // 4)
+    data[middle] = bytes(middle.stop - middle.start)
+    partly.write_bytes(data)
+    shutil.copy(videos / "sub" / "moving.mp4", tmp_path / "whole.mp4")
+    clips = clips_of(tmp_path)
+    in_turn, failed = [], []
+    for sample in range(40):
+        clips._broken.clear()
+        in_turn.append(clips[sample]["clip"])
+        failed.append(bool(clips._broken))
+    assert 0 < sum(failed) < 20  # about half of the samples are of this file
+    clips = clips_of(tmp_path)
+    for sample in range(40):
+        assert torch.equal(clips[sample]["clip"], in_turn[sample]), sample
 
 
 def test_a_short_video_repeats_its_last_reachable_frame(videos):

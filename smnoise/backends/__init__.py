@@ -12,8 +12,8 @@ from importlib import import_module
 
 from ..errors import BackendError
 
-NAMES = ("cpu", "reference")
-AUTO = {"cpu": ("cpu",)}  # device type: fast backends in order of preference
+NAMES = ("cuda", "triton", "cpu", "reference")
+AUTO = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # device type: fast backends in order of preference
 VARIABLE = "SMNOISE_BACKEND"
 
 
@@ -38,8 +38,6 @@ def choose(op: str, backend: str, device: str) -> Callable:
             return getattr(import_module(f"{__name__}.{name}"), op)
     reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
     what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
-    if device not in AUTO:
-        reasons += (
-            "\nUntil one can, make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
-        )
+    if device != "cpu":
+        reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")

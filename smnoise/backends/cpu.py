@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -14,42 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import ColorSpec, Tables, search_start, tables
+from ..spec import ColorSpec, search_start, tables
+from .layout import SHARED_BYTES, layout
 from .outputs import allocate
+from .plan import Outputs, Plan, Ranking, plan_of
 
 DEVICES = ("cpu",)
-ABI = 1
+ABI = 2
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
-COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
-
-
-class Ranking(Structure):
-    _fields_ = [
-        ("groups", c_int32),
-        ("tokens", c_int32),
-        ("visible", c_int32),
-        ("quantile", c_float),
-        ("slope", c_float),
-    ]
-
-
-class Plan(Structure):
-    _fields_ = [
-        ("grid", c_int32 * 3),
-        ("origin", c_int32 * 3),
-        ("color", c_int32),
-        ("wrap", c_int32),
-        ("max_radius", c_int32 * 3),
-        ("taps_stride", c_int32),
-        ("taps", c_void_p),
-        ("radius", c_void_p),
-        ("first", c_void_p),
-        ("ranking", Ranking),
-    ]
-
-
-class Outputs(Structure):
-    _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +31,7 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     path = Path(__file__).parent.parent / "libsmnoise_cpu.so"
     if not path.exists():
         return None, (
-            "the compiled library is missing: no C++17 compiler was found when smnoise was installed; "
+            "the compiled library is missing: no working C++17 compiler was found when smnoise was installed; "
             "install g++ or clang++, then: pip install --force-reinstall --no-deps smnoise"
         )
     try:
@@ -92,7 +65,8 @@ def why_not() -> str | None:
     entry = known["green_noise"]
     sigma1, sigma2 = entry["sigmas"]
     spec = ColorSpec("green", entry["grid"], 1, sigma1=(sigma1, sigma1), sigma2=(sigma2, sigma2))
-    got = color_noise(torch.tensor(entry["seed"]), torch.tensor([entry["sample"]]), spec)
+    seed, samples = (torch.tensor(entry[n], dtype=torch.int64, device="cpu") for n in ("seed", "sample"))
+    got = color_noise(seed, samples[None], spec)
     if got.flatten().tolist() != entry["values"]:
         return f"the compiled library ({isa()}) gives wrong noise; rebuild it with another compiler"
     return None
@@ -105,7 +79,8 @@ def isas() -> tuple[str, ...]:
     return () if library is None else tuple(n for n, code in ISAS.items() if library.smn_has_isa(code))
 
 
-_forced_isa: str | None = None  # tests set it to run every instruction set of a machine
+_forced_isa: str | None = None  # tests set it to run every instruction set of a machine, and "block"
+_block_bytes = SHARED_BYTES  # tests lower it to make tiles
 
 
 def isa() -> str:
@@ -125,29 +100,30 @@ def _parallel() -> int:
     return 0
 
 
+_forked = False  # OpenMP's workers do not live on in a forked child: a parallel region there would hang
+
+
+def _in_forked_child() -> None:
+    global _forked
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_in_forked_child)
+
+
 def threads() -> int:
-    """How many threads the next call may use: torch's own number."""
-    return torch.get_num_threads() if _parallel() else 1
+    """How many threads the next call may use: torch's own number, but one in a forked process."""
+    return torch.get_num_threads() if _parallel() and not _forked else 1
 
 
 class _Plan:
     """A Plan with the arrays that it points into."""
 
-    def __init__(self, spec: ColorSpec):
-        self.tables: Tables = tables(spec)
-        t = self.tables
-        self.struct = Plan(
-            grid=spec.grid,
-            origin=spec.origin,
-            color=COLOR_CODES[spec.color],
-            wrap=spec.boundary == "wrap",
-            max_radius=tuple(int(r) for r in t.radius.max(axis=(0, 1))),
-            taps_stride=t.taps.shape[-1],
-            taps=t.taps.ctypes.data,
-            radius=t.radius.ctypes.data,
-            first=None if t.first is None else t.first.ctypes.data,
-            ranking=Ranking(spec.groups, spec.tokens, spec.visible, t.quantile, t.slope),
-        )
+    def __init__(self, spec: ColorSpec, isa: str, shared_bytes: int):
+        t = self.tables = tables(spec)
+        first = None if t.first is None else t.first.ctypes.data
+        cut = layout(spec, t.taps.shape[-1], shared_bytes) if isa == "block" else None
+        self.struct = plan_of(spec, t, t.taps.ctypes.data, t.radius.ctypes.data, first, cut)
 
 
 _plan = lru_cache(maxsize=256)(_Plan)
@@ -167,14 +143,14 @@ def _check(status: int) -> None:
 def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> None:
     samples, pointers = samples.contiguous(), _pointers(outputs)
     status = _load()[0].smn_color(
-        byref(_plan(spec).struct), ISAS[isa()], threads(), _parallel(),
+        byref(_plan(spec, isa(), _block_bytes).struct), CODES[isa()], threads(), _parallel(),
         seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
     )  # fmt: skip
     _check(status)
 
 
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
-    noise = torch.empty(len(samples), *spec.grid)
+    noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
     _color(seed, samples, spec, {"noise": noise})
     return noise
 
@@ -192,7 +168,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     ranking = Ranking(groups, tokens // groups, visible, *search_start(tokens // groups, visible))
     pointers = _pointers(outputs)
     status = _load()[0].smn_threshold(
-        byref(ranking), ISAS[isa()], threads(), _parallel(), scores.data_ptr(), batch, byref(pointers)
+        byref(ranking), CODES[isa()], threads(), _parallel(), scores.data_ptr(), batch, byref(pointers)
     )
     _check(status)
     return outputs

@@ -20,7 +20,7 @@ def why_not() -> str | None:
 
 
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
-    noise = torch.empty(len(samples), *spec.grid)
+    noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
     for row, sample in zip(noise, samples.tolist(), strict=True):
         row[:] = torch.from_numpy(reference.color_noise(int(seed) & 2**64 - 1, sample, spec))
     return noise
@@ -34,7 +34,7 @@ def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wante
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, groups * visible, wanted)
-    for i, row in enumerate(scores.numpy()):
+    for i, row in enumerate(scores.detach().numpy()):
         result = reference.threshold(row.reshape(groups, -1), visible)
         for name, tensor in outputs.items():
             tensor[i] = torch.from_numpy(getattr(result, name))

@@ -168,12 +168,10 @@ class VideoMAE(nn.Module):
         if masks.batch_size != len(pixels):
             raise ValueError(f"{masks.batch_size} masks for {len(pixels)} clips")
         self._extend_positions(masks.num_tokens)
+        ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
         cubes = self.cubes(pixels)
-        visible, hidden = (
-            as_unit_floats(gather_tokens(cubes, ids)) for ids in (masks.ids_keep, masks.ids_mask)
-        )
-        features = self.encode(visible, masks.ids_keep)
-        prediction = self.decode(features, masks.ids_keep, masks.ids_mask)
+        visible, hidden = (as_unit_floats(gather_tokens(cubes, ids)) for ids in (ids_keep, ids_mask))
+        prediction = self.decode(self.encode(visible, ids_keep), ids_keep, ids_mask)
         with torch.autocast(pixels.device.type, enabled=False):
             loss = nn.functional.mse_loss(prediction.float(), normalised_target(hidden))
         return loss, prediction
@@ -207,8 +205,10 @@ def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
 
 
 def as_unit_floats(x: Tensor) -> Tensor:
-    """uint8 as float32 in [0, 1]; floats unchanged."""
-    return x.float() / 255 if x.dtype == torch.uint8 else x
+    """uint8 as float32 in [0, 1]; floats, which are so already, as float32."""
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise TypeError(f"pixels must be uint8, or floats in [0, 1]; got {x.dtype}")
+    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
 
 def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:

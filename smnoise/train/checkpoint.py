@@ -12,9 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,11 +24,12 @@ from ..errors import CheckpointError
 
 FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
+NAME = re.compile(r"step-\d{8}")
 FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 
 
 def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2) -> Path:
-    """Write checkpoint `step` of a run and delete all but the newest `keep`. Returns its folder.
+    """Write checkpoint `step` of a run and delete all older ones but `keep - 1`. Returns its folder.
 
     state: anything JSON can hold. Raises CheckpointError where it cannot be written.
     """
@@ -53,18 +53,20 @@ def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, k
             shutil.rmtree(final)
         temporary.rename(final)
         _sync(folder)
-        for old in steps(run)[keep:]:
+        for old in [f for f in steps(run) if f.name < final.name][keep - 1 :]:
             shutil.rmtree(old)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"cannot write checkpoint {final}: {error}; older ones are untouched"
         ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return final
 
 
 def steps(run: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first; whether they are whole is not checked."""
-    return sorted((run / FOLDER).glob("step-*"), reverse=True)
+    return sorted((f for f in (run / FOLDER).glob("step-*") if NAME.fullmatch(f.name)), reverse=True)
 
 
 def read(folder: Path) -> tuple[dict, dict, dict]:
@@ -110,23 +112,6 @@ def restore(model: torch.nn.Module, optimizer, model_tensors: dict, optimizer_te
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to it at the end, removed after an error."""
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    with replace_file(path) as temporary:
-        temporary.write_text(text)
 
 
 def _flat(optimizer) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ import torch
 import tyro
 
 from ..errors import DataError
+from ..files import write_text
 from ..models.videomae import VideoMAE
 from ..samplers import KINDS
 from . import checkpoint, log, pictures
@@ -93,7 +94,7 @@ def prepare(out: Path) -> None:
 
 def write_summary(out: Path, results: dict) -> None:
     """demo.json: what came out, and the mark by which the next demo knows that it may replace the folder."""
-    checkpoint.write_text(
+    write_text(
         out / MARKER, json.dumps({"written by": "smnoise.train.demo_video", **results}, indent=2) + "\n"
     )
 

@@ -10,20 +10,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .checkpoint import write_text
+from ..files import write_text
 
 NAME = "log.jsonl"
 
 
 def read(run: Path) -> list[dict]:
-    """The records of a run's log; a last line cut short by a kill is left out."""
+    """The records of a run's log; lines that are none, such as one cut short by a kill, are left out."""
     path = run / NAME
     records = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..files import replace_file
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE, as_unit_floats, cube_statistics, gather_tokens
 from . import log
-from .checkpoint import replace_file
 
 INK, LINE, PALE = "#1b1b1b", "#1f7a4d", "#a9d3bd"
 DARK, BRIGHT = np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6])

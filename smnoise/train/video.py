@@ -16,9 +16,12 @@ functions of (seed, global sample number), so a checkpoint needs to hold just th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,10 +31,12 @@ import tyro
 
 from ..compat import import_timm
 from ..errors import CheckpointError, DataError
+from ..files import write_text
 from ..models.videomae import VideoMAE
 from ..samplers import KINDS, Color3D
 from . import checkpoint
 from .log import RunLog
+from .signals import StopOnSignal
 from .video_data import VideoClips, find_videos, loader, missing_from_list
 
 
@@ -110,8 +115,11 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("workers", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number and not negative, got {getattr(self, name)}")
+        for name in ("short_side", "clip_grad"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, or left out; got {value}")
         if not self.base_lr > 0 or self.min_lr > self.base_lr:
             raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
         if self.frames % self.tubelet or self.size % self.patch:
@@ -141,8 +149,10 @@ RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask
           "clips_per_video", "seed", "short_side")  # fmt: skip
 
 
-def pretrain(config: Config) -> VideoMAE:
+def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoMAE:
     """Train, and return the trained model. Files and errors are those of the module's head.
+
+    stop: asked after each step; when it says so, a checkpoint is saved and training ends early.
 
     Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
     FloatingPointError when the loss stops being finite.
@@ -154,6 +164,8 @@ def pretrain(config: Config) -> VideoMAE:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
     bfloat16 = config.dtype == "bfloat16" or (config.dtype == "auto" and device != "cpu")
 
     paths = find_videos(config.data)
@@ -201,7 +213,11 @@ def pretrain(config: Config) -> VideoMAE:
     )
     sampler = config.sampler()
 
-    first_step, notes = open_run(config, model, optimizer)
+    first_step, notes = open_run(config, recipe(config, paths), model, optimizer)
+    if first_step > steps:
+        raise CheckpointError(
+            f"{config.out} has trained {first_step} steps already, more than the {steps} asked for"
+        )
     notes += [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
     batches = iter(loader(clips, samples, config.batch_size, config.workers))
@@ -237,11 +253,14 @@ def pretrain(config: Config) -> VideoMAE:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            if step % config.log_every == 0 or step == steps:
+            stopping = step < steps and stop()
+            saving = step % config.save_every == 0 or step == steps or stopping
+            if step % config.log_every == 0 or saving:
                 mean_loss = loss_sum.item() / (step - logged)  # the only wait for the device
-                if not math.isfinite(mean_loss):
+                if not math.isfinite(mean_loss) or (saving and not all_finite(model)):
                     raise FloatingPointError(
-                        f"the loss is {mean_loss} at step {step}; the checkpoints in {config.out} are from before. "
+                        f"training diverged by step {step} (loss {mean_loss}); the checkpoints in {config.out} "
+                        "are from before. "
                         "Lower base_lr, set clip_grad, or use dtype float32"
                     )
                 seconds = (time.perf_counter() - since) / (step - logged)
@@ -260,14 +279,22 @@ def pretrain(config: Config) -> VideoMAE:
                 loss_sum.zero_()
             else:
                 log.advance(step)
-            if step % config.save_every == 0 or step == steps:
+            if saving:
                 paused = time.perf_counter()
-                checkpoint.save(config.out, step, model, optimizer, recipe(config))
+                checkpoint.save(config.out, step, model, optimizer, {"recipe": recipe(config, paths)})
                 since += time.perf_counter() - paused
+            if stopping:
+                log.event(step, f"stopped after step {step}; go on with --resume")
+                break
     return model
 
 
-def open_run(config: Config, model, optimizer) -> tuple[int, list[str]]:
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every weight is a number: a loss can be finite although its gradient was not."""
+    return bool(torch.stack([p.isfinite().all() for p in model.parameters()]).all())
+
+
+def open_run(config: Config, wanted: dict, model, optimizer) -> tuple[int, list[str]]:
     """Make the run's folder, or with `resume` load its newest checkpoint. Returns the steps already done, and
     what a person should be told."""
     config.out.mkdir(parents=True, exist_ok=True)
@@ -275,8 +302,10 @@ def open_run(config: Config, model, optimizer) -> tuple[int, list[str]]:
     first_step = 0
     if config.resume:
         model_tensors, optimizer_tensors, state, wrong = checkpoint.newest(config.out)
-        before, now = state["recipe"], recipe(config)["recipe"]
-        changed = [f"{n}: {before.get(n)} then, {now[n]} now" for n in RECIPE if before.get(n) != now[n]]
+        before = state["recipe"]
+        changed = [
+            f"{n}: {before.get(n)} then, {now} now" for n, now in wanted.items() if before.get(n) != now
+        ]
         if changed:
             raise CheckpointError(
                 f"{config.out} was trained with another recipe; resume with the same one, or start a new run:\n  "
@@ -290,24 +319,32 @@ def open_run(config: Config, model, optimizer) -> tuple[int, list[str]]:
         raise CheckpointError(
             f"{config.out} already holds a run; go on with --resume, or choose another --out"
         )
-    checkpoint.write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
+    write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
     return first_step, notes
 
 
-def recipe(config: Config) -> dict:
-    """What a checkpoint says of its run, as JSON gives it back."""
-    values = {name: getattr(config, name) for name in RECIPE}
-    return {"recipe": json.loads(json.dumps(values))}
+def recipe(config: Config, paths: list[Path]) -> dict:
+    """What a checkpoint says of its run, as JSON gives it back: the settings, and which videos, by their names
+    relative to the folder of `data` (which may move)."""
+    folder = config.data if config.data.is_dir() else config.data.parent
+    names = "\n".join(os.path.relpath(path, folder) for path in paths)
+    videos = (
+        f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
+    )
+    return json.loads(json.dumps({name: getattr(config, name) for name in RECIPE} | {"videos": videos}))
 
 
 def main() -> None:
     try:
         config = tyro.cli(Config, description=__doc__)
-        pretrain(config)
+        with StopOnSignal() as stop:
+            pretrain(config, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit("smnoise: stopped; go on with --resume") from None
+        raise SystemExit(
+            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ for any number of workers and after any restart. A file that does not decode is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
 from .draws import choose, permutation
+from .signals import ignore_interrupts
 
 SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
 SCALES = (1.0, 0.875, 0.75, 0.66)  # multi-scale crop: shares of the short side
@@ -44,12 +46,11 @@ def find_videos(data: Path) -> list[Path]:
     if data.suffix.lower() in SUFFIXES:
         return [data]
     try:
-        lines = [line.strip() for line in data.read_text().splitlines()]
+        listed = _listed_lines(data)
     except UnicodeDecodeError:
         raise DataError(
-            f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list"
+            f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list in UTF-8"
         ) from None
-    listed = [line for line in lines if line and not line.startswith("#")]
     found = [p for p in (_listed_file(line, data.parent) for line in listed) if p is not None]
     if not found:
         example = f", for example {listed[0]!r}" if listed else ""
@@ -61,63 +62,75 @@ def missing_from_list(data: Path) -> list[str]:
     """Lines of a list file that name no file."""
     if not Path(data).is_file() or Path(data).suffix.lower() in SUFFIXES:
         return []
-    lines = [line.strip() for line in Path(data).read_text().splitlines()]
-    wanted = [line for line in lines if line and not line.startswith("#")]
-    return [line for line in wanted if _listed_file(line, Path(data).parent) is None]
+    return [line for line in _listed_lines(Path(data)) if _listed_file(line, Path(data).parent) is None]
+
+
+def _listed_lines(data: Path) -> list[str]:
+    lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _listed_file(line: str, folder: Path) -> Path | None:
     """The longest beginning of the line that names a file."""
-    parts = line.replace(",", " ").split(" ")
-    for candidate in (line, *(" ".join(parts[:n]) for n in range(len(parts), 0, -1))):
-        path = folder / candidate.strip()
-        if candidate.strip() and path.is_file():
-            return path
+    ends = [len(line), *(m.start() for m in reversed(list(re.finditer(r"[\s,]+", line))))]
+    for end in ends:
+        try:
+            if line[:end] and (folder / line[:end]).is_file():
+                return folder / line[:end]
+        except OSError:  # longer than a name may be
+            continue
     return None
+
+
+# Where seeking by time stamp gives the frames that decoding from the start does. Elsewhere (AVI, MPEG) stamps after
+# a seek differ from those of a scan, so frames are counted from the start of the file.
+SEEKABLE_FORMATS = {"mov", "mp4", "matroska", "webm"}
+SEEKABLE_CODECS = {"av1", "h264", "hevc", "vp8", "vp9"}
 
 
 class VideoFile:
     """Random access to the frames of one file. Raises DataError for a file without decodable video."""
 
+    FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
+
     def __init__(self, path: Path, threads: int = 1):
-        self.path, self.threads = Path(path), threads
-        self._failing = (av.FFmpegError, OSError, ValueError, IndexError)
+        self.path, self.threads = (
+            Path(path).absolute(),
+            threads,
+        )  # a bare name with a colon would be a protocol
         try:
-            with av.open(str(path)) as container:
+            with av.open(str(self.path)) as container:
                 stream = container.streams.video[0]
-                stamps = [p.pts if p.pts is not None else p.dts for p in container.demux(stream) if p.size]
-        except self._failing as error:
+                self.width, self.height = stream.width, stream.height
+                formats, codec = set(container.format.name.split(",")), stream.codec_context.name
+                packets = [p for p in container.demux(stream) if p.size]
+                stamps = [p.pts for p in packets]
+                keys = [p.pts for p in packets if p.is_keyframe]
+        except self.FAILURES as error:
             raise DataError(f"{path}: {type(error).__name__}: {error}") from None
-        # Without time stamps frames are counted while decoding, from the start of the file.
-        self.stamps = sorted(set(stamps)) if None not in stamps else None
-        self.frames = len(stamps) if self.stamps is None else len(self.stamps)
-        if not self.frames:
+        codec = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9"}.get(codec, codec)
+        seekable = formats & SEEKABLE_FORMATS and codec in SEEKABLE_CODECS and None not in stamps
+        self.stamps = sorted(set(stamps)) if seekable else None
+        self.keys = sorted(keys) if seekable else []
+        self.frames = len(self.stamps) if seekable else len(stamps)
+        if not self.frames or not self.width or not self.height:
             raise DataError(f"{path}: no video frame")
 
     def read(self, indices: list[int], short_side: int | None = None) -> np.ndarray:
         """Frames by number, ascending, repeats allowed: uint8 [len(indices), H, W, 3].
 
         short_side: reduce frames to this many pixels along their shorter side while decoding, if larger.
-        A frame that the decoder drops is replaced by the one before it (or the first that comes).
+        A frame that the decoder drops is replaced by the one before it (or the first that comes). Where the size
+        changes within a file, all frames are brought to the size that its header says.
         """
+        shrink = min(1.0, (short_side or self.width) / min(self.width, self.height)) if short_side else 1.0
+        size = round(self.width * shrink), round(self.height * shrink)
         wanted = sorted(set(indices))
-        images: dict[int, np.ndarray] = {}
         try:
-            with av.open(str(self.path)) as container:
-                stream = container.streams.video[0]
-                stream.codec_context.thread_count = self.threads
-                if self.stamps is not None and wanted[0] > 0:
-                    container.seek(self.stamps[wanted[0]], stream=stream, backward=True)
-                number = {stamp: i for i, stamp in enumerate(self.stamps)} if self.stamps else None
-                counted = -1
-                for frame in container.decode(stream):
-                    counted += 1
-                    at = counted if number is None else number.get(frame.pts, -1)
-                    if at in wanted and at not in images:
-                        images[at] = self._image(frame, short_side)
-                    if at >= wanted[-1]:
-                        break
-        except self._failing as error:
+            images = self._decode(wanted, size, seek=self.stamps is not None and wanted[0] > 0)
+            if len(images) < len(wanted) and self.stamps is not None:
+                images = self._decode(wanted, size, seek=False)
+        except self.FAILURES as error:
             raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
         if not images:
             raise DataError(f"{self.path}: none of the frames {wanted[0]}..{wanted[-1]} decodes")
@@ -126,17 +139,43 @@ class VideoFile:
             last = images.setdefault(i, last)
         return np.stack([images[i] for i in indices])
 
-    @staticmethod
-    def _image(frame: av.VideoFrame, short_side: int | None) -> np.ndarray:
-        width, height = frame.width, frame.height
-        if short_side and min(width, height) > short_side:
-            shrink = short_side / min(width, height)
-            width, height = round(width * shrink), round(height * shrink)
-        image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-        return image.to_ndarray()
+    def _decode(self, wanted: list[int], size: tuple[int, int], seek: bool) -> dict[int, np.ndarray]:
+        images: dict[int, np.ndarray] = {}
+        number = {stamp: i for i, stamp in enumerate(self.stamps)} if self.stamps else None
+        with av.open(str(self.path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = self.threads
+            if seek:
+                # One keyframe further back than needed: frames that lead an open group may not decode after a seek.
+                before = [k for k in self.keys if k <= self.stamps[wanted[0]]]
+                if len(before) > 1:
+                    container.seek(before[-2], stream=stream, backward=True)
+            for counted, frame in enumerate(container.decode(stream)):
+                at = counted if number is None else number.get(frame.pts, -1)
+                if at in wanted and at not in images:
+                    image = frame.reformat(
+                        width=size[0], height=size[1], format="rgb24", interpolation="AREA"
+                    )
+                    images[at] = image.to_ndarray()
+                if at >= wanted[-1]:
+                    break
+        return images
 
 
-open_video = lru_cache(maxsize=256)(VideoFile)
+@lru_cache(maxsize=256)
+def _opened(path: Path, threads: int) -> VideoFile | DataError:
+    try:
+        return VideoFile(path, threads)
+    except DataError as error:
+        return error
+
+
+def open_video(path: Path, threads: int = 1) -> VideoFile:
+    """A VideoFile, scanned once a process. Raises its DataError, without another scan."""
+    file = _opened(path, threads)
+    if isinstance(file, DataError):
+        raise file
+    return file
 
 
 def clip_indices(frames: int, length: int, stride: int, start: int) -> list[int]:
@@ -196,9 +235,8 @@ class VideoClips(Dataset):
         order = permutation(self.seed, epoch, len(self))
         for attempt in range(len(self.paths)):
             # A broken file's turn goes to the next ones in file order: the same ones in every run.
+            # A file that fails is asked again for its next clip, so that what a process met before changes nothing.
             path = self.paths[(int(order[place]) // self.clips_per_video + attempt) % len(self.paths)]
-            if path in self._broken:
-                continue
             try:
                 clip = self._clip(path, sample)
             except DataError as error:
@@ -253,6 +291,7 @@ def loader(clips: VideoClips, samples: range, batch_size: int, workers: int) -> 
         num_workers=workers,
         collate_fn=collate,
         drop_last=True,
+        worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,

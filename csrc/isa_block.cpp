@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU's block algorithms on the host, for tests: the same headers, a block as a loop over its threads.
+#include <string.h>
+
+#include "color_block.h"
+
+namespace {
+
+template <bool TORUS, bool TWO>
+void fields(Block& block, const ColorBlock& c, float* scores) {
+    for (int tile = 0; tile < color_tiles(*c.plan); ++tile) color_field<TORUS, TWO>(block, c, tile, scores);
+}
+
+size_t color_bytes(const smn_plan* plan) {
+    size_t tokens = (size_t)plan->ranking.groups * plan->ranking.tokens;
+    return sizeof(float) * tokens + (size_t)plan->layout.bytes;
+}
+
+void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const smn_outputs* out, void* workspace) {
+    size_t tokens = (size_t)plan->ranking.groups * plan->ranking.tokens;
+    char* shared = (char*)workspace;
+    float* held = (float*)(shared + SMN_SCRATCH_BYTES);
+    float* scores = plan->layout.fused ? held : (float*)(shared + plan->layout.bytes);
+    Block block = {plan->layout.threads, (BlockScratch*)shared, 0};
+    ColorBlock c = color_block(block, *plan, seed, sample, plan->layout.fused ? held + tokens : held);
+    const bool two = plan->first != nullptr;
+    if (plan->layout.torus)
+        two ? fields<true, true>(block, c, scores) : fields<true, false>(block, c, scores);
+    else
+        two ? fields<false, true>(block, c, scores) : fields<false, false>(block, c, scores);
+    if (out->noise) memcpy(out->noise, scores, sizeof(float) * tokens);
+    if (out->mask || out->ids_keep || out->ids_mask || out->ids_restore)
+        threshold_block(block, plan->ranking, scores, *out);
+}
+
+size_t threshold_bytes(const smn_ranking*) { return SMN_SCRATCH_BYTES; }
+
+void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out, void* workspace) {
+    Block block = {256, (BlockScratch*)workspace, 0};
+    threshold_block(block, *r, scores, *out);
+}
+
+}  // namespace
+
+extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold};

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA entry points: one block a sample. Compiled by NVRTC at first use (backends/cuda.py); nvcc will do too.
+// Every pointer is a device pointer; nothing is allocated, nothing waits.
+#include "color_block.h"
+
+// What changes from call to call.
+typedef struct {
+    const int64_t* seed;     // [1]
+    const int64_t* samples;  // [B]
+    float* scores;           // [B, L], written where a sample's scores do not fit into shared memory
+    smn_outputs out;         // [B, ...] each; null: not wanted
+} smn_call;
+
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
+    const long long tokens = (long long)r.groups * r.tokens, visible = (long long)r.groups * r.visible;
+    smn_outputs o;
+    o.noise = out.noise ? out.noise + row * tokens : nullptr;
+    o.mask = out.mask ? out.mask + row * tokens : nullptr;
+    o.ids_keep = out.ids_keep ? out.ids_keep + row * visible : nullptr;
+    o.ids_mask = out.ids_mask ? out.ids_mask + row * (tokens - visible) : nullptr;
+    o.ids_restore = out.ids_restore ? out.ids_restore + row * tokens : nullptr;
+    return o;
+}
+
+// Grid: (samples, 1) if fused, else (samples, tiles).
+template <bool TORUS, bool TWO>
+__device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
+    const long long row = blockIdx.x, tokens = (long long)plan.ranking.groups * plan.ranking.tokens;
+    const smn_outputs out = rows_of(call.out, row, plan.ranking);
+    float* held = (float*)(shared + SMN_SCRATCH_BYTES);
+    float* scores = plan.layout.fused ? held : call.scores + row * tokens;
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row],
+                               plan.layout.fused ? held + tokens : held);
+    if (!plan.layout.fused) {
+        color_field<TORUS, TWO>(block, c, blockIdx.y, scores);
+        return;
+    }
+    for (int tile = 0; tile < color_tiles(plan); ++tile) color_field<TORUS, TWO>(block, c, tile, scores);
+    if (out.noise) block.tasks((int)tokens, [=](int i) { out.noise[i] = scores[i]; });
+    if (out.mask || out.ids_keep || out.ids_mask || out.ids_restore)
+        threshold_block(block, plan.ranking, scores, out);
+}
+
+#define SMN_THREADS 256
+#define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS)
+
+SMN_KERNEL color_window_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    color<false, false>(plan, call);
+}
+SMN_KERNEL color_window_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    color<false, true>(plan, call);
+}
+SMN_KERNEL color_torus_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    color<true, false>(plan, call);
+}
+SMN_KERNEL color_torus_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    color<true, true>(plan, call);
+}
+
+SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_constant__ smn_call call) {
+    __shared__ BlockScratch scratch;
+    Block block = {(int)blockDim.x, &scratch, 0};
+    const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
+    threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
+}

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections 1 to 3 of the mask contract in Triton: Philox words, white noise, sigma draws.
+
+Letters: B samples; a program works on a block of lanes. Words are uint32, coordinates int32 (two's complement).
+"""
+
+import triton
+import triton.language as tl
+
+PURPOSE_NOISE = tl.constexpr(0)
+PURPOSE_SIGMA = tl.constexpr(1)
+
+
+@triton.jit
+def words(seed, sample, purpose: tl.constexpr, block, y, t):
+    """The four words at each (block, y, t). seed, sample: int64, of any one shape that broadcasts."""
+    c0 = (block & 0xFFFF).to(tl.uint32) | ((y & 0xFFFF).to(tl.uint32) << 16)
+    c1 = (t & 0x0FFFFFFF).to(tl.uint32) | (purpose << 28)
+    zero = c0 ^ c0
+    c2 = zero + (sample & 0xFFFFFFFF).to(tl.uint32)
+    c3 = zero + ((sample >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    k0 = (seed & 0xFFFFFFFF).to(tl.uint32)
+    k1 = ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    return tl.philox_impl(c0, c1 + zero, c2, c3, k0, k1, 10)
+
+
+@triton.jit
+def white(word, half):
+    """A value of its word: half 0 takes the low 16 bits, half 1 the high ones."""
+    bits = ((word >> (16 * half)) & 0xFFFF).to(tl.uint16).to(tl.int16, bitcast=True)
+    return bits.to(tl.float32) * 1.52587890625e-05  # 2^-16, exact
+
+
+@triton.jit
+def sigma_kernel(seed_ptr, samples_ptr, first_ptr, index_ptr, batch, TWO: tl.constexpr, BLOCK: tl.constexpr):
+    """index[B, 2]: which entry of each sigma bank a sample uses. first: int32 [32], read if TWO."""
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = row < batch
+    sample = tl.load(samples_ptr + row, mask=inside, other=0)
+    zero = row * 0
+    r0, r1, _, _ = words(tl.load(seed_ptr), sample, PURPOSE_SIGMA, zero, zero, zero)
+    i = (r0 >> 27).to(tl.int32)  # (r0 * 32) >> 32
+    tl.store(index_ptr + 2 * row, i, mask=inside)
+    j = zero
+    if TWO:
+        first = tl.load(first_ptr + i, mask=inside, other=0)
+        j = first + ((r1.to(tl.uint64) * (32 - first).to(tl.uint64)) >> 32).to(tl.int32)
+    tl.store(index_ptr + 2 * row + 1, j, mask=inside)
+
+
+@triton.jit
+def noise_kernel(
+    seed_ptr, samples_ptr, out_ptr, from_t, from_y, from_x, rows, height, width, calls, BLOCK: tl.constexpr
+):
+    """White noise of B windows: out[B, rows, width], a row being one (t, y) of `height` rows a slice.
+
+    from_*: the window's first coordinates. Programs: (sample, block of Philox calls); calls a row, of eight
+    neighbours each; the first one may begin before the window.
+    """
+    sample = tl.load(samples_ptr + tl.program_id(0))
+    call = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = call // calls
+    block = (from_x >> 3) + call % calls
+    w0, w1, w2, w3 = words(
+        tl.load(seed_ptr), sample, PURPOSE_NOISE, block, from_y + row % height, from_t + row // height
+    )
+    out = out_ptr + tl.program_id(0).to(tl.int64) * rows * width + row.to(tl.int64) * width
+    for e in tl.static_range(8):
+        word = w0 if e < 2 else w1 if e < 4 else w2 if e < 6 else w3
+        x = block * 8 + e - from_x
+        tl.store(out + x, white(word, e % 2), mask=(row < rows) & (x >= 0) & (x < width))

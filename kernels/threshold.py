@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Section 6 of the mask contract in Triton: exact-count masks and their ids, one program a ranking.
+
+Idea: the V-th largest key is built bit by bit from the top: a bit stays set if at least V keys are that large.
+That is 32 counts, each a pass over the row in chunks; then one pass writes, with running sums for the places.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
+
+
+@triton.jit
+def keys_of(scores):
+    """uint32 keys that order as the float32 scores; NaNs keep sign and payload, as on a CPU."""
+    bits = scores.to(tl.uint32, bitcast=True)
+    bits = tl.where(bits == 0x80000000, 0, bits)
+    bits = tl.where((bits & 0x7FFFFFFF) > 0x7F800000, bits | 0x00400000, bits)
+    return tl.where(bits >= 0x80000000, bits ^ 0xFFFFFFFF, bits | 0x80000000).to(tl.uint32)
+
+
+@triton.jit
+def threshold_kernel(
+    scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, groups, n, visible,
+    MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """scores float32 [B, groups, n]; mask uint8 [B, groups * n]; keep, hide, restore int64, rows as in the contract.
+
+    MASK, KEEP, HIDE, RESTORE: which outputs are written. Programs: (sample, group).
+    """
+    sample, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row = scores_ptr + (sample * groups + group) * n
+    lane = tl.arange(0, BLOCK)
+    cut = tl.zeros([1], tl.uint32)
+    bit = 31
+    while bit >= 0:
+        trial = cut | (tl.full([1], 1, tl.uint32) << bit)
+        count = tl.zeros([1], tl.int32)
+        i = 0
+        while i < n:
+            inside = i + lane < n
+            key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
+            count += tl.sum((inside & (key >= trial)).to(tl.int32), axis=0)
+            i += BLOCK
+        cut = tl.where(count >= visible, trial, cut)
+        bit -= 1
+    above = tl.zeros([1], tl.int32)
+    i = 0
+    while i < n:
+        inside = i + lane < n
+        key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
+        above += tl.sum((inside & (key > cut)).to(tl.int32), axis=0)
+        i += BLOCK
+    ties = visible - above  # visible tokens whose key is the cut itself: the lowest numbered ones
+
+    first, all_visible = group * n, (groups * visible).to(tl.int64)
+    mask_row = mask_ptr + sample * groups * n + first
+    restore_row = restore_ptr + sample * groups * n + first
+    keep_row = keep_ptr + sample * groups * visible
+    hide_row = hide_ptr + sample * groups * (n - visible)
+    kept_before = tl.zeros([1], tl.int32)
+    ties_before = tl.zeros([1], tl.int32)
+    i = 0
+    while i < n:
+        at = i + lane
+        inside = at < n
+        key = keys_of(tl.load(row + at, mask=inside, other=0.0))
+        equal = (inside & (key == cut)).to(tl.int32)
+        tie = ties_before + tl.cumsum(equal, axis=0) - equal
+        shown = (inside & ((key > cut) | ((equal > 0) & (tie < ties)))).to(tl.int32)
+        kept = kept_before + tl.cumsum(shown, axis=0) - shown
+        to_keep = (group * visible + kept).to(tl.int64)
+        to_hide = (group * (n - visible) + at - kept).to(tl.int64)
+        token = (first + at).to(tl.int64)
+        if MASK:
+            tl.store(mask_row + at, (shown == 0).to(tl.uint8), mask=inside)
+        if KEEP:
+            tl.store(keep_row + to_keep, token, mask=inside & (shown > 0))
+        if HIDE:
+            tl.store(hide_row + to_hide, token, mask=inside & (shown == 0))
+        if RESTORE:
+            tl.store(restore_row + at, tl.where(shown > 0, to_keep, all_visible + to_hide), mask=inside)
+        kept_before += tl.sum(shown, axis=0)
+        ties_before += tl.sum(equal, axis=0)
+        i += BLOCK
+
+
+def threshold(scores, visible: int, groups: int, outputs: dict) -> None:
+    """Fill the wanted outputs (smnoise.backends.outputs) from scores float32 [B, L]."""
+    batch, tokens = scores.shape
+    n = tokens // groups
+    pointers = [outputs.get(name, scores) for name in ("mask", "ids_keep", "ids_mask", "ids_restore")]
+    if "mask" in outputs:
+        pointers[0] = outputs["mask"].view(torch.uint8)
+    wanted = {
+        flag: name in outputs
+        for flag, name in (
+            ("MASK", "mask"),
+            ("KEEP", "ids_keep"),
+            ("HIDE", "ids_mask"),
+            ("RESTORE", "ids_restore"),
+        )
+    }
+    block = min(triton.next_power_of_2(n), 2048)
+    threshold_kernel[batch, groups](scores, *pointers, groups, n, visible, **wanted, BLOCK=block, **OPTIONS)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA backend: csrc/kernels.cu on torch's current stream. One launch a batch, nothing waits.
+
+The first call for a set of parameters on a device compiles (or reads the cache), loads and uploads tables; it must
+happen outside CUDA graph capture. Later calls only launch, so they can be captured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import Structure, c_void_p
+from functools import cache, lru_cache
+
+import torch
+
+from ..errors import BackendError
+from ..spec import ColorSpec, search_start, tables
+from . import nvrtc
+from .layout import THREADS, Layout, layout
+from .outputs import allocate
+from .plan import Outputs, Plan, Ranking, plan_of
+
+DEVICES = ("cuda",)
+LEAST_CAPABILITY = (8, 0)
+MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+
+class Call(Structure):
+    """smn_call of csrc/kernels.cu."""
+
+    _fields_ = [("seed", c_void_p), ("samples", c_void_p), ("scores", c_void_p), ("out", Outputs)]
+
+
+@lru_cache(maxsize=1)
+def why_not() -> str | None:
+    if not torch.cuda.is_available():
+        return "torch sees no GPU"
+    if torch.version.cuda is None:
+        return f"needs an NVIDIA GPU; this torch is built for {(torch.version.hip and 'ROCm') or 'another device'}"
+    capability = torch.cuda.get_device_capability()
+    if capability < LEAST_CAPABILITY:
+        return f"needs compute capability 8.0 or higher; this GPU has {capability[0]}.{capability[1]}"
+    return nvrtc.why_not()
+
+
+@cache
+def _module(device: int) -> int:
+    """The loaded machine code, for the lifetime of the process."""
+    from cupy.cuda import driver
+
+    _outside_capture("compiling and loading the kernels")
+    major, minor = torch.cuda.get_device_capability(device)
+    with torch.cuda.device(device):
+        torch.cuda.current_stream().synchronize()  # makes torch's context the current one
+        return driver.moduleLoadData(nvrtc.cubin(10 * major + minor))
+
+
+@cache
+def _function(device: int, name: str, shared_bytes: int) -> int:
+    from cupy.cuda import driver
+
+    with torch.cuda.device(device):
+        function = driver.moduleGetFunction(_module(device), name)
+        if shared_bytes > 48 * 1024:
+            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, shared_bytes)
+    return function
+
+
+class _Prepared:
+    """A spec on a device: its tables there, the struct that points to them, and the kernel."""
+
+    def __init__(self, spec: ColorSpec, device: int):
+        _outside_capture("preparing a sampler")
+        t = tables(spec)
+        arrays = (t.taps, t.radius, t.first)
+        self.tables = [None if a is None else torch.from_numpy(a).to(f"cuda:{device}") for a in arrays]
+        addresses = [None if a is None else a.data_ptr() for a in self.tables]
+        try:
+            self.layout: Layout = layout(spec, t.taps.shape[-1])
+        except ValueError as error:
+            raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
+        self.plan: Plan = plan_of(spec, t, *addresses, self.layout)
+        name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
+        self.function = _function(device, name, self.layout.bytes)
+        self.threshold = None if self.layout.fused else _function(device, "threshold", 0)
+        self.tiles = self.layout.tiles(spec.grid)
+
+
+_prepared = lru_cache(maxsize=256)(_Prepared)
+
+
+def _outside_capture(what: str) -> None:
+    if torch.cuda.is_current_stream_capturing():
+        raise BackendError(
+            f"{what} cannot be captured into a CUDA graph: make one batch of masks before capture"
+        )
+
+
+def _launch(function: int, grid: tuple[int, int], shared_bytes: int, static: Structure, call: Call) -> None:
+    from cupy.cuda import driver
+
+    parameters = (c_void_p * 2)(ctypes.addressof(static), ctypes.addressof(call))
+    stream = torch.cuda.current_stream().cuda_stream
+    driver.launchKernel(
+        function, *grid, 1, THREADS, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
+    )
+
+
+def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> None:
+    device, batch = samples.device, len(samples)
+    with torch.cuda.device(device):
+        prepared = _prepared(spec, device.index)
+        if not batch or not outputs:
+            return
+        samples = samples.contiguous()
+        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        call = Call(seed.data_ptr(), samples.data_ptr(), None, pointers)
+        if prepared.layout.fused:
+            _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
+            return
+        scores = outputs.get("noise")
+        if scores is None:
+            scores = torch.empty(batch, spec.groups * spec.tokens, dtype=torch.float32, device=device)
+        call.scores = scores.data_ptr()
+        _launch(prepared.function, (batch, prepared.tiles), prepared.layout.bytes, prepared.plan, call)
+        if outputs.keys() != {"noise"}:
+            _launch(prepared.threshold, (batch, 1), 0, prepared.plan.ranking, call)
+
+
+def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+    noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device=samples.device)
+    _color(seed, samples, spec, {"noise": noise})
+    return noise
+
+
+def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
+    tokens, visible = spec.groups * spec.tokens, spec.groups * spec.visible
+    outputs = allocate(len(samples), tokens, visible, wanted, samples.device)
+    _color(seed, samples, spec, outputs)
+    return outputs
+
+
+def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
+    scores = scores.contiguous()
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, groups * visible, wanted, scores.device)
+    if batch and outputs:
+        ranking = Ranking(groups, tokens // groups, visible, *search_start(tokens // groups, visible))
+        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        call = Call(None, None, scores.data_ptr(), pointers)
+        with torch.cuda.device(scores.device):
+            function = _function(scores.device.index, "threshold", 0)
+            _launch(function, (batch, 1), 0, ranking, call)
+    return outputs

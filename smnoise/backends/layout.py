@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a block of threads fits a sample into its shared memory (csrc/color_block.h).
+
+The whole grid at once where it fits, with the scores beside it: one launch does everything. Else the grid is cut
+into tiles, along y first, since a tile makes its own halo of noise and x is the cheapest axis to keep whole. Where
+even the scores do not fit, each tile goes to a block of its own and its scores to global memory, and a second
+launch thresholds them.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..spec import ColorSpec
+
+SCRATCH_BYTES = 1024  # csrc/block.h
+THREADS = 256  # csrc/kernels.cu
+SHARED_BYTES = 99 * 1024  # what every GPU from sm_80 on gives a block, and two blocks of an H100 at once
+SLICES = (4, 2, 1)
+
+
+class Layout(NamedTuple):
+    """Mirrors smn_layout of csrc/plan.h."""
+
+    threads: int
+    torus: bool
+    tile: tuple[int, int, int]
+    slices: int
+    halo: tuple[tuple[int, int, int], tuple[int, int, int]]
+    pitch: int
+    fused: bool
+    bytes: int
+
+    def tiles(self, grid: tuple[int, int, int]) -> int:
+        return math.prod(-(-n // tile) for n, tile in zip(grid, self.tile, strict=True))
+
+
+@lru_cache(maxsize=256)
+def layout(spec: ColorSpec, taps_stride: int, shared_bytes: int = SHARED_BYTES) -> Layout:
+    """The best layout that fits. Raises ValueError where not even one token with its halo does."""
+    best = None
+    for tile in _tiles(spec.grid):
+        for slices in SLICES:
+            for fused in (True, False):
+                candidate = _layout(spec, tile, slices, fused, taps_stride)
+                if candidate.bytes <= shared_bytes:
+                    if fused:
+                        return candidate
+                    best = best or candidate
+    if best is None:
+        raise ValueError(
+            f"filter radii {spec.max_radius} need {candidate.bytes} bytes of shared memory for a single token; "
+            f"{shared_bytes} are supported: lower sigma or truncate, or make these masks on the CPU"
+        )
+    return best
+
+
+def _tiles(grid: tuple[int, int, int]):
+    """The whole grid, then ever smaller tiles: y is halved first, then x, then t."""
+    t, y, x = grid
+    yield grid
+    for axis in (1, 2, 0):
+        while (t, y, x)[axis] > 1:
+            t, y, x = (-(-n // 2) if i == axis else n for i, n in enumerate((t, y, x)))
+            yield t, y, x
+
+
+def _layout(spec: ColorSpec, tile, slices: int, fused: bool, taps_stride: int) -> Layout:
+    filters = 0 if spec.color == "white" else 2 if spec.two_sigmas else 1
+    torus = spec.boundary == "wrap" and tile == spec.grid
+    halo = tuple((0, 0, 0) if torus or bank >= filters else spec.radius_of(bank) for bank in (0, 1))
+    wide = halo[filters == 2]
+    rows = tile[1] + 2 * wide[1]
+    pitch = -(-(tile[2] + 2 * wide[2] + 7) // 8) * 8 + 1
+    floats = math.prod(spec.grid) if fused else 0
+    if filters:
+        slices = min(slices, tile[0] + 2 * wide[0])
+        floats += 6 * taps_stride + slices * rows * (pitch + filters * (tile[2] | 1))
+        floats += sum((tile[0] + 2 * halo[b][0]) * tile[1] * tile[2] for b in range(filters))
+    return Layout(THREADS, torus, tile, slices, halo, pitch, fused, SCRATCH_BYTES + 4 * floats)

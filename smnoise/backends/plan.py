@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The structs of csrc/plan.h, field by field: what the CPU library and the CUDA kernels are handed."""
+
+from __future__ import annotations
+
+from ctypes import Structure, c_float, c_int32, c_void_p
+
+from ..spec import ColorSpec, Tables
+from .layout import Layout
+
+COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
+
+
+class Ranking(Structure):
+    _fields_ = [
+        ("groups", c_int32),
+        ("tokens", c_int32),
+        ("visible", c_int32),
+        ("quantile", c_float),
+        ("slope", c_float),
+    ]
+
+
+class LayoutStruct(Structure):
+    _fields_ = [
+        ("threads", c_int32),
+        ("torus", c_int32),
+        ("tile", c_int32 * 3),
+        ("slices", c_int32),
+        ("halo", (c_int32 * 3) * 2),
+        ("pitch", c_int32),
+        ("fused", c_int32),
+        ("bytes", c_int32),
+    ]
+
+
+class Plan(Structure):
+    _fields_ = [
+        ("grid", c_int32 * 3),
+        ("origin", c_int32 * 3),
+        ("color", c_int32),
+        ("wrap", c_int32),
+        ("max_radius", c_int32 * 3),
+        ("taps_stride", c_int32),
+        ("taps", c_void_p),
+        ("radius", c_void_p),
+        ("first", c_void_p),
+        ("ranking", Ranking),
+        ("layout", LayoutStruct),
+    ]
+
+
+class Outputs(Structure):
+    _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+
+
+def plan_of(
+    spec: ColorSpec, tables: Tables, taps: int, radius: int, first: int | None, layout: Layout | None
+) -> Plan:
+    """The Plan of a spec. taps, radius, first: addresses of the tables where the kernels run; layout: of the block
+    algorithms, which the CPU's do not read."""
+    plan = Plan(
+        grid=spec.grid,
+        origin=spec.origin,
+        color=COLOR_CODES[spec.color],
+        wrap=spec.boundary == "wrap",
+        max_radius=tuple(int(r) for r in tables.radius.max(axis=(0, 1))),
+        taps_stride=tables.taps.shape[-1],
+        taps=taps,
+        radius=radius,
+        first=first,
+        ranking=Ranking(spec.groups, spec.tokens, spec.visible, tables.quantile, tables.slope),
+    )
+    if layout is not None:
+        halo = plan.layout.halo
+        for bank in (0, 1):
+            halo[bank][:] = layout.halo[bank]
+        for name in ("threads", "torus", "tile", "slices", "pitch", "fused", "bytes"):
+            setattr(plan.layout, name, getattr(layout, name))
+    return plan

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stopping a run politely: the first Ctrl-C or SIGTERM ends it after the step with a checkpoint, a second at once."""
+
+from __future__ import annotations
+
+import signal
+
+
+class StopOnSignal:
+    """Context manager, called to ask whether a signal came. For the main thread of a program."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __enter__(self) -> StopOnSignal:
+        self.came = False
+        self.before = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        return self.came
+
+    def _note(self, number, frame) -> None:
+        if self.came:
+            raise KeyboardInterrupt
+        self.came = True
+
+
+def ignore_interrupts(worker: int = 0) -> None:
+    """For the workers of a loader: a terminal sends Ctrl-C to them too, but the main process decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files are whole or not there."""
+
+import pytest
+
+from smnoise.files import replace_file, write_text
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    write_text(path, "first")
+
+    def fail():
+        with replace_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fail()
+    assert path.read_text() == "first"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
