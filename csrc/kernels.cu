@@ -66,3 +66,13 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
     threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
+
+// For the conformance check: words [4], counter in, answer out.
+SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
+    if (threadIdx.x == 0) smn_philox(words, (smn_u64)*seed);
+}
+
+// For the conformance check: index[2] of one sample.
+SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
+    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
+}

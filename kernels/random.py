@@ -69,3 +69,18 @@ def noise_kernel(
         word = w0 if e < 2 else w1 if e < 4 else w2 if e < 6 else w3
         x = block * 8 + e - from_x
         tl.store(out + x, white(word, e % 2), mask=(row < rows) & (x >= 0) & (x < width))
+
+
+@triton.jit
+def philox_kernel(seed_ptr, words_ptr):
+    """For the conformance check: words [4] int64, a counter in, the answer out. One program."""
+    seed = tl.load(seed_ptr + tl.arange(0, 1))
+    at = words_ptr + tl.arange(0, 1)
+    c0, c1 = tl.load(at).to(tl.uint32), tl.load(at + 1).to(tl.uint32)
+    c2, c3 = tl.load(at + 2).to(tl.uint32), tl.load(at + 3).to(tl.uint32)
+    k0, k1 = (seed & 0xFFFFFFFF).to(tl.uint32), ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    c0, c1, c2, c3 = tl.philox_impl(c0, c1, c2, c3, k0, k1, 10)
+    tl.store(at, c0.to(tl.int64))
+    tl.store(at + 1, c1.to(tl.int64))
+    tl.store(at + 2, c2.to(tl.int64))
+    tl.store(at + 3, c3.to(tl.int64))

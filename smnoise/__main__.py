@@ -68,9 +68,9 @@ def verify(path: Path | None, backend: str | None, sections: list[str] | None, a
     if backend is not None and backend not in backends.NAMES:
         raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}; got {backend!r}")
     known = conformance.load(path, sections)
-    reasons = {b: backends.reason(b, "color_mask", "cpu") for b in backends.NAMES}
+    reasons = {b: backends.reason(b, "color_mask", backends.device_of(b)) for b in backends.NAMES}
     if backend is not None:
-        backends.choose("color_mask", backend, "cpu")  # raises with the reason
+        backends.choose("color_mask", backend, backends.device_of(backend))  # raises with the reason
         chosen = [backend]
     else:
         chosen = [b for b, why in reasons.items() if why is None]

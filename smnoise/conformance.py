@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from . import backends, ops, reference
-from .spec import ColorSpec, as_int, visible_of_ratio
+from .spec import ColorSpec, as_int, signed64, visible_of_ratio
 
 
 class Result(NamedTuple):
@@ -127,7 +127,13 @@ def _philox(module, backend, entry):
 
 def _white(module, backend, entry):
     t, y, x = np.meshgrid(entry["t"], entry["y"], entry["x"], indexing="ij")
-    return entry["values"], module.white(entry["seed"], entry["sample"], t, y, x).flatten().tolist()
+    if hasattr(module, "white"):
+        return entry["values"], module.white(entry["seed"], entry["sample"], t, y, x).flatten().tolist()
+    got = []  # a backend of fused kernels: a white field of two tokens at each place, of which the first one counts
+    for origin in np.stack([t, y, x], -1).reshape(-1, 3).tolist():
+        spec = ColorSpec("white", (1, 1, 2), 1, origin=origin)
+        got.append(ops.color_noise(*_tensors(backend, entry), spec.to_json(), backend).flatten()[0].item())
+    return entry["values"], got
 
 
 def _sigmas(module, backend, entry):
@@ -140,7 +146,7 @@ def _sigmas(module, backend, entry):
 def _green_noise(module, backend, entry):
     sigma1, sigma2 = ((s, s) for s in entry["sigmas"])
     spec = ColorSpec("green", entry["grid"], 1, sigma1=sigma1, sigma2=sigma2)
-    noise = ops.color_noise(*_tensors(entry), spec.to_json(), backend)
+    noise = ops.color_noise(*_tensors(backend, entry), spec.to_json(), backend)
     return entry["values"], noise.flatten().tolist()
 
 
@@ -156,7 +162,7 @@ def _color(module, backend, entry):
     parameters = {k: entry[k] for k in COLOR_PARAMETERS & set(entry)}
     spec = ColorSpec(entry["color"], grid, visible, **parameters)
     mask, ids_keep, ids_mask, ids_restore = (
-        v[0].numpy() for v in ops.color_mask(*_tensors(entry), spec.to_json(), backend)
+        v[0].cpu().numpy() for v in ops.color_mask(*_tensors(backend, entry), spec.to_json(), backend)
     )
     expected = {k: entry[k] for k in ("sha256", "visible", "first_visible") if k in entry}
     found = {
@@ -176,11 +182,10 @@ def _color(module, backend, entry):
     return expected, got
 
 
-def _tensors(entry: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    def signed(value: int) -> int:
-        return value - 2**64 if value >= 2**63 else value
-
-    return torch.tensor(signed(entry["seed"])), torch.tensor([signed(entry["sample"])])
+def _tensors(backend: str, entry: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    device = backends.device_of(backend)
+    seed, sample = (torch.tensor(signed64(entry[n]), device=device) for n in ("seed", "sample"))
+    return seed, sample[None]
 
 
 # section: its check, the keys an entry must have, and the keys it may have

@@ -20,7 +20,7 @@ from . import ops
 from .backends.outputs import NAMES
 from .masks import MaskBatch
 from .ops.color_mask import ALL
-from .spec import ColorSpec, as_choice, as_float, as_grid, as_int, as_tuple, visible_of_ratio
+from .spec import ColorSpec, as_choice, as_float, as_grid, as_int, as_tuple, signed64, visible_of_ratio
 
 KINDS: dict[str, type[Color3D]] = {}
 
@@ -290,5 +290,4 @@ def _as_seed(seed, device) -> torch.Tensor:
 
 def _signed64(name: str, value) -> int:
     """A uint64, or an int64, as the int64 of the same bits."""
-    value = as_int(name, value, -(2**63), 2**64 - 1)
-    return value - 2**64 if value >= 2**63 else value
+    return signed64(as_int(name, value, -(2**63), 2**64 - 1))

@@ -47,6 +47,11 @@ def as_int(name: str, value, low: int, high: int) -> int:
     return int(value)
 
 
+def signed64(value: int) -> int:
+    """A uint64 as the int64 of the same bits, which is how torch holds it; an int64 as it is."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
 def as_float(name: str, value, largest: float = 1e6) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")

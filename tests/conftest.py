@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 
 from smnoise import backends, ops
 from smnoise.backends import cpu
+from smnoise.spec import signed64
 
 # The same examples in every run; HYPOTHESIS_PROFILE=default looks for new ones.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -56,12 +57,9 @@ class Target:
         return dict(zip(backends.outputs.NAMES, (r.cpu() for r in results), strict=True))
 
     def tensors(self, seed: int, samples) -> tuple[torch.Tensor, torch.Tensor]:
-        def signed(value: int) -> int:
-            return (value + 2**63) % 2**64 - 2**63
-
-        rows = [signed(int(s)) for s in samples]
+        rows = [signed64(int(s)) for s in samples]
         return (
-            torch.tensor(signed(seed), device=self.device),
+            torch.tensor(signed64(seed), device=self.device),
             torch.tensor(rows, dtype=torch.int64, device=self.device),
         )
 

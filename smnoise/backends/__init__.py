@@ -17,6 +17,11 @@ AUTO = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # device type: fast backen
 VARIABLE = "SMNOISE_BACKEND"
 
 
+def device_of(name: str) -> str:
+    """The device type that backend `name` runs on."""
+    return import_module(f"{__name__}.{name}").DEVICES[0]
+
+
 def reason(name: str, op: str, device: str) -> str | None:
     """Why backend `name` cannot run `op` on `device`; None where it can."""
     module = import_module(f"{__name__}.{name}")

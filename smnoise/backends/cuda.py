@@ -11,10 +11,11 @@ import ctypes
 from ctypes import Structure, c_void_p
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 
 from ..errors import BackendError
-from ..spec import ColorSpec, search_start, tables
+from ..spec import ColorSpec, search_start, signed64, tables
 from . import nvrtc
 from .layout import THREADS, Layout, layout
 from .outputs import allocate
@@ -96,10 +97,11 @@ def _outside_capture(what: str) -> None:
         )
 
 
-def _launch(function: int, grid: tuple[int, int], shared_bytes: int, static: Structure, call: Call) -> None:
+def _launch(function: int, grid: tuple[int, int], shared_bytes: int, *arguments) -> None:
+    """arguments: ctypes structs or pointers, in the kernel's order."""
     from cupy.cuda import driver
 
-    parameters = (c_void_p * 2)(ctypes.addressof(static), ctypes.addressof(call))
+    parameters = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
     stream = torch.cuda.current_stream().cuda_stream
     driver.launchKernel(
         function, *grid, 1, THREADS, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
@@ -152,3 +154,30 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
             function = _function(scores.device.index, "threshold", 0)
             _launch(function, (batch, 1), 0, ranking, call)
     return outputs
+
+
+def philox(counter: list[int], seed: int) -> list[int]:
+    """Contract section 1, for the conformance check."""
+    device = torch.cuda.current_device()
+    words = torch.from_numpy(np.array(counter, np.uint32).view(np.int32)).to(f"cuda:{device}")
+    key = torch.tensor(signed64(seed), device=words.device)
+    pointers = c_void_p(words.data_ptr()), c_void_p(key.data_ptr())
+    _launch(_function(device, "philox", 0), (1, 1), 0, *pointers)
+    return words.cpu().numpy().view(np.uint32).tolist()
+
+
+def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
+    """Contract section 3, for the conformance check."""
+    device = torch.cuda.current_device()
+    values = torch.tensor([signed64(seed), signed64(sample)], device=f"cuda:{device}")
+    firsts = None if first is None else torch.tensor(first, dtype=torch.int32, device=values.device)
+    index = torch.empty(2, dtype=torch.int32, device=values.device)
+    addresses = (
+        values.data_ptr(),
+        values.data_ptr() + 8,
+        None if first is None else firsts.data_ptr(),
+        index.data_ptr(),
+    )
+    _launch(_function(device, "sigmas", 0), (1, 1), 0, *(c_void_p(a) for a in addresses))
+    i, j = index.tolist()
+    return i, j

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from ..spec import ColorSpec, tables
+from ..spec import ColorSpec, signed64, tables
 from .outputs import allocate
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -40,8 +40,7 @@ def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> t
 
     if not len(samples):
         return torch.empty(0, *spec.grid, dtype=torch.float32, device=samples.device)
-    with torch.device(samples.device):
-        return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
+    return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
 
 
 def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
@@ -58,3 +57,24 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     if batch and outputs:
         kernels.threshold(scores, visible, groups, outputs)
     return outputs
+
+
+def philox(counter: list[int], seed: int) -> list[int]:
+    """Contract section 1, for the conformance check."""
+    from ..kernels import random
+
+    words = torch.tensor(counter, dtype=torch.int64, device=DEVICES[0])
+    random.philox_kernel[(1,)](torch.tensor([signed64(seed)], device=DEVICES[0]), words)
+    return words.tolist()
+
+
+def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
+    """Contract section 3, for the conformance check."""
+    from ..kernels import random
+
+    key, samples = (torch.tensor([signed64(v)], device=DEVICES[0]) for v in (seed, sample))
+    firsts = torch.tensor([0] if first is None else first, dtype=torch.int32, device=DEVICES[0])
+    index = torch.empty(1, 2, dtype=torch.int32, device=DEVICES[0])
+    random.sigma_kernel[(1,)](key, samples, firsts, index, 1, TWO=first is not None, BLOCK=16)
+    i, j = index[0].tolist()
+    return i, j
