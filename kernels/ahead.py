@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every Triton kernel, compiled without a GPU: what CI checks and bench/resources.py reports.
+
+Not for an interpreting process (TRITON_INTERPRET=1), which compiles nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from . import color, random, threshold
+
+FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
+SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
+
+# name: kernel, types of its tensors (its other arguments are i32), constants of each variant
+KERNELS = {
+    "sigma": (
+        random.sigma_kernel,
+        {**SEEDS, "first_ptr": INTS, "index_ptr": INTS},
+        [{"TWO": True, "BLOCK": 128}],
+    ),
+    "noise": (random.noise_kernel, {**SEEDS, "out_ptr": FLOATS}, [{"BLOCK": 512}]),
+    "filter": (
+        color.filter_kernel,
+        {"in_ptr": FLOATS, "out_ptr": FLOATS, "index_ptr": INTS, "taps_ptr": FLOATS, "radius_ptr": INTS},
+        [{"AXIS": axis, "WRAP": wrap, "BLOCK": 512} for wrap in (False, True) for axis in (0, 1, 2)],
+    ),
+    "mix": (
+        color.mix_kernel,
+        {"noise_ptr": FLOATS, "low_ptr": FLOATS, "out_ptr": FLOATS},
+        [
+            {"TWO": two, "WHITE": white, "BLOCK": 512}
+            for two, white in ((True, False), (True, True), (False, True))
+        ],
+    ),
+    "threshold": (
+        threshold.threshold_kernel,
+        {"scores_ptr": FLOATS, "mask_ptr": BYTES, "keep_ptr": LONGS, "hide_ptr": LONGS, "restore_ptr": LONGS},
+        [{"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024}],
+    ),
+    "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
+}
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+
+
+class Compiled(NamedTuple):
+    kernel: str
+    constants: dict
+    text: str  # PTX or AMD assembly
+    registers: int
+    local: int
+    """Bytes of memory that a thread's registers spill to, its stack included."""
+    shared: int
+
+
+def compile_all(target: str) -> Iterator[Compiled]:
+    """Every kernel and variant for one of TARGETS. Raises what Triton raises where one does not compile."""
+    for name, (kernel, tensors, variants) in KERNELS.items():
+        for constants in variants:
+            kinds = {p: tensors.get(p, "i32") for p in kernel.arg_names} | dict.fromkeys(
+                constants, "constexpr"
+            )
+            source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+            options = threshold.OPTIONS if name == "threshold" else color.OPTIONS
+            built = triton.compile(source, target=TARGETS[target], options=options)
+            if "cubin" in built.asm:
+                registers, local = _nvidia_usage(built.asm["cubin"])
+                text = built.asm["ptx"]
+            else:
+                text = built.asm["amdgcn"]
+                registers = int(re.search(r"\.vgpr_count:\s*(\d+)", text)[1])
+                local = int(re.search(r"\.private_segment_fixed_size:\s*(\d+)", text)[1])
+            yield Compiled(name, constants, text, registers, local, built.metadata.shared)
+
+
+def _nvidia_usage(cubin: bytes) -> tuple[int, int]:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        said = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    registers, stack, local = (
+        int(re.search(rf"{what}:(\d+)", said)[1]) for what in ("REG", "STACK", "LOCAL")
+    )
+    return registers, stack + local
