@@ -17,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu.json"
+GPU_RESULTS = HERE / "results" / "gpu.json"
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- bench: written by bench/run.py -->", "<!-- bench: end -->"
 YARDSTICK = "MAE random masking"
@@ -77,11 +78,39 @@ def table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def gpu_table() -> str:
+    """What bench/gpu found, or that it has not run."""
+    if not GPU_RESULTS.exists():
+        return (
+            "On a GPU: **not measured yet**, for want of a machine. `python bench/gpu` on a machine with one runs the "
+            "tests, NVIDIA's sanitizer and the benchmark, and this table then shows what came out."
+        )
+    results = json.loads(GPU_RESULTS.read_text())
+    times = results.get("masks, microseconds a batch", {})
+    batches = sorted({int(b) for row in times.values() for b in row})
+    lines = [
+        "| µs a batch | " + " | ".join(f"batch {b}" for b in batches) + " |",
+        "|---|" + "---:|" * len(batches),
+    ]
+    floors = {
+        f"arithmetic floor, {n}": row for n, row in results["arithmetic floor, microseconds a batch"].items()
+    }
+    for name, row in {**times, **floors}.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[str(b)]:.1f}" for b in batches) + " |")
+    failed = [n for n, r in results["sanitizer"].items() if not (isinstance(r, dict) and r["passed"])]
+    lines += [
+        "",
+        f"{results['device']}, torch {results['torch']}, {results['date']}; graph replays, medians. "
+        f"Tests: {results['tests']['summary']}. compute-sanitizer: {', '.join(failed) or 'nothing'} failed.",
+    ]
+    return "\n".join(lines)
+
+
 def refresh_readme(results: dict) -> None:
     text = README.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}")
+    README.write_text(f"{before}{BEGIN}\n{table(results)}\n\n{gpu_table()}\n{END}{after}")
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks batch after batch, also where the training step is a captured CUDA graph."""
+
+from __future__ import annotations
+
+import torch
+
+from .masks import MaskBatch
+from .ops.color_mask import ALL
+from .samplers import Color3D
+from .spec import signed64
+
+
+class MaskStream:
+    """The masks of step 0, 1, 2, ...: each call gives the next batch. Its counter lives on the device and is advanced
+    there, so in a captured CUDA graph every replay gives new masks; nothing waits for the device.
+
+        stream = smnoise.MaskStream(sampler, batch_size=32, device="cuda")
+        with torch.cuda.graph(graph):
+            masks = stream()
+
+    Args:
+        sampler: any sampler of smnoise.
+        batch_size, rank, world_size: as in `smnoise.sample_indices`.
+        step: number of the first batch; after a restart, of the first one not yet trained on.
+        device: where masks are made.
+        backend, outputs: as in `smnoise.ops.color_mask`.
+
+    The step after the last batch is `stream.step`, an int64 tensor of shape []; `stream.step.fill_(n)` goes to batch n.
+    """
+
+    def __init__(
+        self,
+        sampler: Color3D,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        step: int = 0,
+        device: torch.device | str = "cpu",
+        backend: str = "auto",
+        outputs: str = ALL,
+    ):
+        self.sampler = sampler
+        self.arguments = {"rank": rank, "world_size": world_size, "backend": backend, "outputs": outputs}
+        self.batch_size = batch_size
+        self.step = torch.full((), step, dtype=torch.int64, device=device)
+        # Held: a seed made anew in each call would be a copy from the host, which a capture refuses.
+        self.seed = torch.full((), signed64(sampler.seed), dtype=torch.int64, device=device)
+        self._masks()  # compiles and uploads what the first batch needs, which cannot be done in a capture
+
+    def __call__(self) -> MaskBatch:
+        """The next batch."""
+        masks = self._masks()
+        self.step.add_(1)
+        return masks
+
+    def _masks(self) -> MaskBatch:
+        return self.sampler(batch_size=self.batch_size, step=self.step, seed=self.seed, **self.arguments)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every CUDA kernel once, small and odd shapes, for NVIDIA's compute-sanitizer; compares with the reference too.
+
+compute-sanitizer --tool memcheck --error-exitcode 9 python tests/sanitize.py      # or racecheck, initcheck, ...
+"""
+
+import torch
+from cases import CORNERS
+
+import smnoise
+from smnoise import ops
+
+LARGE = smnoise.Green3D((4, 90, 90), 0.9).spec  # two launches, tiles
+
+
+def main() -> None:
+    seed, samples = torch.tensor(3, device="cuda"), torch.tensor([0, 5, 2**40], device="cuda")
+    for name, spec in {**CORNERS, "large": LARGE}.items():
+        got = ops.color_mask(seed, samples, spec.to_json(), "cuda")
+        want = ops.color_mask(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")
+        assert all(torch.equal(g.cpu(), w) for g, w in zip(got, want, strict=True)), name
+        noise = ops.color_noise(seed, samples, spec.to_json(), "cuda")
+        assert torch.equal(noise.cpu(), ops.color_noise(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")), (
+            name
+        )
+    for scores in (torch.zeros(2, 37, device="cuda"), torch.arange(100_003.0, device="cuda")[None]):
+        ops.threshold(scores, 5, 1, "cuda")
+    torch.cuda.synchronize()
+    print("all kernels ran")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a GPU can show: capture and replay, streams, no waiting. (Equal bits are tested where the others' are.)"""
+
+import pytest
+import torch
+from conftest import Target, skip_without
+
+from smnoise import BackendError, Green3D, MaskStream
+from smnoise.backends.outputs import NAMES
+
+SAMPLER = Green3D((4, 7, 9), 0.9)
+LARGE = Green3D((16, 40, 40), 0.9)  # its scores do not fit into shared memory: two launches
+
+
+@pytest.fixture(params=["cuda", "triton"])
+def gpu(request) -> str:
+    """The name of a GPU backend."""
+    skip_without(request.config, "cuda", Target(request.param, device="cuda").why_not())
+    return request.param
+
+
+def want(sampler, step, batch_size=8):
+    return sampler(batch_size=batch_size, step=step)
+
+
+@pytest.mark.parametrize("sampler", [SAMPLER, LARGE], ids=["fused", "two launches"])
+def test_replays_of_a_captured_graph_give_the_next_masks(gpu, sampler):
+    stream = MaskStream(sampler, 8, device="cuda", backend=gpu)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        masks = stream()
+    for step in range(3):
+        graph.replay()
+        for name in NAMES:
+            assert torch.equal(getattr(masks, name).cpu(), getattr(want(sampler, step), name)), (name, step)
+
+
+def test_a_sampler_that_was_never_called_cannot_be_captured(gpu):
+    if gpu != "cuda":
+        pytest.skip("Triton compiles while capturing")
+    fresh = Green3D((3, 5, 11), 0.9, sigma1=(0.41, 1.43))
+    samples, seed = torch.arange(4, device="cuda"), torch.zeros((), dtype=torch.int64, device="cuda")
+    with pytest.raises(BackendError, match="before capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        fresh(samples, seed=seed, backend=gpu)
+
+
+def test_on_a_side_stream(gpu):
+    SAMPLER([0], device="cuda", backend=gpu)
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        samples = torch.arange(64, device="cuda")
+        torch.cuda._sleep(10_000_000)
+        samples.add_(5)  # the kernel must wait for this, in its stream
+        masks = SAMPLER(samples, backend=gpu)
+    side.synchronize()
+    assert torch.equal(masks.mask.cpu(), SAMPLER(range(5, 69)).mask)
+
+
+def test_nothing_waits_for_the_device(gpu):
+    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        masks = [stream() for _ in range(3)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(masks[2].mask.cpu(), want(SAMPLER, 2).mask)
+
+
+def test_compiled(gpu):
+    torch._dynamo.reset()
+    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
+
+    @torch.compile(fullgraph=True)
+    def train():
+        return stream().mask.float() * 2
+
+    for step in range(3):
+        assert torch.equal(train().cpu(), want(SAMPLER, step).mask.float() * 2)
+
+
+def test_large_batches_and_grids(gpu):
+    for sampler, batch in ((SAMPLER, 5000), (LARGE, 40)):
+        got = sampler(torch.arange(batch, device="cuda"), backend=gpu)
+        assert torch.equal(got.ids_restore.cpu(), sampler(range(batch)).ids_restore)
+
+
+def test_auto_is_the_cuda_kernel(gpu, monkeypatch):
+    from smnoise import backends
+
+    assert backends.choose("color_mask", "auto", "cuda").__module__ == "smnoise.backends.cuda"
