@@ -27,7 +27,7 @@ ISA_FLAGS = {
 }
 SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp", "csrc/isa_block.cpp"] + (list(ISA_FLAGS) if X86 else [])
 HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", "color_cpu.h"]
-HEADERS += ["block.h", "threshold_block.h", "color_block.h"]
+HEADERS += ["gaussian_cpu.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h"]
 
 
 class BuildLibrary(build_ext):

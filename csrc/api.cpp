@@ -84,6 +84,7 @@ struct Job {
     const smn_kernels* kernels;
     const smn_plan* plan;          // null: threshold `scores`
     const smn_ranking* ranking;
+    const smn_gaussian* gaussian;  // not null: filter `scores` to `out.noise`
     const float* scores;
     uint64_t seed;
     const int64_t* samples;
@@ -102,6 +103,18 @@ static void work(void* argument) {
     void* scratch = workspace.reserve(job.bytes);
     if (!scratch) {
         __atomic_store_n(&job.status, SMN_OUT_OF_MEMORY, __ATOMIC_RELAXED);
+        return;
+    }
+    if (job.gaussian) {
+        const smn_gaussian* p = job.gaussian;
+        int64_t in = 1, out = 1;
+        for (int axis = 0; axis < 3; ++axis) {
+            in *= p->size[axis];
+            out *= p->size[axis] - (p->wrap ? 0 : 2 * p->radius[axis]);
+        }
+        for (int64_t i; (i = __atomic_fetch_add(&job.next, 1, __ATOMIC_RELAXED)) < job.batch;)
+            job.kernels->gaussian(p, job.scores + i * in, job.out.noise + i * out, scratch);
+        workspace.trim();
         return;
     }
     const int64_t tokens = (int64_t)job.ranking->groups * job.ranking->tokens;
@@ -160,7 +173,7 @@ SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn pa
                       const int64_t* samples, int64_t batch, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Job job = {kernels, plan, &plan->ranking, nullptr, (uint64_t)*seed, samples, batch, 1, 0, *out,
+    Job job = {kernels, plan, &plan->ranking, nullptr, nullptr, (uint64_t)*seed, samples, batch, 1, 0, *out,
                kernels->color_bytes(plan), SMN_OK};
     return run(job, threads, parallel);
 }
@@ -169,7 +182,16 @@ SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, para
                           const float* scores, int64_t batch, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Job job = {kernels, nullptr, ranking, scores, 0, nullptr, batch, 1, 0, *out,
+    Job job = {kernels, nullptr, ranking, nullptr, scores, 0, nullptr, batch, 1, 0, *out,
                kernels->threshold_bytes(ranking), SMN_OK};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threads, parallel_fn parallel,
+                                const float* volume, int64_t batch, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    Job job = {kernels, nullptr, nullptr, gaussian, volume, 0, nullptr, batch, 1, 0,
+               {out, nullptr, nullptr, nullptr, nullptr}, kernels->gaussian_bytes(gaussian), SMN_OK};
     return run(job, threads, parallel);
 }

@@ -2,7 +2,7 @@
 // The GPU's block algorithms on the host, for tests: the same headers, a block as a loop over its threads.
 #include <string.h>
 
-#include "color_block.h"
+#include "gaussian_block.h"
 
 namespace {
 
@@ -40,6 +40,30 @@ void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out
     threshold_block(block, *r, scores, *out);
 }
 
+size_t gaussian_bytes(const smn_gaussian* p) {
+    return 2 * sizeof(float) * (size_t)p->size[0] * (size_t)p->size[1] * (size_t)p->size[2];
+}
+
+void gaussian(const smn_gaussian* p, const float* in, float* out, void* workspace) {
+    int64_t size[3] = {p->size[0], p->size[1], p->size[2]};
+    float* buffers[2] = {(float*)workspace, (float*)workspace + size[0] * size[1] * size[2]};
+    for (int axis = 2; axis >= 0; --axis) {
+        smn_axis a;
+        a.in = axis == 2 ? in : buffers[axis];
+        a.out = axis == 0 ? out : buffers[axis - 1];
+        a.taps = p->taps + axis * p->taps_stride;
+        a.radius = p->radius[axis];
+        a.wrap = p->wrap;
+        a.n = (int32_t)size[axis];
+        a.n_out = p->wrap ? a.n : a.n - 2 * a.radius;
+        a.outer = axis == 2 ? size[0] * size[1] : axis == 1 ? size[0] : 1;
+        a.inner = (int32_t)(axis == 2 ? 1 : axis == 1 ? size[2] : size[1] * size[2]);
+        size[axis] = a.n_out;
+        for (int64_t task = 0; task < gaussian_tasks(a); ++task) gaussian_task(a, task);
+    }
+}
+
 }  // namespace
 
-extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold};
+extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
+    gaussian_bytes, gaussian};

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "color_cpu.h"
+#include "gaussian_cpu.h"
 
-extern "C" const smn_kernels smn_kernels_portable = {color_bytes, color, threshold_bytes, threshold};
+extern "C" const smn_kernels smn_kernels_portable = {color_bytes, color, threshold_bytes, threshold,
+    gaussian_bytes, gaussian};

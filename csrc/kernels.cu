@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA entry points: one block a sample. Compiled by NVRTC at first use (backends/cuda.py); nvcc will do too.
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
-#include "color_block.h"
+#include "gaussian_block.h"
 
 // What changes from call to call.
 typedef struct {
@@ -75,4 +75,10 @@ SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
 // For the conformance check: index[2] of one sample.
 SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
     if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
+}
+
+// One axis of a Gaussian filter of a given volume.
+SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
+    const int64_t tasks = gaussian_tasks(axis), step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < tasks; i += step) gaussian_task(axis, i);
 }

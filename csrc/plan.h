@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 2
+#define SMN_ABI 3
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -59,6 +59,15 @@ typedef struct {
     int64_t* ids_restore; // [L]
 } smn_outputs;
 
+// A filter of a volume that is given: x, then y, then t.
+typedef struct {
+    int32_t size[3];      // T, Y, X of the input; the output is smaller by twice the radius unless wrap
+    int32_t radius[3];
+    int32_t wrap;
+    int32_t taps_stride;
+    const float* taps;    // [3 axes t, y, x][taps_stride]
+} smn_gaussian;
+
 #ifndef __CUDACC__
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
@@ -66,5 +75,7 @@ typedef struct {
     void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
     size_t (*threshold_bytes)(const smn_ranking*);
     void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
+    size_t (*gaussian_bytes)(const smn_gaussian*);
+    void (*gaussian)(const smn_gaussian*, const float* in, float* out, void* workspace);
 } smn_kernels;
 #endif

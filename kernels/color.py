@@ -123,3 +123,20 @@ def color_noise(seed, samples, spec, taps, radius, first) -> torch.Tensor:
         noise, v, mixed, tokens, TWO=banks == 2, WHITE=white, BLOCK=BLOCK, **OPTIONS
     )
     return mixed
+
+
+def gaussian_filter(volume, taps, radius) -> torch.Tensor:
+    """Section 4 of a given volume [B, T, H, W] as a torus. taps float32 [3 axes t y x, stride] and radius int32 [3],
+    both on its device."""
+    index = torch.zeros(len(volume), 2, dtype=torch.int32, device=volume.device)
+    v, size = volume.contiguous(), volume.shape[1:]
+    one = size[0] * size[1] * size[2]
+    for axis in (2, 1, 0):
+        inner = size[1] * size[2] if axis == 0 else size[2] if axis == 1 else 1
+        out = torch.empty_like(v)
+        filter_kernel[len(v), triton.cdiv(one, BLOCK)](
+            v, out, index, taps, radius, one, 0, one, 1, one, size[axis], size[axis], inner, 0, taps.shape[-1],
+            AXIS=axis, WRAP=True, BLOCK=BLOCK, **OPTIONS,
+        )  # fmt: skip
+        v = out
+    return v

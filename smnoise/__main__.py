@@ -17,7 +17,7 @@ import torch
 from . import __version__, backends, conformance
 from .backends import cpu
 
-OPS = ("color_mask", "color_noise", "threshold")
+OPS = ("color_mask", "color_noise", "gaussian_filter", "threshold")
 
 
 def status() -> dict:

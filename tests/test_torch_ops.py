@@ -13,6 +13,7 @@ SEED, SAMPLES = torch.tensor(5), torch.arange(3)
 OPS = {
     "color_mask": (SEED, SAMPLES, SPEC),
     "color_noise": (SEED, SAMPLES, SPEC),
+    "gaussian_filter": (torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1)), [0.3, 0.0, 0.5]),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }
 
@@ -20,7 +21,9 @@ OPS = {
 @pytest.mark.parametrize("name", OPS)
 def test_opcheck(target, name):
     arguments = [a.to(target.device) if isinstance(a, torch.Tensor) else a for a in OPS[name]]
-    torch.library.opcheck(getattr(torch.ops.smnoise, name).default, (*arguments, target.backend))
+    torch.library.opcheck(
+        getattr(torch.ops.smnoise, name).default, tuple(arguments), {"backend": target.backend}
+    )
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -16,11 +16,11 @@ import torch
 
 from ..spec import ColorSpec, search_start, tables
 from .layout import SHARED_BYTES, layout
-from .outputs import allocate
-from .plan import Outputs, Plan, Ranking, plan_of
+from .outputs import allocate, filtered_shape
+from .plan import Gaussian, Outputs, Plan, Ranking, plan_of
 
 DEVICES = ("cpu",)
-ABI = 2
+ABI = 3
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -45,6 +45,9 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_gaussian_filter.argtypes = [
+        POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
     ]  # fmt: skip
     library.smn_philox_words.argtypes = [POINTER(c_uint32), c_uint64, POINTER(c_uint32)]
     library.smn_white_values.argtypes = [c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
@@ -172,6 +175,19 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     )
     _check(status)
     return outputs
+
+
+def gaussian_filter(
+    volume: torch.Tensor, taps: np.ndarray, radius: tuple[int, int, int], wrap: bool
+) -> torch.Tensor:
+    volume, size = volume.contiguous(), volume.shape[1:]
+    out = torch.empty(filtered_shape(volume.shape, radius, wrap), dtype=torch.float32, device="cpu")
+    struct = Gaussian(tuple(size), radius, wrap, taps.shape[1], taps.ctypes.data)
+    status = _load()[0].smn_gaussian_filter(
+        byref(struct), CODES[isa()], threads(), _parallel(), volume.data_ptr(), len(volume), out.data_ptr()
+    )
+    _check(status)
+    return out
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

@@ -8,6 +8,7 @@ happen outside CUDA graph capture. Later calls only launch, so they can be captu
 from __future__ import annotations
 
 import ctypes
+import math
 from ctypes import Structure, c_void_p
 from functools import cache, lru_cache
 
@@ -18,8 +19,8 @@ from ..errors import BackendError
 from ..spec import ColorSpec, search_start, signed64, tables
 from . import nvrtc
 from .layout import THREADS, Layout, layout
-from .outputs import allocate
-from .plan import Outputs, Plan, Ranking, plan_of
+from .outputs import allocate, filtered_shape
+from .plan import Axis, Outputs, Plan, Ranking, plan_of
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
@@ -154,6 +155,32 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
             function = _function(scores.device.index, "threshold", 0)
             _launch(function, (batch, 1), 0, ranking, call)
     return outputs
+
+
+def gaussian_filter(
+    volume: torch.Tensor, taps: np.ndarray, radius: tuple[int, int, int], wrap: bool
+) -> torch.Tensor:
+    v = volume.contiguous()
+    with torch.cuda.device(v.device):
+        function = _function(v.device.index, "gaussian", 0)
+        weights = _weights(taps.tobytes(), taps.shape, v.device.index)
+        for axis in (2, 1, 0):  # x, y, t
+            only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
+            out = torch.empty(filtered_shape(v.shape, only, wrap), dtype=torch.float32, device=v.device)
+            inner, n, n_out = math.prod(v.shape[axis + 2 :]), v.shape[axis + 1], out.shape[axis + 1]
+            outer = math.prod(v.shape[: axis + 1])
+            if out.numel():
+                pointers = v.data_ptr(), out.data_ptr(), weights[axis].data_ptr()
+                blocks = min(-(-out.numel() // THREADS), 1 << 16)
+                _launch(function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap))
+            v = out
+    return v
+
+
+@lru_cache(maxsize=256)
+def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
+    _outside_capture("uploading filter weights")
+    return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

@@ -19,11 +19,11 @@ from ..errors import BackendError
 from ..files import replace_file
 
 SOURCE = "kernels.cu"
-HEADERS = ("contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h")
+HEADERS = ("contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h")
 OPTIONS = ("-std=c++17", "-fmad=false", "--ptxas-options=-v")  # contraction off: it would change masks
 KERNELS = (
     *("color_window_one", "color_window_two", "color_torus_one", "color_torus_two", "threshold"),
-    *("philox", "sigmas"),
+    *("gaussian", "philox", "sigmas"),
 )
 
 

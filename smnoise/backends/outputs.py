@@ -18,3 +18,9 @@ def allocate(batch, tokens: int, visible: int, wanted, device=None) -> dict[str,
         )
         for name in wanted
     }
+
+
+def filtered_shape(shape, radius: tuple[int, int, int], wrap: bool) -> tuple[int, ...]:
+    """Shape of a filtered volume [B, T, H, W]: the same if wrap, else without `radius` tokens at both ends."""
+    batch, *size = shape
+    return batch, *(n if wrap else n - 2 * r for n, r in zip(size, radius, strict=True))

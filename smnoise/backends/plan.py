@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_float, c_int32, c_void_p
+from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
 
 from ..spec import ColorSpec, Tables
 from .layout import Layout
@@ -52,6 +52,34 @@ class Plan(Structure):
 
 class Outputs(Structure):
     _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+
+
+class Gaussian(Structure):
+    """smn_gaussian: a filter of a given volume."""
+
+    _fields_ = [
+        ("size", c_int32 * 3),
+        ("radius", c_int32 * 3),
+        ("wrap", c_int32),
+        ("taps_stride", c_int32),
+        ("taps", c_void_p),
+    ]
+
+
+class Axis(Structure):
+    """smn_axis of csrc/gaussian_block.h: one axis of such a filter."""
+
+    _fields_ = [
+        ("volume", c_void_p),
+        ("out", c_void_p),
+        ("taps", c_void_p),
+        ("outer", c_int64),
+        ("n", c_int32),
+        ("n_out", c_int32),
+        ("inner", c_int32),
+        ("radius", c_int32),
+        ("wrap", c_int32),
+    ]
 
 
 def plan_of(

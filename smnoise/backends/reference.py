@@ -39,3 +39,10 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
         for name, tensor in outputs.items():
             tensor[i] = torch.from_numpy(getattr(result, name))
     return outputs
+
+
+def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wrap: bool) -> torch.Tensor:
+    v = volume.detach().numpy()
+    for axis in (2, 1, 0):  # x, y, t
+        v = reference.filter_axis(v, taps[axis, : radius[axis] + 1], axis + 1, wrap)
+    return torch.from_numpy(v.copy())

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 
 from ..spec import ColorSpec, signed64, tables
-from .outputs import allocate
+from .outputs import allocate, filtered_shape
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
@@ -57,6 +57,23 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     if batch and outputs:
         kernels.threshold(scores, visible, groups, outputs)
     return outputs
+
+
+def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wrap: bool) -> torch.Tensor:
+    from ..kernels import color
+
+    if not volume.numel():
+        return torch.empty(
+            filtered_shape(volume.shape, radius, wrap), dtype=torch.float32, device=volume.device
+        )
+    weights = torch.from_numpy(taps).to(volume.device)
+    radii = torch.tensor(radius, dtype=torch.int32, device=volume.device)
+    v = color.gaussian_filter(volume, weights, radii)
+    if wrap:
+        return v
+    # Away from its ends a torus is an ordinary volume.
+    t, y, x = (slice(r, n - r) for r, n in zip(radius, volume.shape[1:], strict=True))
+    return v[:, t, y, x].contiguous()
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

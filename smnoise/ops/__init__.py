@@ -7,6 +7,7 @@ would be frozen into a compiled or captured graph.
 
 from .color_mask import color_mask
 from .color_noise import color_noise
+from .gaussian_filter import gaussian_filter
 from .threshold import threshold
 
-__all__ = ["color_mask", "color_noise", "threshold"]
+__all__ = ["color_mask", "color_noise", "gaussian_filter", "threshold"]
