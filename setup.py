@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the CPU library: C++17 with a C ABI, no torch, no nvcc. Without a compiler the install goes on."""
+"""Builds the CPU library: C++17 with a C ABI, no torch, no nvcc. Without a compiler the install goes on.
 
+SMNOISE_CUDA_ARCHITECTURES=80,90 also puts the CUDA kernels, compiled by nvcc, into the wheel; without it they are
+compiled at first use.
+"""
+
+import hashlib
 import os
 import platform
+import subprocess
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -30,8 +37,35 @@ HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", 
 HEADERS += ["gaussian_cpu.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h"]
 
 
+CUDA_SOURCES = [
+    "kernels.cu",
+    "contract.h",
+    "plan.h",
+    "block.h",
+    "threshold_block.h",
+    "color_block.h",
+    "gaussian_block.h",
+]
+
+
+def precompile_cuda(folder, architecture):
+    """kernels_sm_NN.cubin: the sha256 of the sources, a new line, the machine code (smnoise/backends/nvrtc.py)."""
+    path = Path(folder) / f"kernels_sm_{architecture}.cubin"
+    digest = hashlib.sha256(b"".join(Path("csrc", name).read_bytes() for name in CUDA_SOURCES)).hexdigest()
+    options = [f"-arch=sm_{architecture}", "-std=c++17", "-fmad=false", "-cubin", "-o", str(path)]
+    subprocess.run([os.environ.get("NVCC", "nvcc"), *options, "csrc/kernels.cu"], check=True)
+    path.write_bytes(digest.encode() + b"\n" + path.read_bytes())
+
+
 class BuildLibrary(build_ext):
     """Compiles each source with its own instruction set; the file name carries no Python version."""
+
+    def run(self):
+        super().run()
+        folder = os.path.dirname(self.get_ext_fullpath("smnoise.libsmnoise_cpu"))
+        for architecture in os.environ.get("SMNOISE_CUDA_ARCHITECTURES", "").split(","):
+            if architecture:
+                precompile_cuda(folder, architecture)
 
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"

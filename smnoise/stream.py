@@ -45,7 +45,7 @@ class MaskStream:
         self.arguments = {"rank": rank, "world_size": world_size, "backend": backend, "outputs": outputs}
         self.batch_size = batch_size
         self.step = torch.full((), step, dtype=torch.int64, device=device)
-        # Held: a seed made anew in each call would be a copy from the host, which a capture refuses.
+        # Held: made anew in each call it would cost a kernel each time.
         self.seed = torch.full((), signed64(sampler.seed), dtype=torch.int64, device=device)
         self._masks()  # compiles and uploads what the first batch needs, which cannot be done in a capture
 

@@ -84,6 +84,19 @@ def test_a_wheel_serves_every_python_and_holds_what_it_needs(tmp_path):
     assert re.search(r"^cpu: (\d+) of \1 known answers$", out, re.MULTILINE)
 
 
+def test_nvcc_can_compile_the_kernels_into_the_wheel(tmp_path, monkeypatch):
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc")
+    wheel = build_wheel(tmp_path, SMNOISE_CUDA_ARCHITECTURES="90")
+    assert "smnoise/kernels_sm_90.cubin" in zipfile.ZipFile(wheel).namelist()
+    code = "from smnoise.backends import nvrtc as n; print(n.precompiled(80), n.precompiled(90)[:4], n.cubin(90)[:4])"
+    installed = unpack(wheel, tmp_path)
+    assert run_python(installed, code).split() == ["None", r"b'\x7fELF'", r"b'\x7fELF'"]
+    header = installed / "smnoise" / "csrc" / "plan.h"
+    header.write_text(header.read_text() + "// changed\n")
+    assert run_python(installed, code.replace("[:4], n.cubin(90)[:4]", "")).split() == ["None", "None"]
+
+
 def test_without_a_compiler_the_install_succeeds_and_says_what_is_missing(tmp_path):
     wheel = build_wheel(tmp_path, CC="/absent/cc", CXX="/absent/c++")
     assert "smnoise/libsmnoise_cpu.so" not in zipfile.ZipFile(wheel).namelist()

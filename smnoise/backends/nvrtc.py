@@ -61,11 +61,22 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SMNOISE_CACHE") or Path(base) / "smnoise")
 
 
+def precompiled(architecture: int) -> bytes | None:
+    """Machine code that setup.py had nvcc make, if it is of these sources."""
+    path = Path(__file__).parent.parent / f"kernels_sm_{architecture}.cubin"
+    if not path.exists():
+        return None
+    digest, code = path.read_bytes().split(b"\n", 1)
+    return code if digest == hashlib.sha256(b"".join(sources().values())).hexdigest().encode() else None
+
+
 def cubin(architecture: int) -> bytes:
-    """Machine code for an architecture, 90 for sm_90: from the cache, else compiled (seconds) and cached.
+    """Machine code for an architecture, 90 for sm_90: from the wheel or the cache, else compiled (seconds) and cached.
 
     A cache that cannot be written is no error; a damaged entry is compiled anew.
     """
+    if (code := precompiled(architecture)) is not None:
+        return code
     from cupy.cuda import nvrtc
 
     key = hashlib.sha256(repr((sources(), OPTIONS, architecture, nvrtc.getVersion())).encode()).hexdigest()
