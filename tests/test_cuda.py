@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only a GPU can show: capture and replay, streams, no waiting. (Equal bits are tested where the others' are.)"""
 
+import threading
+
 import pytest
 import torch
 from conftest import Target, skip_without
@@ -88,3 +90,20 @@ def test_auto_is_the_cuda_kernel(gpu, monkeypatch):
     from smnoise import backends
 
     assert backends.choose("color_mask", "auto", "cuda").__module__ == "smnoise.backends.cuda"
+
+
+def test_in_a_thread_that_has_not_used_the_gpu_before(gpu):
+    samples, seed = torch.arange(8, device="cuda"), torch.zeros((), dtype=torch.int64, device="cuda")
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(SAMPLER(samples, seed=seed, backend=gpu).mask.cpu())
+    )
+    thread.start()
+    thread.join()
+    assert torch.equal(found[0], want(SAMPLER, 0).mask)
+
+
+def test_a_small_sampler_after_a_large_one_leaves_the_large_one_its_memory(gpu):
+    large, small = Green3D((8, 14, 14), 0.9), Green3D((2, 12, 12), 0.9)
+    for sampler in (large, small, large):
+        assert torch.equal(sampler([1], device="cuda", backend=gpu).mask.cpu(), sampler([1]).mask)

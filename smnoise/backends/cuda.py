@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from ctypes import Structure, c_void_p
 from functools import cache, lru_cache
 
@@ -18,7 +19,7 @@ import torch
 from ..errors import BackendError
 from ..spec import ColorSpec, search_start, signed64, tables
 from . import nvrtc
-from .layout import THREADS, Layout, layout
+from .layout import SHARED_BYTES, THREADS, Layout, layout
 from .outputs import allocate, filtered_shape
 from .plan import Axis, Outputs, Plan, Ranking, plan_of
 
@@ -53,19 +54,32 @@ def _module(device: int) -> int:
     _outside_capture("compiling and loading the kernels")
     major, minor = torch.cuda.get_device_capability(device)
     with torch.cuda.device(device):
-        torch.cuda.current_stream().synchronize()  # makes torch's context the current one
+        _bind_thread()
         return driver.moduleLoadData(nvrtc.cubin(10 * major + minor))
 
 
 @cache
-def _function(device: int, name: str, shared_bytes: int) -> int:
+def _function(device: int, name: str) -> int:
     from cupy.cuda import driver
 
     with torch.cuda.device(device):
         function = driver.moduleGetFunction(_module(device), name)
-        if shared_bytes > 48 * 1024:
-            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, shared_bytes)
+        if name.startswith("color_"):  # the limit of the kernel, not of a launch: once, at its highest
+            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
     return function
+
+
+_thread = threading.local()
+
+
+def _bind_thread() -> None:
+    """Make torch's context current in a thread that has not used the CUDA runtime yet: the driver's launch needs one,
+    and torch leaves it to the first runtime call that happens to need it."""
+    if not getattr(_thread, "bound", False):
+        from cupy.cuda import runtime
+
+        runtime.setDevice(torch.cuda.current_device())
+        _thread.bound = True
 
 
 class _Prepared:
@@ -83,8 +97,8 @@ class _Prepared:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
         self.plan: Plan = plan_of(spec, t, *addresses, self.layout)
         name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
-        self.function = _function(device, name, self.layout.bytes)
-        self.threshold = None if self.layout.fused else _function(device, "threshold", 0)
+        self.function = _function(device, name)
+        self.threshold = None if self.layout.fused else _function(device, "threshold")
         self.tiles = self.layout.tiles(spec.grid)
 
 
@@ -102,6 +116,7 @@ def _launch(function: int, grid: tuple[int, int], shared_bytes: int, *arguments)
     """arguments: ctypes structs or pointers, in the kernel's order."""
     from cupy.cuda import driver
 
+    _bind_thread()
     parameters = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
     stream = torch.cuda.current_stream().cuda_stream
     driver.launchKernel(
@@ -152,7 +167,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
         pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
         call = Call(None, None, scores.data_ptr(), pointers)
         with torch.cuda.device(scores.device):
-            function = _function(scores.device.index, "threshold", 0)
+            function = _function(scores.device.index, "threshold")
             _launch(function, (batch, 1), 0, ranking, call)
     return outputs
 
@@ -162,7 +177,7 @@ def gaussian_filter(
 ) -> torch.Tensor:
     v = volume.contiguous()
     with torch.cuda.device(v.device):
-        function = _function(v.device.index, "gaussian", 0)
+        function = _function(v.device.index, "gaussian")
         weights = _weights(taps.tobytes(), taps.shape, v.device.index)
         for axis in (2, 1, 0):  # x, y, t
             only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
@@ -189,7 +204,7 @@ def philox(counter: list[int], seed: int) -> list[int]:
     words = torch.from_numpy(np.array(counter, np.uint32).view(np.int32)).to(f"cuda:{device}")
     key = torch.tensor(signed64(seed), device=words.device)
     pointers = c_void_p(words.data_ptr()), c_void_p(key.data_ptr())
-    _launch(_function(device, "philox", 0), (1, 1), 0, *pointers)
+    _launch(_function(device, "philox"), (1, 1), 0, *pointers)
     return words.cpu().numpy().view(np.uint32).tolist()
 
 
@@ -205,6 +220,6 @@ def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, i
         None if first is None else firsts.data_ptr(),
         index.data_ptr(),
     )
-    _launch(_function(device, "sigmas", 0), (1, 1), 0, *(c_void_p(a) for a in addresses))
+    _launch(_function(device, "sigmas"), (1, 1), 0, *(c_void_p(a) for a in addresses))
     i, j = index.tolist()
     return i, j
