@@ -46,7 +46,10 @@ KERNELS = {
     "threshold": (
         threshold.threshold_kernel,
         {"scores_ptr": FLOATS, "mask_ptr": BYTES, "keep_ptr": LONGS, "hide_ptr": LONGS, "restore_ptr": LONGS},
-        [{"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024}],
+        [
+            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, **ones}
+            for ones in ({}, {"groups": 1}, {"groups": 1, "visible": 1})
+        ],
     ),
     "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
 }

@@ -56,7 +56,9 @@ def threshold_kernel(
         i += BLOCK
     ties = visible - above  # visible tokens whose key is the cut itself: the lowest numbered ones
 
-    first, all_visible = group * n, (groups * visible).to(tl.int64)
+    first = group * n
+    # Triton makes an argument that is 1 a plain Python number, which has no .to().
+    all_visible = tl.full([1], 0, tl.int64) + groups * visible
     mask_row = mask_ptr + sample * groups * n + first
     restore_row = restore_ptr + sample * groups * n + first
     keep_row = keep_ptr + sample * groups * visible

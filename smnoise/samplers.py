@@ -270,7 +270,7 @@ def _as_samples(samples, device) -> torch.Tensor:
             )
         values = as_tuple("samples", samples, len(samples), "integers")
         samples = torch.tensor([_signed64("samples", v) for v in values], dtype=torch.int64, device=device)
-    elif device is not None and samples.device != torch.device(device):
+    elif device is not None and not _same_device(samples.device, torch.device(device)):
         raise ValueError(
             f"samples are on {samples.device} but device={device} was asked for; move them first"
         )
@@ -279,6 +279,11 @@ def _as_samples(samples, device) -> torch.Tensor:
     if samples.dim() != 1:
         raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
     return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
+
+
+def _same_device(found: torch.device, asked: torch.device) -> bool:
+    """ "cuda" is any GPU, "cuda:1" just that one."""
+    return found.type == asked.type and asked.index in (None, found.index)
 
 
 def _as_seed(seed, device) -> torch.Tensor:

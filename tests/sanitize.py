@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every CUDA kernel once, small and odd shapes, for NVIDIA's compute-sanitizer; compares with the reference too.
+"""Every CUDA kernel, small and odd shapes, for NVIDIA's compute-sanitizer; compares with the reference too.
 
 compute-sanitizer --tool memcheck --error-exitcode 9 python tests/sanitize.py      # or racecheck, initcheck, ...
 """
@@ -8,14 +8,15 @@ import torch
 from cases import CORNERS
 
 import smnoise
-from smnoise import ops
+from smnoise import conformance, ops
 
 LARGE = smnoise.Green3D((4, 90, 90), 0.9).spec  # two launches, tiles
+TORUS = smnoise.Green3D((4, 90, 90), 0.9, boundary="wrap").spec
 
 
 def main() -> None:
     seed, samples = torch.tensor(3, device="cuda"), torch.tensor([0, 5, 2**40], device="cuda")
-    for name, spec in {**CORNERS, "large": LARGE}.items():
+    for name, spec in {**CORNERS, "large": LARGE, "large torus": TORUS, **CORNERS}.items():
         got = ops.color_mask(seed, samples, spec.to_json(), "cuda")
         want = ops.color_mask(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")
         assert all(torch.equal(g.cpu(), w) for g, w in zip(got, want, strict=True)), name
@@ -23,6 +24,11 @@ def main() -> None:
         assert torch.equal(noise.cpu(), ops.color_noise(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")), (
             name
         )
+    for boundary in ("wrap", "valid"):
+        volume = torch.randn(2, 9, 11, 13, device="cuda")
+        ops.gaussian_filter(volume, (0.5, 0.8, 1.0), boundary=boundary, backend="cuda")
+    known = conformance.load(conformance.built_in(), list(conformance.CHECKS))
+    assert all(r.passed for r in conformance.run(known, "cuda"))
     for scores in (torch.zeros(2, 37, device="cuda"), torch.arange(100_003.0, device="cuda")[None]):
         ops.threshold(scores, 5, 1, "cuda")
     torch.cuda.synchronize()

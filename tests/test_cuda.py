@@ -58,10 +58,11 @@ def test_on_a_side_stream(gpu):
     assert torch.equal(masks.mask.cpu(), SAMPLER(range(5, 69)).mask)
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_nothing_waits_for_the_device(gpu):
     stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         masks = [stream() for _ in range(3)]
     finally:
         torch.cuda.set_sync_debug_mode("default")

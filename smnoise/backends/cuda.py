@@ -25,6 +25,7 @@ from .plan import Axis, Outputs, Plan, Ranking, plan_of
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
+MAX_GRID_Y = 65535
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
@@ -100,9 +101,14 @@ class _Prepared:
         self.function = _function(device, name)
         self.threshold = None if self.layout.fused else _function(device, "threshold")
         self.tiles = self.layout.tiles(spec.grid)
+        if not self.layout.fused and self.tiles > MAX_GRID_Y:
+            raise BackendError(
+                f"backend cuda cannot run grid {spec.grid}: {self.tiles} tiles, at most {MAX_GRID_Y}"
+            )
 
 
-_prepared = lru_cache(maxsize=256)(_Prepared)
+# Never dropped: captured graphs hold the addresses of the tables.
+_prepared = cache(_Prepared)
 
 
 def _outside_capture(what: str) -> None:
@@ -192,7 +198,7 @@ def gaussian_filter(
     return v
 
 
-@lru_cache(maxsize=256)
+@cache
 def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
     _outside_capture("uploading filter weights")
     return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")

@@ -7,7 +7,8 @@ With TRITON_INTERPRET=1 set before smnoise is imported, it runs on CPU tensors, 
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from contextlib import nullcontext
+from functools import cache, lru_cache
 
 import torch
 
@@ -29,10 +30,15 @@ def why_not() -> str | None:
     return None
 
 
-@lru_cache(maxsize=256)
+@cache  # never dropped: captured graphs hold the addresses
 def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     t = tables(spec)
     return tuple(None if a is None else torch.from_numpy(a).to(device) for a in (t.taps, t.radius, t.first))
+
+
+def _on(device: torch.device):
+    """Triton launches on the current device, whatever the tensors' own."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
@@ -40,7 +46,8 @@ def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> t
 
     if not len(samples):
         return torch.empty(0, *spec.grid, dtype=torch.float32, device=samples.device)
-    return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
+    with _on(samples.device):
+        return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
 
 
 def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
@@ -55,7 +62,8 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, groups * visible, wanted, scores.device)
     if batch and outputs:
-        kernels.threshold(scores, visible, groups, outputs)
+        with _on(scores.device):
+            kernels.threshold(scores, visible, groups, outputs)
     return outputs
 
 
@@ -68,7 +76,8 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
         )
     weights = torch.from_numpy(taps).to(volume.device)
     radii = torch.tensor(radius, dtype=torch.int32, device=volume.device)
-    v = color.gaussian_filter(volume, weights, radii)
+    with _on(volume.device):
+        v = color.gaussian_filter(volume, weights, radii)
     if wrap:
         return v
     # Away from its ends a torus is an ordinary volume.

@@ -41,8 +41,8 @@ def _check(scores: torch.Tensor, visible: int, groups: int) -> None:
         raise ValueError(
             f"visible must be in 1..{tokens // groups - 1} (per ranking of {tokens // groups}), got {visible}"
         )
-    if tokens > 2**31 - 64:
-        raise ValueError(f"at most {2**31 - 64} tokens are supported, got {tokens}")
+    if tokens > 2**31 - 2**16:
+        raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {tokens}")
 
 
 def _threshold(scores, visible, groups=1, backend="auto", outputs=ALL):
