@@ -64,6 +64,7 @@ def _function(device: int, name: str) -> int:
     from cupy.cuda import driver
 
     with torch.cuda.device(device):
+        _bind_thread()
         function = driver.moduleGetFunction(_module(device), name)
         if name.startswith("color_"):  # the limit of the kernel, not of a launch: once, at its highest
             driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
