@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from smnoise import Green3D, White3D
-from smnoise.models.videomae import SIZES, Size, VideoMAE, normalised_target, sinusoid
+from smnoise.models.common import Size
+from smnoise.models.videomae import SIZES, VideoMAE, normalised_target, sinusoid
 
 GRID = (2, 3, 4)
 SMALL = Size(24, 2, 2, 12, 1, 2)
@@ -101,6 +102,17 @@ def test_positions():
         want = math.sin(angle) if channel % 2 == 0 else math.cos(angle)
         assert table[token, channel].item() == pytest.approx(want, abs=1e-6)
     assert torch.equal(sinusoid(50, 8), table[:50])
+
+
+def test_features_are_frozen_means_over_all_cubes(model, clips):
+    features = model.features(clips)
+    assert features.shape == (2, 24)
+    assert not features.requires_grad
+    cubes = model.cubes(clips.float() / 255)
+    order = torch.randperm(24).expand(2, -1)
+    want = model.encode(cubes[:, order[0]], order).mean(dim=1)
+    torch.testing.assert_close(features, want, atol=1e-5, rtol=1e-4)
+    assert model.features(clips.repeat(1, 1, 2, 1, 1)).shape == (2, 24)
 
 
 def test_any_grid_at_run_time(model):

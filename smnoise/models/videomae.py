@@ -9,30 +9,17 @@ Letters: B batch, C channels, L tokens, V visible, M masked, P = tubelet * patch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..compat import import_timm
 from ..masks import MaskBatch
+from .common import Size, check_masks, find_size, gather_tokens, init_linears, run_blocks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Size:
-    """Widths, depths and heads of encoder and decoder."""
-
-    width: int
-    depth: int
-    heads: int
-    decoder_width: int
-    decoder_depth: int
-    decoder_heads: int
 
 
 # base is the published recipe; the others keep its rule, a decoder of half the width and 4 blocks.
@@ -72,9 +59,7 @@ class VideoMAE(nn.Module):
     ):
         super().__init__()
         if isinstance(size, str):
-            if size not in SIZES:
-                raise ValueError(f"size must be one of {', '.join(SIZES)}, or a Size; got {size!r}")
-            size = SIZES[size]
+            size = find_size(size, SIZES)
         if not len(mean) == len(std) == channels:
             raise ValueError(f"mean and std need {channels} values each, got {len(mean)} and {len(std)}")
         import_timm()
@@ -111,11 +96,8 @@ class VideoMAE(nn.Module):
 
     def _init_weights(self) -> None:
         # Left at PyTorch's defaults, as in the original: the patch embedding and the bridge.
-        for module in (*self.encoder.modules(), *self.decoder.modules(), self.head):
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for module in (self.encoder, self.decoder, self.head):
+            init_linears(module)
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
     def no_weight_decay(self) -> set[str]:
@@ -163,10 +145,7 @@ class VideoMAE(nn.Module):
             loss, a float32 scalar: mean squared error over the hidden cubes; prediction [B, M, P * C].
         """
         grid = self.grid_of(pixels)
-        if masks.grid != grid:
-            raise ValueError(f"masks are for grid {masks.grid}, but the clips have grid {grid}")
-        if masks.batch_size != len(pixels):
-            raise ValueError(f"{masks.batch_size} masks for {len(pixels)} clips")
+        check_masks(masks, grid, len(pixels), "clips")
         self._extend_positions(masks.num_tokens)
         ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
         cubes = self.cubes(pixels)
@@ -176,11 +155,16 @@ class VideoMAE(nn.Module):
             loss = nn.functional.mse_loss(prediction.float(), normalised_target(hidden))
         return loss, prediction
 
+    @torch.no_grad()
+    def features(self, pixels: Tensor) -> Tensor:
+        """Frozen features of clips [B, C, T, H, W], nothing hidden: float [B, width], the mean over the cubes."""
+        cubes = as_unit_floats(self.cubes(pixels))
+        self._extend_positions(cubes.shape[1])
+        ids = torch.arange(cubes.shape[1], device=cubes.device).expand(len(cubes), -1)
+        return self.encode(cubes, ids).mean(dim=1)
+
     def _blocks(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
-        recompute = self.checkpoint_blocks and self.training
-        for block in blocks:
-            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return x
+        return run_blocks(blocks, x, recompute=self.checkpoint_blocks and self.training)
 
     def _extend_positions(self, tokens: int) -> None:
         if tokens > len(self.encoder_positions):
@@ -196,12 +180,6 @@ def sinusoid(tokens: int, width: int) -> Tensor:
     wavelength = 10000.0 ** ((channel // 2 * 2).double() / width)
     angle = torch.arange(tokens, dtype=torch.float64)[:, None] / wavelength
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
-
-
-def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
-    """Rows ids [B, N] of x [B, L, ...]: [B, N, ...]."""
-    index = ids.reshape(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
-    return x.gather(1, index)
 
 
 def as_unit_floats(x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..files import replace_file
 from ..masks import MaskBatch
-from ..models.videomae import VideoMAE, as_unit_floats, cube_statistics, gather_tokens
+from ..models.common import gather_tokens
+from ..models.videomae import VideoMAE, as_unit_floats, cube_statistics
 from . import log
 
 INK, LINE, PALE = "#1b1b1b", "#1f7a4d", "#a9d3bd"

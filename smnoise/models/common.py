@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the models share: sizes, rows picked by number, a run through blocks, checks of masks, first weights.
+
+Letters: B batch, L tokens, N tokens picked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..masks import MaskBatch
+
+
+@dataclass(frozen=True)
+class Size:
+    """Widths, depths and heads of encoder and decoder."""
+
+    width: int
+    depth: int
+    heads: int
+    decoder_width: int
+    decoder_depth: int
+    decoder_heads: int
+
+
+def find_size(name: str, sizes: dict[str, Size]) -> Size:
+    """The size of that name. Raises ValueError where there is none."""
+    if name not in sizes:
+        raise ValueError(f"size must be one of {', '.join(sizes)}, or a Size; got {name!r}")
+    return sizes[name]
+
+
+def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
+    """Rows ids [B, N] of x [B, L, ...]: [B, N, ...]."""
+    index = ids.reshape(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    return x.gather(1, index)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, *constants, recompute: bool) -> Tensor:
+    """x through blocks, each called as block(x, *constants); recompute drops their activations and computes
+    them anew in the backward pass."""
+    for block in blocks:
+        x = checkpoint(block, x, *constants, use_reentrant=False) if recompute else block(x, *constants)
+    return x
+
+
+def check_masks(masks: MaskBatch, grid: tuple[int, int, int], batch_size: int, inputs: str) -> None:
+    """ValueError unless there is one mask for each input, for the inputs' grid."""
+    if masks.grid != grid:
+        raise ValueError(f"masks are for grid {masks.grid}, but the {inputs} have grid {grid}")
+    if masks.batch_size != batch_size:
+        raise ValueError(f"{masks.batch_size} masks for {batch_size} {inputs}")
+
+
+def init_linears(module: nn.Module) -> None:
+    """Every linear layer within gets Xavier-uniform weights and a zero bias."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
