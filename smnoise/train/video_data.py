@@ -7,23 +7,37 @@ for any number of workers and after any restart. A file that does not decode is 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from .draws import choose, permutation
-from .signals import ignore_interrupts
+from .draws import choose
+from .media_files import Medium, find_files, lines_without_file
+from .numbered import NumberedClips, collate, loader
 
-SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+__all__ = [
+    "VideoClips",
+    "VideoFile",
+    "clip_indices",
+    "collate",
+    "crop_box",
+    "find_videos",
+    "loader",
+    "missing_from_list",
+    "open_video",
+]
+
+VIDEO = Medium(
+    "video",
+    frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}),
+)
 SCALES = (1.0, 0.875, 0.75, 0.66)  # multi-scale crop: shares of the short side
-MISSING_NAMED = 5
 
 
 def find_videos(data: Path) -> list[Path]:
@@ -35,51 +49,12 @@ def find_videos(data: Path) -> list[Path]:
 
     Raises DataError where that leaves no file.
     """
-    data = Path(data)
-    if data.is_dir():
-        found = sorted(p for p in data.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise DataError(f"no video in folder {data}: looked for {', '.join(sorted(SUFFIXES))}")
-        return found
-    if not data.is_file():
-        raise DataError(f"{data} is neither a folder of videos nor a list file")
-    if data.suffix.lower() in SUFFIXES:
-        return [data]
-    try:
-        listed = _listed_lines(data)
-    except UnicodeDecodeError:
-        raise DataError(
-            f"{data} is neither a video ({', '.join(sorted(SUFFIXES))}) nor a text list in UTF-8"
-        ) from None
-    found = [p for p in (_listed_file(line, data.parent) for line in listed) if p is not None]
-    if not found:
-        example = f", for example {listed[0]!r}" if listed else ""
-        raise DataError(f"none of the {len(listed)} lines of {data} names a file{example}")
-    return found
+    return find_files(data, VIDEO)
 
 
 def missing_from_list(data: Path) -> list[str]:
     """Lines of a list file that name no file."""
-    if not Path(data).is_file() or Path(data).suffix.lower() in SUFFIXES:
-        return []
-    return [line for line in _listed_lines(Path(data)) if _listed_file(line, Path(data).parent) is None]
-
-
-def _listed_lines(data: Path) -> list[str]:
-    lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def _listed_file(line: str, folder: Path) -> Path | None:
-    """The longest beginning of the line that names a file."""
-    ends = [len(line), *(m.start() for m in reversed(list(re.finditer(r"[\s,]+", line))))]
-    for end in ends:
-        try:
-            if line[:end] and (folder / line[:end]).is_file():
-                return folder / line[:end]
-        except OSError:  # longer than a name may be
-            continue
-    return None
+    return lines_without_file(data, VIDEO)
 
 
 # Where seeking by time stamp gives the frames that decoding from the start does. Elsewhere (AVI, MPEG) stamps after
@@ -199,7 +174,7 @@ def crop_box(height: int, width: int, seed: int, sample: int) -> tuple[int, int,
 
 
 @dataclass
-class VideoClips(Dataset):
+class VideoClips(NumberedClips):
     """Clips by global sample number: item n is place n % len of epoch n // len.
 
     Args:
@@ -214,42 +189,23 @@ class VideoClips(Dataset):
     An item is {"clip": uint8 [3, frames, size, size], "sample": n, "broken": [messages]}.
     """
 
-    paths: list[Path]
+    MEDIUM: ClassVar[str] = "videos"
+
     frames: int = 16
     stride: int = 4
     size: int = 224
-    seed: int = 0
     clips_per_video: int = 1
     short_side: int | None = None
     cache_mib: int = 0
     threads: int = 1
-    _broken: dict[Path, str] = field(default_factory=dict, init=False, repr=False)
     _cache: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
-    def __len__(self) -> int:
-        """Clips in an epoch."""
-        return len(self.paths) * self.clips_per_video
+    @property
+    def clips_per_file(self) -> int:
+        return self.clips_per_video
 
-    def __getitem__(self, sample: int) -> dict:
-        epoch, place = divmod(sample, len(self))
-        order = permutation(self.seed, epoch, len(self))
-        for attempt in range(len(self.paths)):
-            # A broken file's turn goes to the next ones in file order: the same ones in every run.
-            # A file that fails is asked again for its next clip, so that what a process met before changes nothing.
-            path = self.paths[(int(order[place]) // self.clips_per_video + attempt) % len(self.paths)]
-            try:
-                clip = self._clip(path, sample)
-            except DataError as error:
-                self._broken[path] = str(error)
-                continue
-            return {"clip": clip, "sample": sample, "broken": list(self._broken.values())}
-        messages = list(self._broken.values())
-        raise DataError(
-            f"none of the {len(messages)} videos decodes:\n  " + "\n  ".join(messages[:MISSING_NAMED])
-        )
-
-    def _clip(self, path: Path, sample: int) -> torch.Tensor:
-        file = open_video(path, self.threads)
+    def read_clip(self, index: int, sample: int) -> dict:
+        file = open_video(self.paths[index], self.threads)
         starts = max(1, file.frames - (self.frames - 1) * self.stride)
         start = choose(self.seed, sample, 0, starts)
         images = self._read(file, clip_indices(file.frames, self.frames, self.stride, start))
@@ -258,7 +214,7 @@ class VideoClips(Dataset):
         clip = torch.nn.functional.interpolate(
             crop.contiguous(), size=(self.size, self.size), mode="bilinear", antialias=True
         )
-        return clip.transpose(0, 1).contiguous()
+        return {"clip": clip.transpose(0, 1).contiguous()}
 
     def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
         if not self.cache_mib:
@@ -271,28 +227,3 @@ class VideoClips(Dataset):
                 return file.read(indices, self.short_side)
             held = self._cache[file.path] = file.read(list(range(file.frames)), self.short_side)
         return held[indices]
-
-
-def collate(items: list[dict]) -> dict:
-    """A batch: clips uint8 [B, 3, T, H, W], samples int64 [B], the messages of broken files."""
-    return {
-        "clip": torch.stack([item["clip"] for item in items]),
-        "sample": torch.tensor([item["sample"] for item in items]),
-        "broken": sorted({message for item in items for message in item["broken"]}),
-    }
-
-
-def loader(clips: VideoClips, samples: range, batch_size: int, workers: int) -> DataLoader:
-    """Batches of the given global sample numbers, in order."""
-    return DataLoader(
-        clips,
-        batch_size=batch_size,
-        sampler=samples,
-        num_workers=workers,
-        collate_fn=collate,
-        drop_last=True,
-        worker_init_fn=ignore_interrupts,
-        generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if workers else None,
-    )

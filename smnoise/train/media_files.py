@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Media files found in a folder or in a list file, in a fixed order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What is looked for: its word in messages ("video") and the suffixes of its files, in lower case."""
+
+    word: str
+    suffixes: frozenset[str]
+
+    @property
+    def looked_for(self) -> str:
+        return ", ".join(sorted(self.suffixes))
+
+    def has(self, path: Path) -> bool:
+        """Whether a path's suffix is one of this medium."""
+        return path.suffix.lower() in self.suffixes
+
+
+def find_files(data: Path, medium: Medium) -> list[Path]:
+    """The files of a folder (searched recursively) or of a list file, in a fixed order.
+
+    A list has a path a line, relative to the list's own folder or absolute, which may contain spaces; what
+    else stands on the line behind it (a label, frame numbers) is not read. Empty lines and lines that begin
+    with # are ignored.
+
+    Raises DataError where that leaves no file.
+    """
+    data = Path(data)
+    if data.is_dir():
+        found = sorted(p for p in data.rglob("*") if medium.has(p) and p.is_file())
+        if not found:
+            raise DataError(f"no {medium.word} in folder {data}: looked for {medium.looked_for}")
+        return found
+    if not data.is_file():
+        raise DataError(f"{data} is neither a folder of {medium.word}s nor a list file")
+    if medium.has(data):
+        return [data]
+    return [path for path, _ in listed_files(data, medium)]
+
+
+def listed_files(data: Path, medium: Medium) -> list[tuple[Path, str]]:
+    """The lines of a list file that name a file: the file, and what stands on the line behind it.
+
+    Raises DataError where that leaves no file.
+    """
+    data = Path(data)
+    try:
+        lines = _lines(data)
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{data} is neither a {medium.word} ({medium.looked_for}) nor a text list in UTF-8"
+        ) from None
+    found = [entry for entry in (_named_file(line, data.parent) for line in lines) if entry is not None]
+    if not found:
+        example = f", for example {lines[0]!r}" if lines else ""
+        raise DataError(f"none of the {len(lines)} lines of {data} names a file{example}")
+    return found
+
+
+def lines_without_file(data: Path, medium: Medium) -> list[str]:
+    """Lines of a list file that name no file."""
+    data = Path(data)
+    if not data.is_file() or medium.has(data):
+        return []
+    return [line for line in _lines(data) if _named_file(line, data.parent) is None]
+
+
+def _lines(data: Path) -> list[str]:
+    lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _named_file(line: str, folder: Path) -> tuple[Path, str] | None:
+    """The longest beginning of the line that names a file, and the rest."""
+    ends = [len(line), *(m.start() for m in reversed(list(re.finditer(r"[\s,]+", line))))]
+    for end in ends:
+        try:
+            if line[:end] and (folder / line[:end]).is_file():
+                return folder / line[:end], line[end:].strip(", \t")
+        except OSError:  # longer than a name may be
+            continue
+    return None

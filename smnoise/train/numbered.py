@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips by global sample number: their order, the turns of broken files, and batches of them.
+
+Nothing here keeps a position: item n is the same in any process, for any number of workers, after any restart.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import DataError
+from .draws import permutation
+from .signals import ignore_interrupts
+
+MISSING_NAMED = 5
+
+
+@dataclass
+class NumberedClips(Dataset):
+    """Base of the data sets: item n is place n % len of epoch n // len.
+
+    Args:
+        paths: the files.
+        seed: of the order, and of what a subclass chooses.
+
+    A subclass names its medium, says how many clips a file has in an epoch, and reads one. An item is what
+    it read, "sample": n and "broken": the messages of the files that this process found broken.
+    """
+
+    MEDIUM: ClassVar[str]
+
+    paths: list[Path]
+    seed: int = field(default=0, kw_only=True)
+    _broken: dict[Path, str] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    @abstractmethod
+    def clips_per_file(self) -> int:
+        """How often each file is drawn from in an epoch."""
+
+    @abstractmethod
+    def read_clip(self, index: int, sample: int) -> dict:
+        """The clip of paths[index] for a sample number. Raises DataError where the file is broken."""
+
+    def __len__(self) -> int:
+        """Clips in an epoch."""
+        return len(self.paths) * self.clips_per_file
+
+    def __getitem__(self, sample: int) -> dict:
+        epoch, place = divmod(sample, len(self))
+        order = permutation(self.seed, epoch, len(self))
+        for attempt in range(len(self.paths)):
+            # A broken file's turn goes to the next ones in file order: the same ones in every run.
+            # A file that fails is asked again for its next clip, so that what a process met before changes nothing.
+            index = (int(order[place]) // self.clips_per_file + attempt) % len(self.paths)
+            try:
+                clip = self.read_clip(index, sample)
+            except DataError as error:
+                self._broken[self.paths[index]] = str(error)
+                continue
+            return {**clip, "sample": sample, "broken": list(self._broken.values())}
+        messages = list(self._broken.values())
+        raise DataError(
+            f"none of the {len(messages)} {self.MEDIUM} decodes:\n  " + "\n  ".join(messages[:MISSING_NAMED])
+        )
+
+
+def collate(items: list[dict]) -> dict:
+    """A batch: tensors stacked, numbers as int64 [B], the messages of broken files."""
+    batch = {}
+    for name, first in items[0].items():
+        values = [item[name] for item in items]
+        if name == "broken":
+            batch[name] = sorted({message for messages in values for message in messages})
+        else:
+            batch[name] = torch.stack(values) if torch.is_tensor(first) else torch.tensor(values)
+    return batch
+
+
+def loader(clips: NumberedClips, samples: range, batch_size: int, workers: int) -> DataLoader:
+    """Batches of the given global sample numbers, in order."""
+    return DataLoader(
+        clips,
+        batch_size=batch_size,
+        sampler=samples,
+        num_workers=workers,
+        collate_fn=collate,
+        drop_last=True,
+        worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
+        pin_memory=torch.cuda.is_available(),
+        prefetch_factor=4 if workers else None,
+    )
