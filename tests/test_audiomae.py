@@ -259,15 +259,22 @@ def test_prediction_rows_follow_ids_mask(model, spectrograms):
     assert loss.isfinite()
 
 
-def test_decoder_puts_every_token_in_its_place():
-    """Without blocks a prediction is a function of the token's own position alone: mask token + its code."""
-    model = make().eval()
+def test_decoder_puts_every_token_in_its_place(model):
+    """Without blocks, asked for all tokens: visible ones are their features, hidden ones the mask token, each
+    with its own code."""
     model.decoder = torch.nn.ModuleList()
+    features = torch.randn(2, 1 + MASKS.num_visible, 24)
+    everything = torch.arange(18).expand(2, -1)
     with torch.no_grad():
-        _, prediction = model(torch.zeros(2, 24, 12), MASKS)
-        x = model.mask_token[0] + sinusoid_2d(GRID, 16)[MASKS.ids_mask]
-        want = model.head(layer_norm(x, (16,), eps=1e-6))
-    torch.testing.assert_close(prediction, want)
+        got = model.decode(features, MASKS.ids_keep, everything, GRID)
+        for clip in range(2):
+            visible = MASKS.ids_keep[clip].tolist()
+            for token, position in enumerate(sinusoid_2d(GRID, 16)):
+                x = model.mask_token[0, 0]
+                if token in visible:
+                    x = model.bridge(features[clip, 1 + visible.index(token)])
+                want = model.head(layer_norm(x + position, (16,), eps=1e-6))
+                torch.testing.assert_close(got[clip, token], want)
 
 
 def test_local_decoder_sees_its_surroundings_only():
