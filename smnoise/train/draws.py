@@ -22,6 +22,13 @@ def choose(seed: int, sample: int, slot: int, count: int) -> int:
     return word * count >> 32
 
 
+def beta_10_10(seed: int, sample: int, slot: int) -> float:
+    """A draw of Beta(10, 10), by slots slot .. slot + 18: the middle one of 19 uniform numbers has just that
+    distribution."""
+    uniform = sorted((choose(seed, sample, slot + i, 1 << 32) + 0.5) / (1 << 32) for i in range(19))
+    return uniform[9]
+
+
 @lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order of an epoch: int64 [count], items sorted by one random word each."""

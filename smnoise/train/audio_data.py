@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clips of real sound files: found in a folder or a list, read by libsndfile, brought to one sample rate.
+
+Which file, which part of it, which gain and which roll are functions of (seed, global sample number): the
+order is the same for any number of workers and after any restart. A file that does not decode is skipped, named
+and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import gcd
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+
+from ..errors import DataError
+from .draws import beta_10_10, choose
+from .media_files import Medium, find_files, lines_without_file, listed_files
+from .numbered import NumberedClips, collate, loader
+
+__all__ = [
+    "AudioClips",
+    "AudioFile",
+    "collate",
+    "find_sounds",
+    "labels_by_folder",
+    "labels_by_list",
+    "loader",
+    "missing_from_list",
+    "open_audio",
+    "read_resampled",
+]
+
+SOUND = Medium(
+    "sound file",
+    frozenset({".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}),
+)
+RATES = range(1000, 1_000_000)  # a header that says otherwise is damaged
+LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up to 32 bits
+LONGEST = 1 << 48  # samples; libsndfile says more of a FLAC without a length, and then cannot read it
+BLOCK = 1 << 16  # samples
+CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
+START, ROLL, GAIN = 0, 1, 4  # slots of a sample's choices; GAIN is the first of 19
+
+
+def find_sounds(data: Path) -> list[Path]:
+    """The sound files of a folder (searched recursively) or of a list file, in a fixed order.
+
+    A list has a path a line, relative to the list's own folder or absolute, which may contain spaces; what
+    else stands on the line behind it is not read (`labels_by_list` does). Empty lines and lines that begin with #
+    are ignored.
+
+    Raises DataError where that leaves no file.
+    """
+    return find_files(data, SOUND)
+
+
+def missing_from_list(data: Path) -> list[str]:
+    """Lines of a list file that name no file."""
+    return lines_without_file(data, SOUND)
+
+
+def labels_by_folder(paths: list[Path], root: Path) -> tuple[list[int], list[str]]:
+    """Labels of files by the first folder below `root` that they are in: a number for each path, and the names
+    of the folders by number, sorted. Raises DataError for a file that is in no such folder."""
+    folders = []
+    for path in paths:
+        if not path.is_relative_to(root) or len(path.relative_to(root).parts) < 2:
+            raise DataError(f"{path} is in no folder below {root}; expected {root}/LABEL/FILE")
+        folders.append(path.relative_to(root).parts[0])
+    names = sorted(set(folders))
+    return [names.index(folder) for folder in folders], names
+
+
+def labels_by_list(data: Path) -> list[int]:
+    """The numbers behind the paths of a list file, for each path that `find_sounds` gives. Raises DataError for a
+    line without one."""
+    labels = []
+    for path, rest in listed_files(data, SOUND):
+        label = rest.split()[0] if rest else ""
+        if not label.isdecimal():
+            raise DataError(f"{data}: expected a label (0, 1, ...) behind {path.name}, got {rest!r}")
+        labels.append(int(label))
+    return labels
+
+
+class AudioFile:
+    """Random access to the samples of one file, mixed down to mono. Raises DataError for a file without sound.
+
+    Attributes: rate in Hz; frames, the number of samples (of each channel).
+    """
+
+    FAILURES = (soundfile.SoundFileError, OSError, ValueError)
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                self.rate, self.frames = file.samplerate, file.frames
+                if self.frames > LONGEST:
+                    raise ValueError("its header lacks the length; decode and encode the file anew")
+                # Of an MP3 the header may only give an estimate, and seeking may miss by some samples.
+                self.seekable = file.seekable() and file.format != "MP3"
+                if not self.seekable:
+                    self.frames = 0
+                    while block := len(file.read(BLOCK, dtype="float32")):
+                        self.frames += block
+        except self.FAILURES as error:
+            raise DataError(f"{path}: {type(error).__name__}: {error}") from None
+        if self.rate not in RATES:
+            raise DataError(f"{path}: sample rate {self.rate} Hz, expected {RATES.start} to {RATES.stop - 1}")
+        if not self.frames:
+            raise DataError(f"{path}: no sample")
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Samples start .. start + count - 1: float32 [count], the mean of the channels; 0 where the file has
+        none. Only these are decoded where the format lets one seek, all before them elsewhere.
+
+        Raises DataError for a file that ends before its header says, and for samples that are no number or beyond
+        any scale.
+        """
+        first, last = max(0, start), min(self.frames, start + count)
+        wave = np.zeros(count, np.float32)
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                if self.seekable:
+                    file.seek(first)
+                else:
+                    for at in range(0, first, BLOCK):
+                        file.read(min(BLOCK, first - at), dtype="float32")
+                samples = file.read(last - first, dtype="float32", always_2d=True)
+        except self.FAILURES as error:
+            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
+        # No message tells the place: one that every clip of a file shares is reported once.
+        if len(samples) < last - first:
+            raise DataError(f"{self.path}: ends before the {self.frames} samples that its header says")
+        if not np.abs(samples).max(initial=0) <= LOUDEST:  # NaN compares false
+            raise DataError(f"{self.path}: holds NaN, Inf or values beyond 2^31")
+        wave[first - start : last - start] = samples.mean(axis=1)
+        return wave
+
+
+@lru_cache(maxsize=4096)
+def _opened(path: Path) -> AudioFile | DataError:
+    try:
+        return AudioFile(path)
+    except DataError as error:
+        return error
+
+
+def open_audio(path: Path) -> AudioFile:
+    """An AudioFile, whose header is read once a process. Raises its DataError, without another attempt."""
+    file = _opened(path)
+    if isinstance(file, DataError):
+        raise file
+    return file
+
+
+def read_resampled(file: AudioFile, start: int, samples: int, rate: int) -> np.ndarray:
+    """The sound from the file's own sample `start` on, at `rate` Hz: float32 [samples]; 0 beyond its ends.
+
+    Resampled by soxr (HQ) from that part alone and enough around it: within rounding (1e-6 of the loudest sample)
+    what resampling the whole file gives. On one machine the bits are the same in every run; another CPU's vector
+    instructions may round differently. At the file's own rate they are the file's samples.
+    """
+    if file.rate == rate:
+        return file.read(start, samples)
+    step, new_step = file.rate // gcd(file.rate, rate), rate // gcd(file.rate, rate)
+    # Whole periods of both rates, so that the cut falls on a sample.
+    context = -(-CONTEXT // step) * step
+    needed = -(-samples * step // new_step)
+    wave = soxr.resample(file.read(start - context, context + needed + context), file.rate, rate)
+    skip = context // step * new_step
+    return wave[skip : skip + samples]
+
+
+@dataclass
+class AudioClips(NumberedClips):
+    """Clips by global sample number: item n is place n % len of epoch n // len.
+
+    Args:
+        paths: sound files, of any rate and number of channels.
+        rate: of the clips, in Hz.
+        samples: length of a clip at that rate. Of a longer file a random part is taken; the file's end is always
+            within reach, and a shorter file is taken whole.
+        seed: of order, starts, gains and rolls.
+        clips_per_file: how often each file is drawn from in an epoch.
+        gain: multiply by 0.5 + Beta(10, 10), as AudioMAE does.
+        roll: rotate the clip in time by any number of samples, as AudioMAE means to do.
+        labels: one for each path.
+
+    An item is {"wave": float32 [samples], "length": samples that are of the file (0 from there on), "label": that
+    of the file, or -1, "sample": n, "broken": [messages]}. A silent file is a file like others.
+    """
+
+    MEDIUM: ClassVar[str] = "sound files"
+
+    rate: int = 16000
+    samples: int = 160_000
+    clips_per_file: int = 1
+    gain: bool = False
+    roll: bool = False
+    labels: list[int] | None = None
+
+    def __post_init__(self):
+        if self.rate not in RATES or self.samples < 1 or self.clips_per_file < 1:
+            raise ValueError(
+                f"need a rate of {RATES.start} to {RATES.stop - 1} Hz and at least 1 sample and 1 clip a file, got "
+                f"rate={self.rate}, samples={self.samples}, clips_per_file={self.clips_per_file}"
+            )
+        if self.labels is not None and len(self.labels) != len(self.paths):
+            raise ValueError(f"need a label for each of {len(self.paths)} paths, got {len(self.labels)}")
+
+    def read_clip(self, index: int, sample: int) -> dict:
+        file = open_audio(self.paths[index])
+        needed = -(-self.samples * file.rate // self.rate)
+        start = choose(self.seed, sample, START, max(1, file.frames - needed + 1))
+        wave = torch.from_numpy(read_resampled(file, start, self.samples, self.rate))
+        length = min(self.samples, max(1, round(file.frames * self.rate / file.rate)))
+        wave[length:] = 0  # a resampled file rings on behind its end
+        if self.roll:
+            wave[:length] = wave[:length].roll(choose(self.seed, sample, ROLL, length))
+        if self.gain:
+            wave *= 0.5 + beta_10_10(self.seed, sample, GAIN)
+        label = -1 if self.labels is None else self.labels[index]
+        return {"wave": wave, "length": length, "label": label}
