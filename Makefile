@@ -36,5 +36,16 @@ $(VENV)/.%: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
 	$(BIN)/pip install -q -c constraints.txt -e '.[$*]'
 	touch $@
 
+# Speech and music for the sound demo, from Debian packages. Only unpacked: nothing is installed, no root needed
+# as long as apt has its package lists.
+SOUNDS := $(patsubst %,asterisk-core-sounds-%-wav,en es fr it ru) asterisk-moh-opsound-wav
+$(VENV)/sounds:
+	rm -rf $@.part
+	mkdir -p $@.part
+	cd $@.part && (apt-get download $(SOUNDS) || (apt-get update && apt-get download $(SOUNDS)))
+	for package in $@.part/*.deb; do dpkg-deb -x $$package $@.part || exit 1; done
+	rm $@.part/*.deb
+	mv $@.part $@
+
 clean:
 	rm -rf $(VENV) build runs *.egg-info smnoise/*.so
