@@ -33,19 +33,8 @@ ISA_FLAGS = {
     ],
 }
 SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp", "csrc/isa_block.cpp"] + (list(ISA_FLAGS) if X86 else [])
-HEADERS = ["contract.h", "plan.h", "simd.h", "filter_cpu.h", "threshold_cpu.h", "color_cpu.h"]
-HEADERS += ["gaussian_cpu.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h"]
-
-
-CUDA_SOURCES = [
-    "kernels.cu",
-    "contract.h",
-    "plan.h",
-    "block.h",
-    "threshold_block.h",
-    "color_block.h",
-    "gaussian_block.h",
-]
+CUDA_SOURCES = ["kernels.cu", "contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h"]
+CUDA_SOURCES += ["gaussian_block.h", "optim_blue.h", "optim_blue_block.h"]
 
 
 def precompile_cuda(folder, architecture):
@@ -108,7 +97,7 @@ setup(
         Extension(
             "smnoise.libsmnoise_cpu",
             sources=SOURCES,
-            depends=[f"csrc/{h}" for h in HEADERS],
+            depends=sorted(str(p) for p in Path("csrc").glob("*.h")),
             language="c++",
             optional=True,
         )

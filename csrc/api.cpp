@@ -3,8 +3,7 @@
 // beside them would fight their spinning threads for the cores.
 #include <stdlib.h>
 
-#include "contract.h"
-#include "plan.h"
+#include "optim_blue.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -80,22 +79,14 @@ static thread_local Workspace workspace;
 
 typedef void (*parallel_fn)(void (*)(void*), void*, unsigned threads, unsigned flags);  // GOMP_parallel
 
+// One call: `rows` does rows from .. to of the batch.
 struct Job {
+    void (*rows)(const Job&, int64_t from, int64_t to, void* scratch);
     const smn_kernels* kernels;
-    const smn_plan* plan;          // null: threshold `scores`
-    const smn_ranking* ranking;
-    const smn_gaussian* gaussian;  // not null: filter `scores` to `out.noise`
-    const float* scores;
-    uint64_t seed;
-    const int64_t* samples;
-    int64_t batch, chunk, next;
-    smn_outputs out;
     size_t bytes;
-    int status;
+    int64_t batch, chunk = 1, next = 0;
+    int status = SMN_OK;
 };
-
-template <class T>
-static T* row(T* base, int64_t index, int64_t width) { return base ? base + index * width : nullptr; }
 
 static void work(void* argument) {
     Job& job = *(Job*)argument;
@@ -105,34 +96,8 @@ static void work(void* argument) {
         __atomic_store_n(&job.status, SMN_OUT_OF_MEMORY, __ATOMIC_RELAXED);
         return;
     }
-    if (job.gaussian) {
-        const smn_gaussian* p = job.gaussian;
-        int64_t in = 1, out = 1;
-        for (int axis = 0; axis < 3; ++axis) {
-            in *= p->size[axis];
-            out *= p->size[axis] - (p->wrap ? 0 : 2 * p->radius[axis]);
-        }
-        for (int64_t i; (i = __atomic_fetch_add(&job.next, 1, __ATOMIC_RELAXED)) < job.batch;)
-            job.kernels->gaussian(p, job.scores + i * in, job.out.noise + i * out, scratch);
-        workspace.trim();
-        return;
-    }
-    const int64_t tokens = (int64_t)job.ranking->groups * job.ranking->tokens;
-    const int64_t visible = (int64_t)job.ranking->groups * job.ranking->visible;
-    for (;;) {
-        int64_t from = __atomic_fetch_add(&job.next, job.chunk, __ATOMIC_RELAXED);
-        if (from >= job.batch) break;
-        int64_t to = from + job.chunk < job.batch ? from + job.chunk : job.batch;
-        for (int64_t i = from; i < to; ++i) {
-            smn_outputs out = {row(job.out.noise, i, tokens), row(job.out.mask, i, tokens),
-                               row(job.out.ids_keep, i, visible), row(job.out.ids_mask, i, tokens - visible),
-                               row(job.out.ids_restore, i, tokens)};
-            if (job.plan)
-                job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
-            else
-                job.kernels->threshold(job.ranking, job.scores + i * tokens, &out, scratch);
-        }
-    }
+    for (int64_t from; (from = __atomic_fetch_add(&job.next, job.chunk, __ATOMIC_RELAXED)) < job.batch;)
+        job.rows(job, from, from + job.chunk < job.batch ? from + job.chunk : job.batch, scratch);
     workspace.trim();
 }
 
@@ -149,6 +114,92 @@ static int run(Job& job, int threads, parallel_fn parallel) {
         work(&job);
     return job.status;
 }
+
+template <class T>
+static T* row(T* base, int64_t index, int64_t width) { return base ? base + index * width : nullptr; }
+
+static smn_outputs row_of(const smn_outputs& out, int64_t i, int64_t tokens, int64_t visible) {
+    return {row(out.noise, i, tokens), row(out.mask, i, tokens), row(out.ids_keep, i, visible),
+            row(out.ids_mask, i, tokens - visible), row(out.ids_restore, i, tokens)};
+}
+
+struct Color : Job {
+    const smn_plan* plan;
+    uint64_t seed;
+    const int64_t* samples;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const Color& job = (const Color&)base;
+        const smn_ranking& r = job.plan->ranking;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
+            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+        }
+    }
+};
+
+struct Threshold : Job {
+    const smn_ranking* ranking;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const Threshold& job = (const Threshold&)base;
+        const smn_ranking& r = *job.ranking;
+        const int64_t tokens = (int64_t)r.groups * r.tokens;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = row_of(job.out, i, tokens, (int64_t)r.groups * r.visible);
+            job.kernels->threshold(&r, job.scores + i * tokens, &out, scratch);
+        }
+    }
+};
+
+struct Filter : Job {
+    const smn_gaussian* gaussian;
+    const float* volume;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const Filter& job = (const Filter&)base;
+        const smn_gaussian* p = job.gaussian;
+        int64_t in = 1, out = 1;
+        for (int axis = 0; axis < 3; ++axis) {
+            in *= p->size[axis];
+            out *= p->size[axis] - (p->wrap ? 0 : 2 * p->radius[axis]);
+        }
+        for (int64_t i = from; i < to; ++i) job.kernels->gaussian(p, job.volume + i * in, job.out + i * out, scratch);
+    }
+};
+
+struct OptimBlue : Job {
+    const smn_optim_blue* plan;
+    uint64_t seed;
+    const int64_t* samples;
+    smn_outputs out;
+    size_t label_bytes() const { return (sizeof(int32_t) * (size_t)plan->tokens + 63) / 64 * 64; }
+    size_t mask_bytes() const { return ((size_t)plan->tokens + 63) / 64 * 64; }
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const OptimBlue& job = (const OptimBlue&)base;
+        const smn_optim_blue& p = *job.plan;
+        int32_t* label = (int32_t*)scratch;
+        uint8_t* mask = (uint8_t*)scratch + job.label_bytes();
+        void* rest = mask + job.mask_bytes();
+        auto write = [&](int64_t row, int32_t k) {
+            smn_outputs out = row_of(job.out, row, p.tokens, p.visible);
+            job.kernels->optim_blue_mask(&p, label, k, &out, mask);
+        };
+        // Rows side by side that share a partition are done by whoever is given the first of them.
+        auto partition = [&](int64_t i) { return smn_partition_of(&p, (uint64_t)job.samples[i]); };
+        for (int64_t i = from; i < to; ++i) {
+            const uint64_t number = partition(i);
+            if (i > 0 && partition(i - 1) == number) continue;
+            job.kernels->optim_blue(&p, job.seed, number, label, rest);
+            for (int64_t j = i; j < job.batch && partition(j) == number; ++j)
+                if (p.rows == SMN_VIEWS)
+                    for (int32_t k = 0; k < p.masks; ++k) write(j * p.masks + k, k);
+                else
+                    write(j, smn_mask_of(&p, (uint64_t)job.samples[j]));
+        }
+    }
+};
 
 SMN_API int smn_abi(void) { return SMN_ABI; }
 
@@ -173,8 +224,7 @@ SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn pa
                       const int64_t* samples, int64_t batch, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Job job = {kernels, plan, &plan->ranking, nullptr, nullptr, (uint64_t)*seed, samples, batch, 1, 0, *out,
-               kernels->color_bytes(plan), SMN_OK};
+    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples, *out};
     return run(job, threads, parallel);
 }
 
@@ -182,8 +232,7 @@ SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, para
                           const float* scores, int64_t batch, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Job job = {kernels, nullptr, ranking, nullptr, scores, 0, nullptr, batch, 1, 0, *out,
-               kernels->threshold_bytes(ranking), SMN_OK};
+    Threshold job = {{Threshold::some, kernels, kernels->threshold_bytes(ranking), batch}, ranking, scores, *out};
     return run(job, threads, parallel);
 }
 
@@ -191,7 +240,15 @@ SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threa
                                 const float* volume, int64_t batch, float* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Job job = {kernels, nullptr, nullptr, gaussian, volume, 0, nullptr, batch, 1, 0,
-               {out, nullptr, nullptr, nullptr, nullptr}, kernels->gaussian_bytes(gaussian), SMN_OK};
+    Filter job = {{Filter::some, kernels, kernels->gaussian_bytes(gaussian), batch}, gaussian, volume, out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int threads, parallel_fn parallel,
+                                 const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, samples, *out};
+    job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
     return run(job, threads, parallel);
 }

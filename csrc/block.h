@@ -19,8 +19,7 @@ enum { SMN_LANES_OF_WARP = 32, SMN_MAX_WARPS = 32, SMN_CANDIDATES = 32 };
 
 // What collectives need of shared memory.
 struct BlockScratch {
-    int sums[2][SMN_MAX_WARPS];   // by turns, so that one barrier a sum is enough
-    float floats[2][SMN_MAX_WARPS];
+    union { int sum; float roughly; smn_u64 least; } partial[2][SMN_MAX_WARPS];  // by turns: one barrier each is enough
     int kept[SMN_MAX_WARPS], equal[SMN_MAX_WARPS];
     unsigned candidates[SMN_CANDIDATES];
     int found;
@@ -57,24 +56,39 @@ struct Block {
     template <class F> SMN_METHOD void lanes(F f) { f((int)threadIdx.x % SMN_LANES_OF_WARP); }
     // The sum of f(thread) over the block, on every thread.
     template <class F> SMN_METHOD int sum(F f) {
-        int* partial = scratch->sums[turn ^= 1];
+        auto* partial = scratch->partial[turn ^= 1];
         int value = __reduce_add_sync(0xFFFFFFFFu, f((int)threadIdx.x));
-        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP] = value;
+        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].sum = value;
         __syncthreads();
         int total = 0;
-        for (int w = 0; w < warps(); ++w) total += partial[w];
+        for (int w = 0; w < warps(); ++w) total += partial[w].sum;
         return total;
     }
     // The same for floats, in no promised order: for guesses only.
     template <class F> SMN_METHOD float roughly(F f) {
-        float* partial = scratch->floats[turn ^= 1];
+        auto* partial = scratch->partial[turn ^= 1];
         float value = f((int)threadIdx.x);
         for (int lane = SMN_LANES_OF_WARP / 2; lane; lane /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lane);
-        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP] = value;
+        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].roughly = value;
         __syncthreads();
         float total = 0;
-        for (int w = 0; w < warps(); ++w) total += partial[w];
+        for (int w = 0; w < warps(); ++w) total += partial[w].roughly;
         return total;
+    }
+    // The least f(thread) of the block, on every thread.
+    template <class F> SMN_METHOD smn_u64 least(F f) {
+        auto* partial = scratch->partial[turn ^= 1];
+        const smn_u64 value = f((int)threadIdx.x);
+        // The upper halves first: of those that tie there, the lower halves.
+        const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
+        const unsigned least_high = __reduce_min_sync(0xFFFFFFFFu, high);
+        const unsigned least_low = __reduce_min_sync(0xFFFFFFFFu, high == least_high ? low : 0xFFFFFFFFu);
+        if (threadIdx.x % SMN_LANES_OF_WARP == 0)
+            partial[threadIdx.x / SMN_LANES_OF_WARP].least = (smn_u64)least_high << 32 | least_low;
+        __syncthreads();
+        smn_u64 best = partial[0].least;
+        for (int w = 1; w < warps(); ++w) best = partial[w].least < best ? partial[w].least : best;
+        return best;
     }
     SMN_METHOD static int take(int* counter) { return atomicAdd(counter, 1); }
     SMN_METHOD static int ones(unsigned bits) { return __popc(bits); }
@@ -98,6 +112,14 @@ struct Block {
         float total = 0;
         for (int i = 0; i < threads; ++i) total += f(i);
         return total;
+    }
+    template <class F> smn_u64 least(F f) {
+        smn_u64 best = ~0ull;
+        for (int i = 0; i < threads; ++i) {
+            const smn_u64 value = f(i);
+            if (value < best) best = value;
+        }
+        return best;
     }
     static int take(int* counter) { return (*counter)++; }
     static int ones(unsigned bits) { return __builtin_popcount(bits); }

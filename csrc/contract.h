@@ -11,7 +11,8 @@ typedef unsigned int smn_u32;
 typedef unsigned long long smn_u64;
 typedef long long smn_i64;
 
-enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1 };
+enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1, SMN_PURPOSE_ORDER = 2 };
+enum { SMN_RELEASE = 64 };  // steps that a token is left alone after no swap helped it, section 7
 enum { SMN_BANK = 32 };  // sigmas per bank, section 3
 
 #define SMN_PHILOX_M0 0xD2511F53u
@@ -66,4 +67,13 @@ SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, int i
         int lowest = first[index[0]];
         index[1] = lowest + (int)(((smn_u64)c[1] * (smn_u64)(SMN_BANK - lowest)) >> 32);
     }
+}
+
+// Section 7. The four words that order tokens 4 * call .. 4 * call + 3 of a partition.
+SMN_FN void smn_order_words(smn_u64 seed, smn_u64 partition, smn_u32 call, smn_u32 words[4]) {
+    words[0] = smn_counter0(call, 0);
+    words[1] = smn_counter1(0, SMN_PURPOSE_ORDER);
+    words[2] = (smn_u32)partition;
+    words[3] = (smn_u32)(partition >> 32);
+    smn_philox(words, seed);
 }

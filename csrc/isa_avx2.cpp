@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "color_cpu.h"
 #include "gaussian_cpu.h"
+#include "optim_blue_cpu.h"
 
 extern "C" const smn_kernels smn_kernels_avx2 = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "gaussian_block.h"
+#include "optim_blue_block.h"
 
 namespace {
 
@@ -63,7 +64,22 @@ void gaussian(const smn_gaussian* p, const float* in, float* out, void* workspac
     }
 }
 
+size_t optim_blue_bytes(const smn_optim_blue* p) { return (size_t)p->bytes; }
+
+void optim_blue(const smn_optim_blue* p, uint64_t seed, uint64_t partition, int32_t* label, void* workspace) {
+    BlockScratch scratch;
+    Block block = {SMN_BLUE_THREADS, &scratch, 0};
+    const int* by_token = blue_partition(block, blue_block(*p, (char*)workspace), seed, partition);
+    memcpy(label, by_token, sizeof(int32_t) * (size_t)p->tokens);
+}
+
+void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask, const smn_outputs* out, uint8_t*) {
+    BlockScratch scratch;
+    Block block = {SMN_BLUE_THREADS, &scratch, 0};
+    blue_mask(block, *p, label, mask, *out);
+}
+
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask};

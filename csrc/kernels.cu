@@ -2,6 +2,7 @@
 // The CUDA entry points: one block a sample. Compiled by NVRTC at first use (backends/cuda.py); nvcc will do too.
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
 #include "gaussian_block.h"
+#include "optim_blue_block.h"
 
 // What changes from call to call.
 typedef struct {
@@ -81,4 +82,36 @@ SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* fir
 SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
     const int64_t tasks = gaussian_tasks(axis), step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < tasks; i += step) gaussian_task(axis, i);
+}
+
+// Optim Blue: what changes from call to call.
+typedef struct {
+    const int64_t* seed;     // [1]
+    const int64_t* samples;  // [batch]
+    int64_t batch;
+    char* workspace;         // [blocks][plan.bytes], aligned to 8, where that does not fit into shared memory
+    smn_outputs out;         // [rows, ...] each; null: not wanted
+} smn_blue_call;
+
+// Any number of blocks. Rows side by side that share a partition are done by the block that meets the first of them;
+// which rows those are is found out here, so that the host need not know the sample indices.
+SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_constant__ smn_blue_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
+    const BlueBlock b = blue_block(plan, plan.shared ? shared + SMN_SCRATCH_BYTES
+                                                     : call.workspace + (int64_t)blockIdx.x * plan.bytes);
+    const smn_ranking ranking = {1, plan.tokens, plan.visible, 0, 0};
+    for (int64_t i = blockIdx.x; i < call.batch; i += gridDim.x) {
+        const smn_u64 number = smn_partition_of(&plan, (smn_u64)call.samples[i]);
+        if (i > 0 && smn_partition_of(&plan, (smn_u64)call.samples[i - 1]) == number) continue;
+        const int* by_token = blue_partition(block, b, (smn_u64)*call.seed, number);
+        for (int64_t j = i; j < call.batch && smn_partition_of(&plan, (smn_u64)call.samples[j]) == number; ++j) {
+            const int rows = plan.rows == SMN_VIEWS ? plan.masks : 1;
+            for (int k = 0; k < rows; ++k) {
+                const int mask = rows > 1 ? k : smn_mask_of(&plan, (smn_u64)call.samples[j]);
+                blue_mask(block, plan, by_token, mask, rows_of(call.out, j * rows + k, ranking));
+            }
+        }
+    }
 }

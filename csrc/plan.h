@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 3
+#define SMN_ABI 4
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -68,6 +68,22 @@ typedef struct {
     const float* taps;    // [3 axes t, y, x][taps_stride]
 } smn_gaussian;
 
+// Optim Blue, contract section 7.
+enum smn_rows { SMN_COMPLEMENTARY = 0, SMN_INDEPENDENT = 1, SMN_VIEWS = 2 };
+typedef struct {
+    int32_t grid[3];       // T, Y, X
+    int32_t tokens;        // L
+    int32_t visible;       // V
+    int32_t masks;         // K
+    int32_t steps;
+    int32_t rows;          // smn_rows: which masks of which partition a sample's rows are
+    int32_t entries;
+    int32_t bytes;         // of the arrays of optim_blue_block.h; this and table are for block algorithms only
+    int32_t shared;        // 1: they fit into shared memory
+    const int32_t* stamp;  // [entries][4]: displacement t, y, x and its crowding weight S
+    const int32_t* table;  // S as [2T - 1][2Y - 1][2X - 1], displacement 0 in the middle
+} smn_optim_blue;
+
 #ifndef __CUDACC__
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
@@ -77,5 +93,9 @@ typedef struct {
     void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
     size_t (*gaussian_bytes)(const smn_gaussian*);
     void (*gaussian)(const smn_gaussian*, const float* in, float* out, void* workspace);
+    size_t (*optim_blue_bytes)(const smn_optim_blue*);
+    // label: int32 [L], the mask that reveals each token, -1 for the rest.
+    void (*optim_blue)(const smn_optim_blue*, uint64_t seed, uint64_t partition, int32_t* label, void* workspace);
+    void (*optim_blue_mask)(const smn_optim_blue*, const int32_t* label, int32_t mask, const smn_outputs*, uint8_t* scratch);  // scratch: [L]
 } smn_kernels;
 #endif

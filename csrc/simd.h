@@ -38,7 +38,25 @@ inline void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 inline void store(int32_t* p, vi v) { memcpy(p, &v, sizeof v); }
 inline vf splat(float x) { return x - vf{}; }  // x - 0 is x, -0 too: the compiler drops it
 inline vi splat(int32_t x) { return x - vi{}; }
+inline vi numbered() {  // 0, 1, 2, ...
+    vi lanes;
+    for (int i = 0; i < W; ++i) lanes[i] = i;
+    return lanes;
+}
 inline vf to_float(vi v) { return __builtin_convertvector(v, vf); }
+
+// table[index], lane by lane, for indices of 0 .. W - 1.
+inline vi pick(vi table, vi index) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_permutexvar_epi32((__m512i)index, (__m512i)table);
+#elif defined(__AVX2__)
+    return (vi)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)index);
+#else
+    vi picked;
+    for (int i = 0; i < W; ++i) picked[i] = table[index[i]];
+    return picked;
+#endif
+}
 
 // Product of the low 32 bits of each lane with m. The high halves of `a` may hold anything.
 inline vq multiply_low(vq a, uint32_t m) {

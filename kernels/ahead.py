@@ -17,10 +17,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import color, random, threshold
+from . import color, optim_blue, random, threshold
 
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
+
+PARTITION = {"COMPLEMENTARY": True, "VIEWS": False, "CHUNK": optim_blue.CHUNK}
 
 # name: kernel, types of its tensors (its other arguments are i32), constants of each variant
 KERNELS = {
@@ -51,6 +53,15 @@ KERNELS = {
             for ones in ({}, {"groups": 1}, {"groups": 1, "visible": 1})
         ],
     ),
+    "optim_blue": (
+        optim_blue.optim_blue_kernel,
+        {**SEEDS, "table_ptr": INTS, "base_ptr": INTS, "scratch_ptr": INTS, "scores_ptr": FLOATS},
+        [
+            {"L": 512, "V": 102, "K": 5, "BLOCK": 512, "MASKS": 8, **PARTITION, **how}
+            for how in ({}, {"COMPLEMENTARY": False}, {"COMPLEMENTARY": False, "VIEWS": True})
+        ]
+        + [{"L": 196, "V": 49, "K": 4, "BLOCK": 256, "MASKS": 4, **PARTITION}],
+    ),
     "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
 }
 TARGETS = {
@@ -79,7 +90,9 @@ def compile_all(target: str) -> Iterator[Compiled]:
                 constants, "constexpr"
             )
             source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
-            options = threshold.OPTIONS if name == "threshold" else color.OPTIONS
+            options = {"threshold": threshold.OPTIONS, "optim_blue": optim_blue.OPTIONS}.get(
+                name, color.OPTIONS
+            )
             built = triton.compile(source, target=TARGETS[target], options=options)
             if "cubin" in built.asm:
                 registers, local = _nvidia_usage(built.asm["cubin"])

@@ -12,7 +12,7 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
 
 from .errors import BackendError, CheckpointError, DataError, SmnoiseError
 from .masks import MaskBatch
-from .samplers import Blue3D, Green3D, Purple3D, Red3D, White3D, from_json, sample_indices
+from .samplers import Blue3D, Green3D, OptimBlue, Purple3D, Red3D, White3D, from_json, sample_indices
 from .stream import MaskStream
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "Green3D",
     "MaskBatch",
     "MaskStream",
+    "OptimBlue",
     "Purple3D",
     "Red3D",
     "SmnoiseError",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from . import backends, ops, reference
-from .spec import ColorSpec, as_int, signed64, visible_of_ratio
+from .spec import ColorSpec, OptimBlueSpec, as_int, signed64, visible_of_ratio
 
 
 class Result(NamedTuple):
@@ -73,7 +73,7 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
                 raise ValueError(f"{name}[{i}] lacks {', '.join(sorted(missing))}")
             if unknown := set(entry) - required - optional:
                 raise ValueError(f"{name}[{i}] has unknown parameters: {', '.join(sorted(unknown))}")
-            _check_values(f"{name}[{i}]", entry)
+            _check_values(f"{name}[{i}]", entry, GRID_LENGTH.get(name, 3))
     return known
 
 
@@ -81,21 +81,22 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
 LENGTHS = {
     "counter": 4,
     "words": 4,
-    "grid": 3,
     "sigmas": 2,
     "sigma1": 2,
     "sigma2": 2,
     "anisotropy": 3,
     "origin": 3,
+    "weights": 4,
 }
+GRID_LENGTH = {"optim_blue": 2}  # elsewhere 3
 
 
-def _check_values(where: str, entry: dict) -> None:
+def _check_values(where: str, entry: dict, grid_length: int) -> None:
     """Raise ValueError for what would crash a check, wrap around, or compare nothing."""
     for name in ("seed", "sample"):
         if name in entry:
             as_int(f"{where}: {name}", entry[name], 0, 2**64 - 1)
-    for name, length in LENGTHS.items():
+    for name, length in (LENGTHS | {"grid": grid_length}).items():
         if name in entry and (not isinstance(entry[name], list) or len(entry[name]) != length):
             raise ValueError(f"{where}: {name} must be a list of {length}, got {entry[name]!r}")
     for name in ("counter", "words"):
@@ -156,14 +157,27 @@ COLOR_PARAMETERS = {"per", "boundary", "anisotropy", "origin", "truncate", "sigm
 def _color(module, backend, entry):
     grid = tuple(entry["grid"])
     per_frame = entry.get("per") == "frame"
-    visible = entry.get("num_visible")
-    if visible is None:
-        visible = visible_of_ratio(math.prod(grid[per_frame:]), entry["ratio"])
     parameters = {k: entry[k] for k in COLOR_PARAMETERS & set(entry)}
-    spec = ColorSpec(entry["color"], grid, visible, **parameters)
-    mask, ids_keep, ids_mask, ids_restore = (
-        v[0].cpu().numpy() for v in ops.color_mask(*_tensors(backend, entry), spec.to_json(), backend)
-    )
+    spec = ColorSpec(entry["color"], grid, _visible(entry, math.prod(grid[per_frame:])), **parameters)
+    return _compare(entry, ops.color_mask(*_tensors(backend, entry), spec.to_json(), backend))
+
+
+BLUE_PARAMETERS = {"delta", "weights", "decay", "steps"}
+
+
+def _optim_blue(module, backend, entry):
+    parameters = {k: entry[k] for k in BLUE_PARAMETERS & set(entry)}
+    spec = OptimBlueSpec((1, *entry["grid"]), _visible(entry, math.prod(entry["grid"])), **parameters)
+    return _compare(entry, ops.optim_blue(*_tensors(backend, entry), spec.to_json(), backend))
+
+
+def _visible(entry: dict, tokens: int) -> int:
+    return entry["num_visible"] if "num_visible" in entry else visible_of_ratio(tokens, entry["ratio"])
+
+
+def _compare(entry: dict, outputs) -> tuple[dict, dict]:
+    """What an entry says of a mask and what the outputs of one sample are; ids that disagree with the mask show up."""
+    mask, ids_keep, ids_mask, ids_restore = (v[0].cpu().numpy() for v in outputs)
     expected = {k: entry[k] for k in ("sha256", "visible", "first_visible") if k in entry}
     found = {
         "sha256": hashlib.sha256(np.packbits(mask).tobytes()).hexdigest(),
@@ -198,5 +212,10 @@ CHECKS = {
         _color,
         {"color", "seed", "sample", "grid", "sha256"},
         {"ratio", "num_visible", "visible", "first_visible"} | COLOR_PARAMETERS,
+    ),
+    "optim_blue": (
+        _optim_blue,
+        {"seed", "sample", "grid", "sha256"},
+        {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,
     ),
 }

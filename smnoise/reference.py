@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mask contract (contract/masks.md, sections 1 to 6) in plain NumPy. Slow, and the truth for tests.
+"""The mask contract (contract/masks.md) in plain NumPy. Slow, and the truth for tests.
 
 Every other backend must give these bits. Arrays are float32 wherever the contract says so; NumPy
 rounds each operation once and never contracts a multiply and an add.
@@ -169,7 +169,11 @@ def threshold(scores: np.ndarray, visible: int) -> Outputs:
     for row, keys in zip(mask, key(scores), strict=True):
         order = np.argsort(-keys.astype(np.int64), kind="stable")  # ties: the lower token first
         row[order[:visible]] = False
-    mask = mask.reshape(-1)
+    return outputs_of(mask.reshape(-1))
+
+
+def outputs_of(mask: np.ndarray) -> Outputs:
+    """Section 6: all outputs of a mask, bool [L], True = masked."""
     ids_keep, ids_mask = np.flatnonzero(~mask), np.flatnonzero(mask)
     ids_restore = np.argsort(np.concatenate([ids_keep, ids_mask]))
     return Outputs(mask, *(ids.astype(np.int64) for ids in (ids_keep, ids_mask, ids_restore)))
@@ -179,3 +183,92 @@ def color_mask(seed: int, sample: int, spec) -> Outputs:
     """Sections 1 to 6: one sample's mask."""
     scores = color_noise(seed, sample, spec)
     return threshold(scores.reshape(spec.groups, -1), spec.visible)
+
+
+ORIENTATIONS = (
+    *((0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1)),
+    *((1, 0, 0), (1, 0, 1), (1, 0, -1), (1, 1, 0), (1, -1, 0)),
+    *((1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)),
+)
+WEIGHT_OF = (0, 1, 2, 3, 4, 5, 5, 5, 5, 6, 6, 6, 6)  # which weight an orientation has
+RELEASE = 64  # a token that no swap helps is left alone for so many steps
+
+
+def crowding(grid, delta: int, weights, decay: float) -> list[tuple[tuple[int, int, int], int]]:
+    """Section 7, and extension 1 for T > 1. Displacements (t, y, x) and their crowding weights S, zeros left out.
+
+    grid: displacements that cannot occur in it are left out too; None: all of them.
+    """
+    entries = []
+    for orientation, index in zip(ORIENTATIONS, WEIGHT_OF, strict=True):
+        for d in range(1, delta + 1) if index < len(weights) else ():
+            s = int(64 * weights[index] / d**decay + 0.5)
+            step = tuple(d * o for o in orientation)
+            if s and (grid is None or all(abs(v) < n for v, n in zip(step, grid, strict=True))):
+                entries += [(step, s), (tuple(-v for v in step), s)]
+    return entries
+
+
+def partition(seed: int, number: int, spec) -> np.ndarray:
+    """Section 7. The label of each token in a partition, the number of the mask that reveals it: int64 [L], -1 for
+    the rest. spec: anything with the fields of smnoise.spec.OptimBlueSpec."""
+    tokens, visible = spec.grid[0] * spec.grid[1] * spec.grid[2], spec.visible
+    masks = tokens // visible
+    place = np.stack(np.unravel_index(np.arange(tokens), spec.grid))  # t, y, x of each token
+    table = np.zeros([2 * n - 1 for n in spec.grid], np.int64)
+    for step, s in crowding(spec.grid, spec.delta, spec.weights, spec.decay):
+        table[tuple(v + n - 1 for v, n in zip(step, spec.grid, strict=True))] = s
+
+    def stamp(p):
+        """S(q - p) of all tokens q."""
+        return table[tuple(place[i] - place[i, p] + spec.grid[i] - 1 for i in range(3))]
+
+    word = words(seed, number, PURPOSE_ORDER, block=np.arange((tokens + 3) // 4)).reshape(-1)[:tokens]
+    order = np.argsort(word, kind="stable")
+    rank = np.argsort(order)
+
+    label, crowd = np.full(tokens, -1), np.zeros((masks, tokens), np.int64)
+    count = [0] * masks
+    for n, p in enumerate(order[: masks * visible]):
+        k = min((k for k in range(masks) if count[k] < visible), key=lambda k: (crowd[k, p], (k - n) % masks))
+        label[p] = k
+        count[k] += 1
+        crowd[k] += stamp(p)
+
+    until = np.zeros(tokens, np.int64)
+    every = np.arange(tokens)
+    for t in range(spec.steps):
+        own = np.where(label >= 0, crowd[label, every], 0)
+        worst = np.lexsort((rank, -np.where(until <= t, own, 0)))[0]
+        if until[worst] > t or own[worst] <= 0:
+            break
+        p, a = worst, label[worst]
+        near = stamp(p)
+        change = crowd[a] - near - own[p] + np.where(label >= 0, crowd[label, p] - near - own, 0)
+        q = np.lexsort((rank, np.where(label == a, np.iinfo(np.int64).max, change)))[0]
+        if change[q] >= 0:
+            until[p] = t + 1 + RELEASE
+            continue
+        b = label[q]
+        moved = near - stamp(q)
+        crowd[a] -= moved
+        if b >= 0:
+            crowd[b] += moved
+        label[p], label[q] = b, a
+    return label
+
+
+def masks_of(sample: int, spec) -> tuple[int, list[int]]:
+    """Section 7. The partition of a sample and the labels of its rows (see smnoise.spec.OptimBlueSpec)."""
+    sample &= 0xFFFFFFFFFFFFFFFF
+    masks = spec.grid[0] * spec.grid[1] * spec.grid[2] // spec.visible
+    if spec.masks == "complementary":
+        return sample // masks, [sample % masks]
+    return sample, list(range(masks)) if spec.masks == "views" else [0]
+
+
+def optim_blue(seed: int, sample: int, spec) -> list[Outputs]:
+    """Section 7: the mask of each row of a sample."""
+    number, labels = masks_of(sample, spec)
+    label = partition(seed, number, spec)
+    return [outputs_of(label != k) for k in labels]

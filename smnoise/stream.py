@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 
 from .masks import MaskBatch
-from .ops.color_mask import ALL
-from .samplers import Color3D
+from .ops import ALL_OUTPUTS
+from .samplers import Sampler
 from .spec import signed64
 
 
@@ -31,7 +31,7 @@ class MaskStream:
 
     def __init__(
         self,
-        sampler: Color3D,
+        sampler: Sampler,
         batch_size: int,
         *,
         rank: int = 0,
@@ -39,7 +39,7 @@ class MaskStream:
         step: int = 0,
         device: torch.device | str = "cpu",
         backend: str = "auto",
-        outputs: str = ALL,
+        outputs: str = ALL_OUTPUTS,
     ):
         self.sampler = sampler
         self.arguments = {"rank": rank, "world_size": world_size, "backend": backend, "outputs": outputs}

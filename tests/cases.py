@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sampler parameters for the tests of colour masks: hand-picked corners, and random ones."""
+"""Parameters for the tests of masks: hand-picked corners, and random ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 from hypothesis import strategies as st
 
-from smnoise.spec import COLORS, ColorSpec
+from smnoise.spec import COLORS, ColorSpec, OptimBlueSpec
 
 CORNERS = {
     **{f"{color}-{boundary}": ColorSpec(color, (4, 7, 9), 25, boundary=boundary)
@@ -54,4 +54,46 @@ def specs(draw) -> ColorSpec:
         anisotropy=tuple(draw(st.sampled_from((0.0, 0.5, 1.0, 1.3))) for _ in range(3)),
         origin=tuple(draw(st.integers(-(2**20), 2**20)) for _ in range(3)),
         truncate=draw(st.sampled_from((0.5, 2.0, 3.1, 4.0))),
+    )
+
+
+BLUE_CORNERS = {
+    "spectrogram": OptimBlueSpec((1, 64, 8), 102),
+    "image": OptimBlueSpec((1, 14, 14), 49),
+    "one row": OptimBlueSpec((1, 1, 23), 5),
+    "one column": OptimBlueSpec((1, 17, 1), 4),
+    "two tokens": OptimBlueSpec((1, 1, 2), 1),
+    "one visible": OptimBlueSpec((1, 3, 7), 1),
+    "one mask, many in the rest": OptimBlueSpec((1, 6, 7), 25),
+    "all but one visible": OptimBlueSpec((1, 5, 5), 24),
+    "nothing in the rest": OptimBlueSpec((1, 6, 6), 6),
+    "greedy only": OptimBlueSpec((1, 9, 8), 14, steps=0),
+    "until nothing is crowded": OptimBlueSpec((1, 9, 8), 7, delta=1, steps=500),
+    "one orientation": OptimBlueSpec((1, 9, 8), 14, weights=(0.0, 1.0, 0.0, 0.0)),
+    "far": OptimBlueSpec((1, 9, 8), 14, delta=40, decay=0.5),
+    "farther is worse": OptimBlueSpec((1, 9, 8), 14, decay=-1.0),
+    "heavy": OptimBlueSpec((1, 9, 8), 14, weights=(30000.0, 1.0, 7.3, 0.001)),
+    "volume": OptimBlueSpec((3, 4, 5), 12),
+    "volume of one row": OptimBlueSpec((9, 1, 1), 2),
+    "more masks than lanes": OptimBlueSpec((1, 8, 12), 4),
+}  # fmt: skip
+
+
+@st.composite
+def blue_specs(draw) -> OptimBlueSpec:
+    """Any parameters that are quick on the reference: at most 240 tokens."""
+    grid = (draw(st.sampled_from((1, 1, 1, 2, 3))), draw(st.integers(1, 10)), draw(st.integers(1, 8)))
+    if math.prod(grid) == 1:
+        grid = (1, 1, 2)
+    tokens = math.prod(grid)
+    ratio = draw(st.floats(0.3, 0.95))
+    weights = tuple(draw(st.sampled_from((0.0, 0.3, 0.7, 1.0, 2.5))) for _ in range(6 if grid[0] > 1 else 3))
+    return OptimBlueSpec(
+        grid,
+        min(max(1, int(tokens * (1 - ratio))), tokens - 1),
+        delta=draw(st.integers(1, 6)),
+        weights=(1.0, *weights),
+        decay=draw(st.sampled_from((0.0, 0.5, 1.0, 2.0, 3.3))),
+        steps=draw(st.sampled_from((0, 7, 100, 256))),
+        masks=draw(st.sampled_from(("complementary", "independent", "views"))),
     )

@@ -52,6 +52,10 @@ class Target:
     def color_noise(self, spec, samples, seed: int = 0) -> torch.Tensor:
         return ops.color_noise(*self.tensors(seed, samples), spec.to_json(), self.backend).cpu()
 
+    def optim_blue(self, spec, samples, seed: int = 0, **kw) -> dict[str, torch.Tensor]:
+        results = ops.optim_blue(*self.tensors(seed, samples), spec.to_json(), self.backend, **kw)
+        return dict(zip(backends.outputs.NAMES, (r.cpu() for r in results), strict=True))
+
     def threshold(self, scores, visible: int, groups: int = 1, **kw) -> dict[str, torch.Tensor]:
         results = ops.threshold(scores.to(self.device), visible, groups, self.backend, **kw)
         return dict(zip(backends.outputs.NAMES, (r.cpu() for r in results), strict=True))

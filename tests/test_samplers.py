@@ -12,19 +12,21 @@ import torch
 
 import smnoise
 from smnoise import Green3D, samplers, spec
-from smnoise.samplers import KINDS, sample_indices
+from smnoise.samplers import COLOR_KINDS, sample_indices
 from smnoise.spec import visible_of_ratio
 
 GRID = (8, 14, 14)
 
 
-@pytest.mark.parametrize("module", [samplers, spec], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [samplers.color, samplers.optim_blue, spec.checks], ids=lambda m: m.__name__
+)
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(module)
     assert (failed, tried > 0) == (0, True)
 
 
-@pytest.mark.parametrize("kind", KINDS.values())
+@pytest.mark.parametrize("kind", COLOR_KINDS.values())
 @pytest.mark.parametrize(
     "parameters",
     [

@@ -6,7 +6,7 @@ import torch
 
 import smnoise
 from smnoise import ops
-from smnoise.spec import ColorSpec
+from smnoise.spec import ColorSpec, OptimBlueSpec
 
 SPEC = ColorSpec("green", (2, 4, 4), 3).to_json()
 SEED, SAMPLES = torch.tensor(5), torch.arange(3)
@@ -14,6 +14,7 @@ OPS = {
     "color_mask": (SEED, SAMPLES, SPEC),
     "color_noise": (SEED, SAMPLES, SPEC),
     "gaussian_filter": (torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1)), [0.3, 0.0, 0.5]),
+    "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }
 

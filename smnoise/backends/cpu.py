@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import ColorSpec, search_start, tables
+from ..spec import ColorSpec, OptimBlueSpec, search_start, tables
 from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
-from .plan import Gaussian, Outputs, Plan, Ranking, plan_of
+from .plan import Gaussian, OptimBlue, Outputs, Plan, Ranking, blue_plan_of, plan_of
 
 DEVICES = ("cpu",)
-ABI = 3
+ABI = 4
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -48,6 +48,9 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_gaussian_filter.argtypes = [
         POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
+    ]  # fmt: skip
+    library.smn_optim_blue_masks.argtypes = [
+        POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_philox_words.argtypes = [POINTER(c_uint32), c_uint64, POINTER(c_uint32)]
     library.smn_white_values.argtypes = [c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
@@ -188,6 +191,22 @@ def gaussian_filter(
     )
     _check(status)
     return out
+
+
+@lru_cache(maxsize=256)
+def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
+    return blue_plan_of(spec, spec.stamp.ctypes.data, spec.table.ctypes.data, SHARED_BYTES)
+
+
+def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
+    outputs = allocate(len(samples) * spec.rows_per_sample, spec.tokens, spec.visible, wanted)
+    samples, pointers = samples.contiguous(), _pointers(outputs)
+    status = _load()[0].smn_optim_blue_masks(
+        byref(_blue_plan(spec)), CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
+    )  # fmt: skip
+    _check(status)
+    return outputs
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

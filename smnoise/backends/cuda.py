@@ -10,22 +10,24 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from ctypes import Structure, c_void_p
+from ctypes import Structure, c_int64, c_void_p
 from functools import cache, lru_cache
 
 import numpy as np
 import torch
 
 from ..errors import BackendError
-from ..spec import ColorSpec, search_start, signed64, tables
+from ..spec import ColorSpec, OptimBlueSpec, search_start, signed64, tables
 from . import nvrtc
-from .layout import SHARED_BYTES, THREADS, Layout, layout
+from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
 from .outputs import allocate, filtered_shape
-from .plan import Axis, Outputs, Plan, Ranking, plan_of
+from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, blue_plan_of, plan_of
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
 MAX_GRID_Y = 65535
+BLUE_THREADS = 128  # of csrc/optim_blue_block.h
+BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
@@ -33,6 +35,18 @@ class Call(Structure):
     """smn_call of csrc/kernels.cu."""
 
     _fields_ = [("seed", c_void_p), ("samples", c_void_p), ("scores", c_void_p), ("out", Outputs)]
+
+
+class BlueCall(Structure):
+    """smn_blue_call of csrc/kernels.cu."""
+
+    _fields_ = [
+        ("seed", c_void_p),
+        ("samples", c_void_p),
+        ("batch", c_int64),
+        ("workspace", c_void_p),
+        ("out", Outputs),
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +80,9 @@ def _function(device: int, name: str) -> int:
     with torch.cuda.device(device):
         _bind_thread()
         function = driver.moduleGetFunction(_module(device), name)
-        if name.startswith("color_"):  # the limit of the kernel, not of a launch: once, at its highest
+        if (
+            name.startswith("color_") or name == "optim_blue"
+        ):  # the limit of the kernel, not of a launch: once, at its highest
             driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
     return function
 
@@ -119,7 +135,9 @@ def _outside_capture(what: str) -> None:
         )
 
 
-def _launch(function: int, grid: tuple[int, int], shared_bytes: int, *arguments) -> None:
+def _launch(
+    function: int, grid: tuple[int, int], shared_bytes: int, *arguments, threads: int = THREADS
+) -> None:
     """arguments: ctypes structs or pointers, in the kernel's order."""
     from cupy.cuda import driver
 
@@ -127,7 +145,7 @@ def _launch(function: int, grid: tuple[int, int], shared_bytes: int, *arguments)
     parameters = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
     stream = torch.cuda.current_stream().cuda_stream
     driver.launchKernel(
-        function, *grid, 1, THREADS, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
+        function, *grid, 1, threads, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
     )
 
 
@@ -203,6 +221,33 @@ def gaussian_filter(
 def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
     _outside_capture("uploading filter weights")
     return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")
+
+
+@cache  # never dropped: captured graphs hold the addresses
+def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, torch.Tensor]:
+    _outside_capture("preparing a sampler")
+    table = torch.from_numpy(spec.table).to(f"cuda:{device}")
+    plan = blue_plan_of(spec, None, table.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
+    return plan, _function(device, "optim_blue"), table
+
+
+def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
+    device, batch = samples.device, len(samples)
+    outputs = allocate(batch * spec.rows_per_sample, spec.tokens, spec.visible, wanted, device)
+    with torch.cuda.device(device):
+        plan, function, _ = _blue(spec, device.index)
+        if not batch or not outputs:
+            return outputs
+        samples, blocks, workspace = samples.contiguous(), batch, None
+        if not plan.shared:  # a workspace for as many blocks as can run at a time
+            blocks = min(batch, BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count)
+            workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=device)
+        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        address = None if workspace is None else workspace.data_ptr()
+        call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
+        shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)
+        _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
+    return outputs
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
 
-from ..spec import ColorSpec, Tables
+from ..spec import ColorSpec, OptimBlueSpec, Tables
+from ..spec.optim_blue import MASKS
 from .layout import Layout
 
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
@@ -80,6 +81,46 @@ class Axis(Structure):
         ("radius", c_int32),
         ("wrap", c_int32),
     ]
+
+
+class OptimBlue(Structure):
+    """smn_optim_blue."""
+
+    _fields_ = [
+        ("grid", c_int32 * 3),
+        ("tokens", c_int32),
+        ("visible", c_int32),
+        ("masks", c_int32),
+        ("steps", c_int32),
+        ("rows", c_int32),
+        ("entries", c_int32),
+        ("bytes", c_int32),
+        ("shared", c_int32),
+        ("stamp", c_void_p),
+        ("table", c_void_p),
+    ]
+
+
+def blue_plan_of(spec: OptimBlueSpec, stamp: int | None, table: int, shared_bytes: int) -> OptimBlue:
+    """The plan of Optim Blue masks. stamp, table: addresses of the spec's arrays where the kernels run."""
+    sorting, crowding = 2 << (spec.tokens - 1).bit_length(), spec.num_masks * spec.tokens
+    numbers = (
+        max(sorting, crowding) + 4 * spec.tokens + spec.num_masks
+    )  # the arrays of csrc/optim_blue_block.h
+    size = (4 * numbers + 7) // 8 * 8
+    return OptimBlue(
+        grid=spec.grid,
+        tokens=spec.tokens,
+        visible=spec.visible,
+        masks=spec.num_masks,
+        steps=spec.steps,
+        rows=MASKS.index(spec.masks),
+        entries=len(spec.stamp),
+        bytes=size,
+        shared=size <= shared_bytes,
+        stamp=stamp,
+        table=table,
+    )
 
 
 def plan_of(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from .. import reference
-from ..spec import ColorSpec
+from ..spec import ColorSpec, OptimBlueSpec
 from .outputs import allocate
 
 DEVICES = ("cpu",)
@@ -46,3 +46,18 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
     for axis in (2, 1, 0):  # x, y, t
         v = reference.filter_axis(v, taps[axis, : radius[axis] + 1], axis + 1, wrap)
     return torch.from_numpy(v.copy())
+
+
+def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
+    outputs = allocate(len(samples) * spec.rows_per_sample, spec.tokens, spec.visible, wanted)
+    row, known = 0, None
+    for sample in samples.tolist():
+        number, labels = reference.masks_of(sample, spec)
+        if number != known:
+            known, label = number, reference.partition(int(seed) & 2**64 - 1, number, spec)
+        for k in labels:
+            result = reference.outputs_of(label != k)
+            for name, tensor in outputs.items():
+                tensor[row] = torch.from_numpy(getattr(result, name))
+            row += 1
+    return outputs

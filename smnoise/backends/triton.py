@@ -12,7 +12,8 @@ from functools import cache, lru_cache
 
 import torch
 
-from ..spec import ColorSpec, signed64, tables
+from ..errors import BackendError
+from ..spec import ColorSpec, OptimBlueSpec, signed64, tables
 from .outputs import allocate, filtered_shape
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -83,6 +84,27 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
     # Away from its ends a torus is an ordinary volume.
     t, y, x = (slice(r, n - r) for r, n in zip(radius, volume.shape[1:], strict=True))
     return v[:, t, y, x].contiguous()
+
+
+@cache  # never dropped: captured graphs hold the addresses
+def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base))
+
+
+def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
+    from ..kernels import optim_blue as kernels
+
+    if spec.tokens * spec.num_masks > kernels.MAX_NUMBERS // 4:  # either may grow to the next power of two
+        raise BackendError(
+            f"backend triton keeps {spec.num_masks} masks of {spec.tokens} tokens in registers; at most "
+            f"{kernels.MAX_NUMBERS // 4} numbers fit: use backend cuda or cpu"
+        )
+    if not len(samples):
+        return allocate(0, spec.tokens, spec.visible, wanted, samples.device)
+    with _on(samples.device):
+        tables = _blue_tables(spec, samples.device)
+        scores = kernels.optim_blue(seed, samples.contiguous(), spec, *tables)
+    return threshold(scores, spec.visible, 1, wanted)
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

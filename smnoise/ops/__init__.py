@@ -5,9 +5,11 @@ They are pure: no global RNG, no hidden state. Seeds and sample indices are tens
 would be frozen into a compiled or captured graph.
 """
 
+from ._library import ALL_OUTPUTS
 from .color_mask import color_mask
 from .color_noise import color_noise
 from .gaussian_filter import gaussian_filter
+from .optim_blue import optim_blue
 from .threshold import threshold
 
-__all__ = ["color_mask", "color_noise", "gaussian_filter", "threshold"]
+__all__ = ["ALL_OUTPUTS", "color_mask", "color_noise", "gaussian_filter", "optim_blue", "threshold"]

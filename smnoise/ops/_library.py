@@ -9,6 +9,7 @@ import torch
 
 from ..backends.outputs import NAMES
 
+ALL_OUTPUTS = ",".join(NAMES)
 LIBRARY = torch.library.Library("smnoise", "DEF")
 
 

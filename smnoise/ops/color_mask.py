@@ -9,15 +9,13 @@ from __future__ import annotations
 import torch
 
 from ..backends import choose
-from ..backends.outputs import NAMES, allocate
+from ..backends.outputs import allocate
 from ..spec import ColorSpec
-from ._library import as_returned, check_seed_and_samples, register, wanted_outputs
-
-ALL = ",".join(NAMES)
+from ._library import ALL_OUTPUTS, as_returned, check_seed_and_samples, register, wanted_outputs
 
 
 def color_mask(
-    seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto", outputs: str = ALL
+    seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto", outputs: str = ALL_OUTPUTS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Masks of a batch of samples; each row depends on its own sample index only.
 
@@ -36,14 +34,14 @@ def color_mask(
     return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs)
 
 
-def _color_mask(seed, samples, spec, backend="auto", outputs=ALL):
+def _color_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
     check_seed_and_samples(seed, samples)
     wanted = wanted_outputs(outputs)
     run = choose("color_mask", backend, samples.device.type)
     return as_returned(run(seed, samples, ColorSpec.from_json(spec), wanted), samples.device)
 
 
-def _fake(seed, samples, spec, backend="auto", outputs=ALL):
+def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
     check_seed_and_samples(seed, samples)
     s = ColorSpec.from_json(spec)
     tensors = allocate(
@@ -53,7 +51,7 @@ def _fake(seed, samples, spec, backend="auto", outputs=ALL):
 
 
 register(
-    f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL}")'
+    f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}")'
     " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
     _color_mask,
     _fake,

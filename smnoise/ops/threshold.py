@@ -9,14 +9,12 @@ from __future__ import annotations
 import torch
 
 from ..backends import choose
-from ..backends.outputs import NAMES, allocate
-from ._library import as_returned, register, wanted_outputs
-
-ALL = ",".join(NAMES)
+from ..backends.outputs import allocate
+from ._library import ALL_OUTPUTS, as_returned, register, wanted_outputs
 
 
 def threshold(
-    scores: torch.Tensor, visible: int, groups: int = 1, backend: str = "auto", outputs: str = ALL
+    scores: torch.Tensor, visible: int, groups: int = 1, backend: str = "auto", outputs: str = ALL_OUTPUTS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Show the `visible` largest scores of each ranking, ties to the lower token; mask the others.
 
@@ -45,13 +43,13 @@ def _check(scores: torch.Tensor, visible: int, groups: int) -> None:
         raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {tokens}")
 
 
-def _threshold(scores, visible, groups=1, backend="auto", outputs=ALL):
+def _threshold(scores, visible, groups=1, backend="auto", outputs=ALL_OUTPUTS):
     _check(scores, visible, groups)
     run = choose("threshold", backend, scores.device.type)
     return as_returned(run(scores, visible, groups, wanted_outputs(outputs)), scores.device)
 
 
-def _fake(scores, visible, groups=1, backend="auto", outputs=ALL):
+def _fake(scores, visible, groups=1, backend="auto", outputs=ALL_OUTPUTS):
     _check(scores, visible, groups)
     batch, tokens = scores.shape
     tensors = allocate(batch, tokens, groups * visible, wanted_outputs(outputs), scores.device)
@@ -59,7 +57,7 @@ def _fake(scores, visible, groups=1, backend="auto", outputs=ALL):
 
 
 register(
-    f'threshold(Tensor scores, int visible, int groups=1, str backend="auto", str outputs="{ALL}")'
+    f'threshold(Tensor scores, int visible, int groups=1, str backend="auto", str outputs="{ALL_OUTPUTS}")'
     " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
     _threshold,
     _fake,

@@ -22,7 +22,7 @@ import tyro
 from ..errors import DataError
 from ..files import write_text
 from ..models.videomae import VideoMAE
-from ..samplers import KINDS
+from ..samplers import COLOR_KINDS
 from . import checkpoint, log, pictures
 from .video import Config, pretrain
 from .video_data import VideoClips, find_videos
@@ -127,7 +127,7 @@ def run(demo: Demo) -> None:
     loss, masks, colors, reconstruction = (config.out / name for name in PICTURES)
     pictures.loss_curve(config.out, loss)
     pictures.masks_over_time({f"sample {n}": sampler([n]) for n in range(4)}, masks)
-    full_size = {name: kind((8, 14, 14), 0.9)([0]) for name, kind in KINDS.items()}
+    full_size = {name: kind((8, 14, 14), 0.9)([0]) for name, kind in COLOR_KINDS.items()}
     pictures.masks_over_time(full_size, colors)
     shown = crops(config, config.data / SHOWN)[:1]
     pictures.reconstruction(model, shown, sampler(UNUSED[:1]), reconstruction)

@@ -33,7 +33,7 @@ from ..compat import import_timm
 from ..errors import CheckpointError, DataError
 from ..files import write_text
 from ..models.videomae import VideoMAE
-from ..samplers import KINDS, Color3D
+from ..samplers import COLOR_KINDS, Color3D
 from . import checkpoint
 from .log import RunLog
 from .signals import StopOnSignal
@@ -139,7 +139,7 @@ class Config:
         return self.batch_size * self.accumulate
 
     def sampler(self) -> Color3D:
-        kind = KINDS[f"{self.mask.capitalize()}3D"]
+        kind = COLOR_KINDS[f"{self.mask.capitalize()}3D"]
         return kind(self.grid, self.mask_ratio, boundary=self.boundary, seed=self.seed)
 
 

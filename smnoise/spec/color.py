@@ -1,79 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The static parameters of a colour mask, checked once, and the tables that every backend reads.
-
-A `ColorSpec` is what an op is given as its `spec` string: canonical JSON, without a seed, without a ratio
-(the ratio has become a count). Samplers (samplers.py) make one; users rarely do.
-"""
+"""The static parameters of a colour mask, checked once, and the tables that every backend reads."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from numbers import Integral, Real
 from statistics import NormalDist
 
 import numpy as np
 
-from . import reference
+from .. import reference
+from .checks import MAX_TOKENS, as_choice, as_float, as_int, as_tuple, as_visible, spec_of_json
 
 COLORS = ("white", "red", "blue", "green", "purple")
 BOUNDARIES = ("field", "wrap")
 PER = ("clip", "frame")
 
-MAX_TOKENS = 1 << 24
 MAX_SLAB = 1 << 28  # noise values behind one mask; 1 GiB of float32
 MAX_ORIGIN = 1 << 30
 MAX_RADIUS = 1 << 12
 PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what the contract's counter can tell apart
-
-
-def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
-    """Contract section 6: floor(tokens * (1 - ratio)), the ratio read as the decimal it is written as.
-
-    >>> visible_of_ratio(1568, 0.9), visible_of_ratio(512, 0.8), visible_of_ratio(1000, 0.9)
-    (156, 102, 100)
-    """
-    return math.floor(tokens * (1 - Fraction(repr(float(mask_ratio)))))
-
-
-def as_int(name: str, value, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be in {low}..{high}, got {value}")
-    return int(value)
-
-
-def signed64(value: int) -> int:
-    """A uint64 as the int64 of the same bits, which is how torch holds it; an int64 as it is."""
-    return (value + 2**63) % 2**64 - 2**63
-
-
-def as_float(name: str, value, largest: float = 1e6) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
-    value = float(str(value)) if isinstance(value, np.floating) else float(value)
-    if not abs(value) <= largest:
-        raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
-    return value
-
-
-def as_tuple(name: str, value, length: int, what: str) -> tuple:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        raise TypeError(f"{name} must be {what}, got {value!r}")
-    value = tuple(value)
-    if len(value) != length:
-        raise ValueError(f"{name} must be {what}, got {len(value)} values: {value!r}")
-    return value
-
-
-def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    return value
 
 
 def as_grid(grid) -> tuple[int, int, int]:
@@ -131,15 +79,7 @@ class ColorSpec:
             raise ValueError(f"truncate must be positive, got {self.truncate}")
 
         where = "frame" if self.per == "frame" else "clip"
-        if isinstance(self.visible, bool) or not isinstance(self.visible, Integral):
-            raise TypeError(f"num_visible must be an integer, got {self.visible!r}")
-        put("visible", int(self.visible))
-        if not 0 < self.visible < self.tokens:
-            raise ValueError(
-                f"between 1 and {self.tokens - 1} of the {self.tokens} tokens of a {where} must be "
-                f"visible, got {self.visible}; change mask_ratio or num_visible (counted per {where}), "
-                "or use a larger grid"
-            )
+        put("visible", as_visible(self.visible, self.tokens, where))
         if self.two_sigmas:
             bank1, bank2 = self.banks
             for sigma, j in zip(bank1, reference.first_partner(bank1, bank2), strict=True):
@@ -198,18 +138,7 @@ class ColorSpec:
     @staticmethod
     @lru_cache(maxsize=1024)
     def from_json(text: str) -> ColorSpec:
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"spec must be the JSON of a ColorSpec: {error}") from None
-        names = {f.name for f in fields(ColorSpec)}
-        if not isinstance(values, dict) or not set(values) <= names:
-            unknown = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
-            raise ValueError(f"spec must be an object with fields {sorted(names)}; got {unknown}")
-        missing = {"color", "grid", "visible"} - set(values)
-        if missing:
-            raise ValueError(f"spec lacks {sorted(missing)}")
-        return ColorSpec(**values)
+        return spec_of_json(ColorSpec, text)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Section 7: one partition, greedy and swaps, and the outputs of its masks.
+//
+// Tokens are numbered by their rank, so that the first of equal candidates is the contract's choice. Two passes of
+// vectors over all tokens make a swap step; what a swap changes is a few dozen numbers around two tokens, found
+// through `at`: the ranks of the grid's tokens in a frame so wide that no neighbour needs a bounds check. Cells of
+// the frame lead to `nowhere`, a rank behind all others that may be written but is never chosen.
+#pragma once
+#include "contract.h"
+#include "threshold_cpu.h"
+
+namespace {
+
+struct BlueBuffers {
+    int32_t *crowd, *label, *own, *until, *near, *at, *place, *order, *offset, *weight, *left, *column;
+    int64_t pitch;  // of a row of crowd
+    int32_t reach[3], frame[3];  // of the stamp, and of `at`
+    int32_t cell(int32_t t, int32_t y, int32_t x) const { return (t * frame[1] + y) * frame[2] + x; }
+};
+
+constexpr int32_t NEVER = -(1 << 30);  // own crowding of what is no token: neither the worst nor the best partner
+
+inline size_t lay_out(const smn_optim_blue& p, BlueBuffers* b, char* base) {
+    size_t bytes = 0;
+    auto take = [&](int64_t numbers) {
+        int32_t* at = base ? (int32_t*)(base + bytes) : nullptr;
+        bytes += (sizeof(int32_t) * (size_t)numbers + 63) / 64 * 64;
+        return at;
+    };
+    BlueBuffers out;
+    int64_t cells = 1;
+    for (int axis = 0; axis < 3; ++axis) {
+        out.reach[axis] = 0;
+        for (int e = 0; e < p.entries; ++e)  // displacements come in pairs of both signs
+            if (p.stamp[4 * e + axis] > out.reach[axis]) out.reach[axis] = p.stamp[4 * e + axis];
+        out.frame[axis] = p.grid[axis] + 2 * out.reach[axis];
+        cells *= out.frame[axis];
+    }
+    out.pitch = padded(p.tokens + 1);  // one more than tokens: nowhere
+    out.crowd = take((p.masks + 1) * out.pitch);  // the last row stays zero: of the rest
+    int32_t** rows[] = {&out.label, &out.own, &out.until, &out.near, &out.place, &out.order};
+    for (int32_t** row : rows) *row = take(out.pitch);
+    out.at = take(cells);
+    out.offset = take(p.entries);
+    out.weight = take(p.entries);
+    out.left = take(p.masks);
+    out.column = take(p.masks + 1);
+    if (b) *b = out;
+    return bytes;
+}
+
+// order[rank]: tokens sorted by (word, token), least significant byte first. Two scratch rows.
+inline void sort_tokens(const smn_optim_blue& p, uint64_t seed, uint64_t partition, int32_t* order, int32_t* words,
+                        int32_t* scratch) {
+    const int n = p.tokens;
+    for (int i = 0; i < n; i += 4) {
+        smn_u32 four[4];
+        smn_order_words(seed, partition, (smn_u32)i / 4, four);
+        for (int j = 0; j < 4 && i + j < n; ++j) words[i + j] = (int32_t)four[j];
+    }
+    int32_t *from = scratch, *to = order;
+    for (int i = 0; i < n; ++i) from[i] = i;
+    for (int shift = 0; shift < 32; shift += 8) {
+        int32_t first[257] = {0};
+        for (int i = 0; i < n; ++i) ++first[((uint32_t)words[i] >> shift & 0xFF) + 1];
+        for (int v = 0; v < 256; ++v) first[v + 1] += first[v];
+        for (int i = 0; i < n; ++i) to[first[(uint32_t)words[from[i]] >> shift & 0xFF]++] = from[i];
+        int32_t* swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != order) memcpy(order, from, sizeof(int32_t) * (size_t)n);
+}
+
+// The least value, and the first rank that has it: each lane holds the first of its own.
+inline int32_t first_least(vi value, vi rank, int32_t* where) {
+    const vi lanes = numbered();
+    vi least = value;
+    for (int apart = W / 2; apart; apart /= 2) {
+        vi other = pick(least, lanes ^ splat(apart));
+        least = other < least ? other : least;
+    }
+    vi first = value == least ? rank : splat((int32_t)INT32_MAX);
+    for (int apart = W / 2; apart; apart /= 2) {
+        vi other = pick(first, lanes ^ splat(apart));
+        first = other < first ? other : first;
+    }
+    *where = first[0];
+    return least[0];
+}
+
+struct BlueStamp {
+    const smn_optim_blue& p;
+    const BlueBuffers& b;
+    // f(rank, weight) for each token within reach of the token at `rank`, and for nowhere.
+    template <class F> void operator()(int32_t rank, F f) const {
+        const int32_t* centre = b.at + b.place[rank];
+        for (int e = 0; e < p.entries; ++e) f(centre[b.offset[e]], b.weight[e]);
+    }
+};
+
+// Which rank to move: the most crowded one that may be tried. -1: none.
+inline int32_t worst_rank(const BlueBuffers& b, int32_t t) {
+    vi best = vi{}, where = vi{}, rank = numbered(), now = splat(t);
+    for (int64_t i = 0; i < b.pitch; i += W, rank += splat(W)) {
+        vi own = load(b.until + i) <= now ? load(b.own + i) : vi{};
+        vi better = own > best;
+        best = better ? own : best;
+        where = better ? rank : where;
+    }
+    int32_t found;
+    return first_least(-best, where, &found) < 0 ? found : -1;
+}
+
+// The rank whose swap with one of mask `a` changes the energy least, `change` by how much, but for own of that one.
+inline int32_t best_partner(const smn_optim_blue& p, const BlueBuffers& b, int32_t a, int32_t* change) {
+    const int32_t* crowd = b.crowd + a * b.pitch;
+    const vi never = splat((int32_t)INT32_MAX), mine = splat(a);
+    vi best = never, where = vi{}, rank = numbered(), columns = vi{};
+    const bool few = p.masks + 1 <= W;
+    if (few) for (int k = 0; k <= p.masks; ++k) columns[k] = b.column[k];
+    for (int64_t i = 0; i < b.pitch; i += W, rank += splat(W)) {
+        vi label = load(b.label + i);
+        vi theirs;
+        if (few) theirs = pick(columns, label);
+        else for (int l = 0; l < W; ++l) theirs[l] = b.column[label[l]];
+        vi value = load(crowd + i) - load(b.own + i) - load(b.near + i) + theirs;
+        value = label == mine ? never : value;
+        vi better = value < best;
+        best = better ? value : best;
+        where = better ? rank : where;
+    }
+    int32_t found;
+    *change = first_least(best, where, &found);
+    return found;
+}
+
+inline size_t optim_blue_bytes(const smn_optim_blue* p) { return lay_out(*p, nullptr, nullptr); }
+
+inline void optim_blue(const smn_optim_blue* plan, uint64_t seed, uint64_t partition, int32_t* label_of_token,
+                       void* workspace) {
+    const smn_optim_blue& p = *plan;
+    BlueBuffers b;
+    lay_out(p, &b, (char*)workspace);
+    const int32_t L = p.tokens, V = p.visible, K = p.masks, nowhere = L;
+    const int64_t pitch = b.pitch;
+    sort_tokens(p, seed, partition, b.order, b.own, b.until);
+
+    for (int e = 0; e < p.entries; ++e) {
+        const int32_t* d = p.stamp + 4 * e;
+        b.offset[e] = b.cell(d[0], d[1], d[2]);
+        b.weight[e] = d[3];
+    }
+    for (int32_t i = 0; i < b.frame[0] * b.frame[1] * b.frame[2]; ++i) b.at[i] = nowhere;
+    for (int32_t token = 0, t = 0; t < p.grid[0]; ++t)
+        for (int32_t y = 0; y < p.grid[1]; ++y)
+            for (int32_t x = 0; x < p.grid[2]; ++x)
+                b.near[token++] = b.cell(t + b.reach[0], y + b.reach[1], x + b.reach[2]);
+    for (int32_t r = 0; r < L; ++r) {
+        b.place[r] = b.near[b.order[r]];
+        b.at[b.place[r]] = r;
+    }
+    memset(b.crowd, 0, sizeof(int32_t) * (size_t)((K + 1) * pitch));
+    memset(b.near, 0, sizeof(int32_t) * (size_t)pitch);
+    memset(b.until, 0, sizeof(int32_t) * (size_t)pitch);
+    for (int64_t r = 0; r < pitch; ++r) b.label[r] = K;
+    for (int64_t r = 0; r < pitch; ++r) b.own[r] = r < L ? 0 : NEVER;
+    b.crowd[K * pitch + nowhere] = NEVER;
+    for (int32_t k = 0; k < K; ++k) b.left[k] = V;
+    const BlueStamp stamp = {p, b};
+
+    for (int32_t n = 0; n < K * V; ++n) {
+        // Crowding above the place after mask n mod K: the contract's order among equals.
+        int64_t least = INT64_MAX;
+        for (int32_t i = 0, k = n % K; i < K; ++i, k = k + 1 == K ? 0 : k + 1) {
+            int64_t key = b.left[k] ? (int64_t)b.crowd[k * pitch + n] << 32 | i : INT64_MAX;
+            least = key < least ? key : least;
+        }
+        const int32_t best = ((int32_t)(least & 0xFFFFFFFF) + n % K) % K;
+        b.label[n] = best;
+        --b.left[best];
+        int32_t* crowd = b.crowd + best * pitch;
+        stamp(n, [=](int32_t r, int32_t s) { crowd[r] += s; });
+        crowd[nowhere] = 0;
+    }
+    for (int32_t r = 0; r < K * V; ++r) b.own[r] = b.crowd[b.label[r] * pitch + r];
+
+    for (int32_t t = 0; t < p.steps; ++t) {
+        const int32_t r = worst_rank(b, t);
+        if (r < 0) break;
+        const int32_t a = b.label[r];
+        for (int32_t k = 0; k <= K; ++k) b.column[k] = b.crowd[k * pitch + r];
+        stamp(r, [&](int32_t q, int32_t s) { b.near[q] = b.label[q] == K ? s : 2 * s; });
+        int32_t change;
+        const int32_t q = best_partner(p, b, a, &change);
+        stamp(r, [&](int32_t near, int32_t) { b.near[near] = 0; });
+        if (change >= b.own[r]) {
+            b.until[r] = t + 1 + SMN_RELEASE;
+            continue;
+        }
+        const int32_t other = b.label[q];
+        int32_t *mine = b.crowd + a * pitch, *theirs = b.crowd + other * pitch;
+        b.label[r] = other;
+        b.label[q] = a;
+        const int32_t labelled = other != K;  // nothing crowds the rest
+        auto move = [&](int32_t from, int32_t sign) {
+            stamp(from, [=](int32_t i, int32_t s) {
+                mine[i] -= sign * s;
+                theirs[i] += labelled * sign * s;
+            });
+        };
+        move(r, 1);
+        move(q, -1);
+        auto refresh = [&](int32_t i, int32_t) { b.own[i] = b.crowd[b.label[i] * pitch + i]; };
+        stamp(r, refresh);
+        stamp(q, refresh);
+        refresh(r, 0);
+        refresh(q, 0);
+        mine[nowhere] = 0;
+        if (labelled) theirs[nowhere] = 0;
+    }
+    for (int32_t r = 0; r < L; ++r) label_of_token[b.order[r]] = b.label[r] == K ? -1 : b.label[r];
+}
+
+inline void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask, const smn_outputs* out,
+                            uint8_t* scratch) {
+    uint8_t* hidden = out->mask ? out->mask : scratch;
+    for (int32_t i = 0; i < p->tokens; ++i) hidden[i] = label[i] != mask;
+    if (out->ids_keep || out->ids_mask || out->ids_restore) write_ids(hidden, p->tokens, p->visible, *out);
+}
+
+}  // namespace

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every sampler has in common: it is called for sample indices and returns a MaskBatch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import ClassVar
+
+import torch
+
+from ..backends.outputs import NAMES
+from ..masks import MaskBatch
+from ..ops import ALL_OUTPUTS
+from ..spec import as_float, as_int, as_tuple, signed64, visible_of_ratio
+
+KINDS: dict[str, type[Sampler]] = {}
+
+
+class Sampler:
+    """A frozen description of masks. Subclasses are dataclasses with `grid`, `mask_ratio`, `num_visible`, `seed`, and
+    set `_spec` (of smnoise.spec) and `_spec_json`; `_op` is their op.
+
+    A mask is a pure function of (seed, sample index, parameters): nothing else is read.
+    """
+
+    _op: ClassVar
+
+    def __init_subclass__(cls, abstract: bool = False):
+        if not abstract:
+            KINDS[cls.__name__] = cls
+
+    def _put(self, **values) -> None:
+        """Set fields of the frozen dataclass to their checked values."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _resolve_visible(self, tokens: int) -> int:
+        """The count of visible tokens, from mask_ratio or num_visible, of which just one must be given."""
+        if (self.mask_ratio is None) == (self.num_visible is None):
+            raise ValueError("give either mask_ratio or num_visible (just one of them)")
+        if self.mask_ratio is None:
+            return self.num_visible
+        ratio = as_float("mask_ratio", self.mask_ratio)
+        if not 0 < ratio < 1:
+            raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {self.mask_ratio}")
+        self._put(mask_ratio=ratio)
+        return visible_of_ratio(tokens, ratio)
+
+    @property
+    def num_tokens(self) -> int:
+        """L, tokens per sample."""
+        return math.prod(self.grid)
+
+    def __call__(
+        self,
+        samples=None,
+        *,
+        batch_size: int | None = None,
+        step: int | torch.Tensor | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int | torch.Tensor | None = None,
+        device: torch.device | str | None = None,
+        backend: str = "auto",
+        outputs: str = ALL_OUTPUTS,
+    ) -> MaskBatch:
+        """Masks for a batch.
+
+        Give either sample indices, or a batch size and a step (see `sample_indices` for the rule).
+
+        Args:
+            samples: integer tensor [B], or a sequence of integers; each row depends on its own index only.
+            batch_size, step, rank, world_size: instead of samples. In compiled or captured code give `step`
+                as an int64 tensor: a Python int is a constant there.
+            seed: instead of the sampler's own; an int, or an int64 tensor of one element.
+            device: where to make the masks; by default where `samples` or `step` is, else the CPU.
+            backend, outputs: as in `smnoise.ops.color_mask`.
+
+        Raises:
+            TypeError, ValueError: for samples or a seed that are no integers, or on different devices.
+            BackendError: where no fast backend, or not the named one, can run.
+        """
+        if (samples is None) == (batch_size is None):
+            raise ValueError("give either samples, or batch_size and step")
+        if samples is None:
+            if step is None:
+                raise ValueError("batch_size needs step, the number of the batch: step 0 for the first")
+            samples = sample_indices(step, batch_size, rank=rank, world_size=world_size, device=device)
+        else:
+            if step is not None:
+                raise ValueError("step goes with batch_size; samples already name each mask")
+            samples = as_samples(samples, device)
+        seed = as_seed(self.seed if seed is None else seed, samples.device)
+        return self._masks(self._spec_json, seed, samples, backend, outputs)
+
+    def _masks(self, spec: str, seed, samples, backend: str, outputs: str) -> MaskBatch:
+        results = type(self)._op(seed, samples, spec, backend, outputs)
+        if outputs != ALL_OUTPUTS:
+            wanted = [n.strip() for n in outputs.split(",")]
+            results = tuple(r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
+        t, h, w = self._spec.grid
+        return MaskBatch(*results, (t, h, w), self.visible_per_sample)
+
+    def to_json(self) -> str:
+        """The sampler as JSON; `smnoise.from_json` gives an equal one back."""
+        return json.dumps({"sampler": type(self).__name__, "contract": 1, **asdict(self)})
+
+
+def sample_indices(
+    step: int | torch.Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1, device=None
+) -> torch.Tensor:
+    """Sample indices of one rank's batch: (step * world_size + rank) * batch_size + (0 .. batch_size - 1).
+
+    Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
+    change (elastic runs), pass your own global sample numbers instead.
+
+    Returns int64 [batch_size].
+    """
+    as_int("batch_size", batch_size, 1, 2**31)
+    world_size = as_int("world_size", world_size, 1, 2**31)
+    as_int("rank", rank, 0, world_size - 1)
+    if isinstance(step, torch.Tensor):
+        if step.dtype != torch.int64 or step.numel() != 1:
+            raise TypeError(
+                f"step must be one int64, got a tensor of {step.dtype}, shape {tuple(step.shape)}"
+            )
+        device = step.device if device is None else device
+        step = step.reshape(()).to(device)
+    elif not isinstance(step, torch.SymInt):
+        step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
+    return torch.arange(batch_size, device=device) + (step * world_size + rank) * batch_size
+
+
+def as_samples(samples, device) -> torch.Tensor:
+    if not isinstance(samples, torch.Tensor):
+        if isinstance(samples, (str, bytes)) or not (
+            hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        ):
+            raise TypeError(
+                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
+            )
+        values = as_tuple("samples", samples, len(samples), "integers")
+        samples = torch.tensor([_signed64("samples", v) for v in values], dtype=torch.int64, device=device)
+    elif device is not None and not _same_device(samples.device, torch.device(device)):
+        raise ValueError(
+            f"samples are on {samples.device} but device={device} was asked for; move them first"
+        )
+    if samples.dtype == torch.bool or samples.is_floating_point() or samples.is_complex():
+        raise TypeError(f"samples must be integers, got {samples.dtype}")
+    if samples.dim() != 1:
+        raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
+    return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
+
+
+def _same_device(found: torch.device, asked: torch.device) -> bool:
+    """ "cuda" is any GPU, "cuda:1" just that one."""
+    return found.type == asked.type and asked.index in (None, found.index)
+
+
+def as_seed(seed, device) -> torch.Tensor:
+    if isinstance(seed, torch.Tensor):
+        return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
+    value = _signed64("seed", seed)
+    return torch.full((), value, dtype=torch.int64, device=device)
+
+
+def _signed64(name: str, value) -> int:
+    """A uint64, or an int64, as the int64 of the same bits."""
+    return signed64(as_int(name, value, -(2**63), 2**64 - 1))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of parameters that several specs share. Each returns the value as a plain Python one, or raises TypeError or
+ValueError with what was expected and what came."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import MISSING, fields
+from fractions import Fraction
+from numbers import Integral, Real
+
+import numpy as np
+
+MAX_TOKENS = 1 << 24
+
+
+def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
+    """Contract section 6: floor(tokens * (1 - ratio)), the ratio read as the decimal it is written as.
+
+    >>> visible_of_ratio(1568, 0.9), visible_of_ratio(512, 0.8), visible_of_ratio(1000, 0.9)
+    (156, 102, 100)
+    """
+    return math.floor(tokens * (1 - Fraction(repr(float(mask_ratio)))))
+
+
+def as_int(name: str, value, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, got {value}")
+    return int(value)
+
+
+def signed64(value: int) -> int:
+    """A uint64 as the int64 of the same bits, which is how torch holds it; an int64 as it is."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def as_float(name: str, value, largest: float = 1e6) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    if not abs(value) <= largest:
+        raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
+    return value
+
+
+def as_tuple(name: str, value, length: int, what: str) -> tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    value = tuple(value)
+    if len(value) != length:
+        raise ValueError(f"{name} must be {what}, got {len(value)} values: {value!r}")
+    return value
+
+
+def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def as_visible(value, tokens: int, where: str) -> int:
+    """A count of visible tokens that leaves at least one masked; `where` names what the tokens are of."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"num_visible must be an integer, got {value!r}")
+    if not 0 < value < tokens:
+        raise ValueError(
+            f"between 1 and {tokens - 1} of the {tokens} tokens of a {where} must be visible, got {value}; "
+            f"change mask_ratio or num_visible (counted per {where}), or use a larger grid"
+        )
+    return int(value)
+
+
+def spec_of_json(kind, text: str):
+    """The spec, a frozen dataclass `kind`, that its to_json wrote."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"spec must be the JSON of a {kind.__name__}: {error}") from None
+    names = {f.name for f in fields(kind)}
+    if not isinstance(values, dict) or not set(values) <= names:
+        unknown = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"spec must be an object with fields {sorted(names)}; got {unknown}")
+    missing = {f.name for f in fields(kind) if f.default is MISSING} - set(values)
+    if missing:
+        raise ValueError(f"spec lacks {sorted(missing)}")
+    return kind(**values)

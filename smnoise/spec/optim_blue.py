@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The static parameters of Optim Blue masks (contract section 7), checked once, and the tables that backends read."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from .. import reference
+from .checks import as_choice, as_float, as_int, as_tuple, as_visible, spec_of_json
+
+MASKS = ("complementary", "independent", "views")
+
+MAX_TOKENS = 1 << 18  # four a Philox call, whose counter has 16 bits for the call's place
+MAX_CROWD = 1 << 24  # numbers in the crowding arrays of one partition
+MAX_DELTA = 1 << 10
+MAX_STEPS = 1 << 20
+MAX_CROWDING = 1 << 28  # what a token can be crowded by, all weights together: keeps sums in int32
+
+
+@dataclass(frozen=True)
+class OptimBlueSpec:
+    """Contract section 7, all static parameters. Fields as in `smnoise.OptimBlue`, but `visible` is the count per mask
+    and `masks` says which masks of which partition the rows of a batch are (`rows_per_sample` each):
+
+    complementary: sample n is mask n % K of partition n // K
+    independent: sample n is mask 0 of partition n
+    views: sample n gives K rows, all masks of partition n
+    """
+
+    grid: tuple[int, int, int]
+    visible: int
+    delta: int = 4
+    weights: tuple[float, ...] = (1.0, 1.0, 0.7, 0.7, 1.0, 0.7, 0.5)
+    decay: float = 2.0
+    steps: int = 256
+    masks: str = "complementary"
+
+    def __post_init__(self):
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
+        grid = as_tuple("grid", self.grid, 3, "three integers (T, H, W), counted in tokens")
+        put(
+            "grid",
+            tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", grid, strict=True)),
+        )
+        if self.tokens > MAX_TOKENS:
+            raise ValueError(f"grid {self.grid} has {self.tokens} tokens; at most {MAX_TOKENS} are supported")
+        put("visible", as_visible(self.visible, self.tokens, "mask"))
+        if self.num_masks * self.tokens > MAX_CROWD:
+            raise ValueError(
+                f"{self.num_masks} complementary masks of {self.tokens} tokens need {self.num_masks * self.tokens} "
+                f"crowding numbers; at most {MAX_CROWD} are supported: lower mask_ratio, or use a smaller grid"
+            )
+        put("delta", as_int("delta", self.delta, 1, MAX_DELTA))
+        put("steps", as_int("steps", self.steps, 0, MAX_STEPS))
+        put("decay", as_float("decay", self.decay, 64))
+        as_choice("masks", self.masks, MASKS)
+        self._check_weights()
+
+    def _check_weights(self):
+        flat = self.grid[0] == 1
+        count = len(self.weights) if hasattr(self.weights, "__len__") else 0
+        if count != 7 and not (flat and count == 4):
+            raise ValueError(
+                "weights must be 4 numbers, of the orientations (0,1), (1,0), (1,1), (1,-1) along (y, x), or 7, for "
+                f"grids with T > 1 also of (1,0,0), (1,0,1) and (1,1,1) along (t, y, x); got {self.weights!r}"
+            )
+        weights = tuple(as_float("weights", w) for w in as_tuple("weights", self.weights, count, "numbers"))
+        if min(weights) < 0:
+            raise ValueError(f"weights must not be negative, got {self.weights}")
+        object.__setattr__(self, "weights", weights[:4] if flat else weights)
+        crowding = sum(s for _, s in reference.crowding(self.grid, self.delta, self.weights, self.decay))
+        if crowding > MAX_CROWDING:
+            raise ValueError(
+                f"the crowding weights S add up to {crowding}; at most {MAX_CROWDING} are supported: lower weights, "
+                "or raise decay"
+            )
+        if not any(s for _, s in reference.crowding(None, self.delta, self.weights, self.decay)):
+            raise ValueError(
+                f"weights {self.weights} with decay {self.decay} give no crowding at all: at least one "
+                "int(64 * w / d^decay + 0.5) must be positive; raise weights"
+            )
+
+    @property
+    def tokens(self) -> int:
+        """L, tokens of a mask."""
+        return math.prod(self.grid)
+
+    @property
+    def num_masks(self) -> int:
+        """K, complementary masks of a partition."""
+        return self.tokens // self.visible
+
+    @property
+    def rows_per_sample(self) -> int:
+        return self.num_masks if self.masks == "views" else 1
+
+    @cached_property
+    def stamp(self) -> np.ndarray:
+        """int32 [n, 4]: t, y, x of each displacement that can occur in the grid, and its crowding weight S."""
+        entries = reference.crowding(self.grid, self.delta, self.weights, self.decay)
+        return np.array([(*d, s) for d, s in entries], np.int32).reshape(-1, 4)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """S as int32 [2T - 1, 2H - 1, 2W - 1]; displacement 0 is in the middle."""
+        table = np.zeros([2 * n - 1 for n in self.grid], np.int32)
+        t, y, x = (self.stamp[:, axis] + n - 1 for axis, n in enumerate(self.grid))
+        table[t, y, x] = self.stamp[:, 3]
+        return table
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        """int32 [L]: S(q - p) is table.flat[centre + base[q] - base[p]]."""
+        place = np.unravel_index(np.arange(self.tokens), self.grid)
+        return np.ravel_multi_index(place, self.table.shape).astype(np.int32)
+
+    @property
+    def centre(self) -> int:
+        """Where displacement 0 lies in table.flat."""
+        return self.table.size // 2
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def from_json(text: str) -> OptimBlueSpec:
+        return spec_of_json(OptimBlueSpec, text)
