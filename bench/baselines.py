@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
+from smnoise import reference
+from smnoise.spec import OptimBlueSpec
+
 
 def mae_random(batch: int, grid: tuple[int, int, int], visible: int):
     """MAE's random masking: random numbers sorted twice. Also AudioMAE's, CAV-MAE's and many others'."""
@@ -60,4 +63,42 @@ def _scipy(batch, grid, visible, halo: int, mode: str):
             noise, max(high, low + 0.05), mode=mode
         )
         mask[np.argpartition(band[inner].ravel(), -visible)[-visible:]] = False
+    return torch.from_numpy(masks)
+
+
+def optim_blue_numpy(batch: int, grid: tuple[int, int, int], visible: int):
+    """The contract's Optim Blue in NumPy, each partition made once: smnoise's own reference."""
+    spec = OptimBlueSpec(grid, visible)
+    seed = np.random.default_rng().integers(2**63)
+    labels = (reference.partition(int(seed), n, spec) for n in range(-(-batch // spec.num_masks)))
+    rows = [reference.outputs_of(label != k) for label in labels for k in range(spec.num_masks)]
+    return [
+        torch.from_numpy(np.stack([getattr(row, name) for row in rows[:batch]])) for name in rows[0]._fields
+    ]
+
+
+def void_and_cluster(
+    batch: int, grid: tuple[int, int, int], visible: int, sigma: float = 1.5, seed: int | None = None
+):
+    """Ulichney's void-and-cluster (1993), its first phase: the visible token in the tightest cluster moves to the
+    largest void until they are the same place; on a torus, as usual. A mask and nothing else."""
+    generator = np.random.default_rng(seed)
+    tokens = grid[0] * grid[1] * grid[2]
+    place = np.stack(np.unravel_index(np.arange(tokens), grid), 1)
+    apart = np.abs(place[:, None] - place[None])
+    apart = np.minimum(apart, np.array(grid) - apart)
+    bell = np.exp(-np.square(apart).sum(-1) / (2 * sigma * sigma))
+    masks = np.ones((batch, tokens), bool)
+    for mask in masks:
+        mask[generator.permutation(tokens)[:visible]] = False
+        density = bell[:, ~mask].sum(1)
+        for _ in range(10 * tokens):  # it ends long before
+            cluster = int(np.where(mask, -np.inf, density).argmax())
+            density -= bell[cluster]
+            mask[cluster] = True
+            void = int(np.where(mask, density, np.inf).argmin())
+            density += bell[void]
+            mask[void] = False
+            if void == cluster:
+                break
     return torch.from_numpy(masks)
