@@ -16,27 +16,20 @@ functions of (seed, global sample number), so a checkpoint needs to hold just th
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 
-from ..compat import import_timm
-from ..errors import CheckpointError, DataError
-from ..files import write_text
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS, Color3D
-from . import checkpoint
+from .ledger import Ledger
 from .log import RunLog
-from .signals import StopOnSignal
+from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
+from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .video_data import VideoClips, find_videos, loader, missing_from_list
 
 
@@ -110,16 +103,13 @@ class Config:
     """Steps from one checkpoint to the next; the last step is always saved."""
 
     def __post_init__(self):
-        for name in ("frames", "stride", "size", "tubelet", "patch", "epochs", "batch_size", "accumulate",
-                     "clips_per_video", "log_every", "save_every"):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("workers", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a number and not negative, got {getattr(self, name)}")
-        for name in ("short_side", "clip_grad"):
-            if (value := getattr(self, name)) is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, or left out; got {value}")
+        check_numbers(
+            self,
+            at_least_one=("frames", "stride", "size", "tubelet", "patch", "epochs", "batch_size", "accumulate",
+                          "clips_per_video", "log_every", "save_every"),
+            not_negative=("workers", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"),
+            positive_or_none=("short_side", "clip_grad"),
+        )  # fmt: skip
         if not self.base_lr > 0 or self.min_lr > self.base_lr:
             raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
         if self.frames % self.tubelet or self.size % self.patch:
@@ -157,17 +147,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
     FloatingPointError when the loss stops being finite.
     """
-    import_timm()
-    from timm.optim import param_groups_weight_decay
-    from timm.scheduler import CosineLRScheduler
-
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
-    bfloat16 = config.dtype == "bfloat16" or (config.dtype == "auto" and device != "cpu")
-
+    device, bfloat16 = choose_device(config.device, config.dtype)
     paths = find_videos(config.data)
     clips = VideoClips(
         paths,
@@ -180,12 +160,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         cache_mib=config.cache_mib,
     )
     clips[0]  # a data set that cannot be read is found out here, not in a worker
-    steps = config.epochs * len(clips) // config.clips_per_step
-    if not steps:
-        raise DataError(
-            f"{config.epochs} epochs of {len(clips)} clips are less than one step of {config.clips_per_step}; "
-            "lower batch_size, or raise epochs or clips_per_video"
-        )
+    steps = count_steps(config, len(clips))
 
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
         torch.manual_seed(config.seed)
@@ -197,32 +172,18 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             checkpoint_blocks=config.checkpoint_blocks,
         )
     model.to(device)
-    scale = config.clips_per_step / 256
-    groups = param_groups_weight_decay(
-        model, config.weight_decay, no_weight_decay_list=model.no_weight_decay()
-    )
-    optimizer = torch.optim.AdamW(groups, lr=config.base_lr * scale, betas=config.betas, eps=1e-8)
-    warmup = min(round(config.warmup_epochs * len(clips) / config.clips_per_step), steps - 1)
-    schedule = CosineLRScheduler(
-        optimizer,
-        t_initial=steps - warmup,
-        lr_min=config.min_lr * scale,
-        warmup_t=warmup,
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
+    optimizer = adamw(decay_groups(model, config.weight_decay), config)
+    warmup = warmup_steps(config, len(clips), steps)
+    schedule = cosine(optimizer, config, steps, warmup)
     sampler = config.sampler()
 
-    first_step, notes = open_run(config, recipe(config, paths), model, optimizer)
-    if first_step > steps:
-        raise CheckpointError(
-            f"{config.out} has trained {first_step} steps already, more than the {steps} asked for"
-        )
-    notes += [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    wanted = recipe(config, RECIPE, videos=digest_of_names(config.data, paths))
+    opened = open_run(config, wanted, model, optimizer, steps)
+    first_step = opened.first_step
+    notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
     batches = iter(loader(clips, samples, config.batch_size, config.workers))
     train = torch.compile(model) if config.compile else model
-    skipped: set[str] = set()
 
     with RunLog(config.out, first_step, steps) as log:
         log.event(
@@ -230,121 +191,35 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
             f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
             f"{len(paths)} videos, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips, "
-            f"lr {config.base_lr * scale:.3g} after {warmup} steps; on {device}",
+            f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in notes:
+        for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
-        logged, since, loss_sum = first_step, time.perf_counter(), torch.zeros((), device=device)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             for _ in range(config.accumulate):
                 batch = next(batches)
                 pixels = batch["clip"].to(device, non_blocking=True)
                 masks = sampler(batch["sample"]).to(device, non_blocking=True)
-                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bfloat16):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                     loss, _ = train(pixels, masks)
                 (loss / config.accumulate).backward()
-                loss_sum += loss.detach() / config.accumulate
-                for message in set(batch["broken"]) - skipped:
-                    skipped.add(message)
-                    log.event(step, f"skipped: {message} ({len(skipped)} of {len(paths)} files)")
+                ledger.forward(step, loss, batch["broken"])
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
             stopping = step < steps and stop()
-            saving = step % config.save_every == 0 or step == steps or stopping
-            if step % config.log_every == 0 or saving:
-                mean_loss = loss_sum.item() / (step - logged)  # the only wait for the device
-                if not math.isfinite(mean_loss) or (saving and not all_finite(model)):
-                    raise FloatingPointError(
-                        f"training diverged by step {step} (loss {mean_loss}); the checkpoints in {config.out} "
-                        "are from before. "
-                        "Lower base_lr, set clip_grad, or use dtype float32"
-                    )
-                seconds = (time.perf_counter() - since) / (step - logged)
-                log.step(
-                    {
-                        "step": step,
-                        "epoch": step * config.clips_per_step / len(clips),
-                        "loss": mean_loss,
-                        "lr": optimizer.param_groups[0]["lr"],
-                        "grad_norm": norm.item(),
-                        "step_seconds": seconds,
-                        "clips_per_second": config.clips_per_step / seconds,
-                    }
-                )
-                logged, since = step, time.perf_counter()
-                loss_sum.zero_()
-            else:
-                log.advance(step)
-            if saving:
-                paused = time.perf_counter()
-                checkpoint.save(config.out, step, model, optimizer, {"recipe": recipe(config, paths)})
-                since += time.perf_counter() - paused
+            ledger.end(step, norm, stopping)
             if stopping:
-                log.event(step, f"stopped after step {step}; go on with --resume")
                 break
     return model
 
 
-def all_finite(model: torch.nn.Module) -> bool:
-    """Whether every weight is a number: a loss can be finite although its gradient was not."""
-    return bool(torch.stack([p.isfinite().all() for p in model.parameters()]).all())
-
-
-def open_run(config: Config, wanted: dict, model, optimizer) -> tuple[int, list[str]]:
-    """Make the run's folder, or with `resume` load its newest checkpoint. Returns the steps already done, and
-    what a person should be told."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    notes: list[str] = []
-    first_step = 0
-    if config.resume:
-        model_tensors, optimizer_tensors, state, wrong = checkpoint.newest(config.out)
-        before = state["recipe"]
-        changed = [
-            f"{n}: {before.get(n)} then, {now} now" for n, now in wanted.items() if before.get(n) != now
-        ]
-        if changed:
-            raise CheckpointError(
-                f"{config.out} was trained with another recipe; resume with the same one, or start a new run:\n  "
-                + "\n  ".join(changed)
-            )
-        checkpoint.restore(model, optimizer, model_tensors, optimizer_tensors)
-        first_step = state["step"]
-        notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
-        notes.append(f"resumed after step {first_step}")
-    elif checkpoint.steps(config.out):
-        raise CheckpointError(
-            f"{config.out} already holds a run; go on with --resume, or choose another --out"
-        )
-    write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
-    return first_step, notes
-
-
-def recipe(config: Config, paths: list[Path]) -> dict:
-    """What a checkpoint says of its run, as JSON gives it back: the settings, and which videos, by their names
-    relative to the folder of `data` (which may move)."""
-    folder = config.data if config.data.is_dir() else config.data.parent
-    names = "\n".join(os.path.relpath(path, folder) for path in paths)
-    videos = (
-        f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
-    )
-    return json.loads(json.dumps({name: getattr(config, name) for name in RECIPE} | {"videos": videos}))
-
-
 def main() -> None:
-    try:
-        config = tyro.cli(Config, description=__doc__)
-        with StopOnSignal() as stop:
-            pretrain(config, stop)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise SystemExit(f"smnoise: {error}") from error
-    except KeyboardInterrupt:
-        raise SystemExit(
-            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one"
-        ) from None
+    command(Config, pretrain, __doc__)
 
 
 if __name__ == "__main__":

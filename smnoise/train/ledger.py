@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trainer writes down after each step: log lines and checkpoints when they are due, and broken files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+import torch
+
+from . import checkpoint
+from .log import RunLog
+from .run import Opened
+
+
+class Ledger:
+    """Sums the loss on the device, so that only a log line waits for it.
+
+    Args:
+        config: of the run; see `run`.
+        log: the run's open log.
+        opened: where the run starts.
+        steps: of the whole run.
+        clips: of an epoch.
+        files: of the data set.
+        model, optimizer: what a checkpoint holds.
+        device: of the losses.
+    """
+
+    def __init__(
+        self,
+        config,
+        log: RunLog,
+        opened: Opened,
+        steps: int,
+        clips: int,
+        files: int,
+        model,
+        optimizer,
+        device,
+    ):
+        self.config, self.log, self.recipe = config, log, opened.recipe
+        self.steps, self.clips, self.files = steps, clips, files
+        self.model, self.optimizer = model, optimizer
+        self.skipped: set[str] = set()
+        self.loss_sum = torch.zeros((), device=device)
+        self.logged, self.since = opened.first_step, time.perf_counter()
+
+    def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
+        """After each forward pass: its loss, and the messages of broken files, each of which is logged once."""
+        self.loss_sum += loss.detach() / self.config.accumulate
+        for message in sorted(set(broken) - self.skipped):
+            self.skipped.add(message)
+            self.log.event(step, f"skipped: {message} ({len(self.skipped)} of {self.files} files)")
+
+    def end(self, step: int, grad_norm: torch.Tensor, stopping: bool) -> None:
+        """After each step: a log line and a checkpoint, if they are due; both when stopping.
+
+        Raises FloatingPointError, before anything is saved, where the loss or a weight is no number.
+        """
+        config = self.config
+        saving = step % config.save_every == 0 or step == self.steps or stopping
+        if step % config.log_every == 0 or saving:
+            loss = self.loss_sum.item() / (step - self.logged)
+            if not math.isfinite(loss) or (saving and not all_finite(self.model)):
+                raise FloatingPointError(
+                    f"training diverged by step {step} (loss {loss}); the checkpoints in {config.out} "
+                    "are from before. "
+                    "Lower base_lr, set clip_grad, or use dtype float32"
+                )
+            seconds = (time.perf_counter() - self.since) / (step - self.logged)
+            self.log.step(
+                {
+                    "step": step,
+                    "epoch": step * config.clips_per_step / self.clips,
+                    "loss": loss,
+                    "lr": max(group["lr"] for group in self.optimizer.param_groups),
+                    "grad_norm": grad_norm.item(),
+                    "step_seconds": seconds,
+                    "clips_per_second": config.clips_per_step / seconds,
+                }
+            )
+            self.logged, self.since = step, time.perf_counter()
+            self.loss_sum.zero_()
+        else:
+            self.log.advance(step)
+        if saving:
+            paused = time.perf_counter()
+            checkpoint.save(config.out, step, self.model, self.optimizer, {"recipe": self.recipe})
+            self.since += time.perf_counter() - paused
+        if stopping:
+            self.log.event(step, f"stopped after step {step}; go on with --resume")
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether every weight is a number: a loss can be finite although its gradient was not."""
+    return bool(torch.stack([p.isfinite().all() for p in model.parameters()]).all())

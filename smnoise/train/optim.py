@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The optimiser and the learning rate of every trainer: AdamW, linear warm-up from 0, half a cosine, step by step."""
+
+from __future__ import annotations
+
+import torch
+
+from ..compat import import_timm
+
+
+def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW's groups: biases, other vectors and what the model's no_weight_decay() names do not decay."""
+    import_timm()
+    from timm.optim import param_groups_weight_decay
+
+    return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=model.no_weight_decay())
+
+
+def peak_lr(lr: float, clips_per_step: int) -> float:
+    """A learning rate given for 256 clips a step, for so many."""
+    return lr * (clips_per_step / 256)
+
+
+def adamw(groups: list[dict], config) -> torch.optim.AdamW:
+    """AdamW for a Config with base_lr, betas and clips_per_step."""
+    lr = peak_lr(config.base_lr, config.clips_per_step)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=1e-8)
+
+
+def warmup_steps(config, clips: int, steps: int) -> int:
+    """Steps of config.warmup_epochs, of `clips` clips an epoch, but at most all but one."""
+    return min(round(config.warmup_epochs * clips / config.clips_per_step), steps - 1)
+
+
+def cosine(optimizer: torch.optim.Optimizer, config, steps: int, warmup: int):
+    """A schedule whose step_update(n) sets the learning rate of step n, counted from 0; it keeps no position.
+
+    From 0 to the optimiser's rate over `warmup` steps, then half a cosine to config.min_lr, scaled as the rate is.
+    A group's "lr_scale", as layer-wise decay sets it, multiplies both.
+    """
+    import_timm()
+    from timm.scheduler import CosineLRScheduler
+
+    return CosineLRScheduler(
+        optimizer,
+        t_initial=steps - warmup,
+        lr_min=peak_lr(config.min_lr, config.clips_per_step),
+        warmup_t=warmup,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )

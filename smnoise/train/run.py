@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every trainer does around its loop: device, number of steps, the run's folder, its recipe, its command line.
+
+A trainer's Config is a frozen dataclass with at least: data, out, resume, epochs, batch_size, accumulate, device,
+dtype, log_every, save_every, and the property clips_per_step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import tyro
+
+from ..errors import CheckpointError, DataError
+from ..files import write_text
+from . import checkpoint
+from .signals import StopOnSignal
+
+
+class Opened(NamedTuple):
+    """A run that is ready for its next step."""
+
+    first_step: int
+    """Steps already done."""
+    notes: list[str]
+    """What a person should be told."""
+    recipe: dict
+    """That of the checkpoint resumed from; of a new run the wanted one."""
+
+
+def check_numbers(
+    config,
+    *,
+    at_least_one: Iterable[str] = (),
+    not_negative: Iterable[str] = (),
+    positive_or_none: Iterable[str] = (),
+) -> None:
+    """ValueError for the first of the named fields that is out of its range."""
+    for name in at_least_one:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    for name in not_negative:
+        if not 0 <= getattr(config, name) < math.inf:
+            raise ValueError(f"{name} must be a number and not negative, got {getattr(config, name)}")
+    for name in positive_or_none:
+        if (value := getattr(config, name)) is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, or left out; got {value}")
+
+
+def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
+    """The device for a Config's `device` and whether its `dtype` means autocast to bfloat16.
+
+    Raises ValueError where a GPU is asked for that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
+    return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
+
+
+def count_steps(config, clips: int) -> int:
+    """Steps of a whole run, of `clips` clips an epoch. Raises DataError where there is none."""
+    steps = config.epochs * clips // config.clips_per_step
+    if not steps:
+        raise DataError(
+            f"{config.epochs} epochs of {clips} clips are less than one step of {config.clips_per_step}; "
+            "lower batch_size, or raise epochs or the clips drawn from each file"
+        )
+    return steps
+
+
+def recipe(config, names: Iterable[str], **more) -> dict:
+    """What a checkpoint says of its run, as JSON gives it back: the named settings, and what else is given."""
+    return json.loads(json.dumps({name: getattr(config, name) for name in names} | more))
+
+
+def digest_of_names(data: Path, paths: list[Path]) -> str:
+    """Which files a run is of, by their names relative to the folder of `data` (which may move)."""
+    folder = data if data.is_dir() else data.parent
+    names = "\n".join(os.path.relpath(path, folder) for path in paths)
+    return f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
+
+
+def open_run(config, wanted: dict, model, optimizer, steps: int) -> Opened:
+    """Make the run's folder, or with `resume` load its newest checkpoint into model and optimiser.
+
+    Raises CheckpointError where there is a run and none was to be resumed; where the checkpoint's recipe is not
+    `wanted`, or is of more than `steps` steps; and where there is no whole checkpoint.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    opened = Opened(0, [], wanted)
+    if config.resume:
+        model_tensors, optimizer_tensors, state, wrong = checkpoint.newest(config.out)
+        before = state["recipe"]
+        changed = [
+            f"{n}: {before.get(n)} then, {now} now" for n, now in wanted.items() if before.get(n) != now
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{config.out} was trained with another recipe; resume with the same one, or start a new run:\n  "
+                + "\n  ".join(changed)
+            )
+        if state["step"] > steps:
+            raise CheckpointError(
+                f"{config.out} has trained {state['step']} steps already, more than the {steps} asked for"
+            )
+        checkpoint.restore(model, optimizer, model_tensors, optimizer_tensors)
+        notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
+        opened = Opened(state["step"], [*notes, f"resumed after step {state['step']}"], before)
+    elif checkpoint.steps(config.out):
+        raise CheckpointError(
+            f"{config.out} already holds a run; go on with --resume, or choose another --out"
+        )
+    write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
+    return opened
+
+
+def command(config_type: type, train: Callable, description: str) -> None:
+    """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line."""
+    try:
+        config = tyro.cli(config_type, description=description)
+        with StopOnSignal() as stop:
+            train(config, stop)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        raise SystemExit(f"smnoise: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one"
+        ) from None
