@@ -21,6 +21,7 @@ BATCHES = (64, 256, 1024)
 FIELD = smnoise.Green3D(GRID, RATIO)
 WRAP = smnoise.Green3D(GRID, RATIO, boundary="wrap")
 WHITE = smnoise.White3D(GRID, RATIO)
+SPECTROGRAM = ((1, 64, 8), 0.8)
 
 
 def replay_microseconds(make, repeats: int = 20, rounds: int = 60) -> float:
@@ -83,6 +84,25 @@ def masks() -> dict:
     return results
 
 
+def spectrogram_masks() -> dict:
+    results: dict[str, dict[str, float]] = {}
+    blue = {
+        "Optim Blue, complementary": smnoise.OptimBlue(*SPECTROGRAM),
+        "Optim Blue, independent": smnoise.OptimBlue(*SPECTROGRAM, masks="independent"),
+    }
+    for batch in BATCHES:
+        cases = {
+            f"{name}, {backend}": smnoise.MaskStream(sampler, batch, device="cuda", backend=backend)
+            for name, sampler in blue.items()
+            for backend in ("cuda", "triton")
+        }
+        with torch.device("cuda"):
+            cases["MAE random masking"] = lambda b=batch: baselines.mae_random(b, SPECTROGRAM[0], 102)
+            for name, make in cases.items():
+                results.setdefault(name, {})[str(batch)] = round(replay_microseconds(make), 2)
+    return results
+
+
 def floors() -> dict:
     device = torch.cuda.get_device_properties(0)
     clock = getattr(device, "clock_rate", floor.CLOCK / 1000) * 1000
@@ -139,6 +159,7 @@ def measure() -> dict:
     return {
         "device": torch.cuda.get_device_name(),
         "masks, microseconds a batch": masks(),
+        "spectrogram masks, microseconds a batch": spectrogram_masks(),
         "arithmetic floor, microseconds a batch": floors(),
         "VideoMAE ViT-B step, batch 32, bf16, microseconds": training_step_microseconds(),
         "host, microseconds a call": host_microseconds(),

@@ -75,11 +75,13 @@ def table(results: dict) -> str:
         times = results["microseconds"][workload]
         return f"1/{times[slow]['1'] / times[fast]['1']:.0f}"
 
+    field = share("video", "SciPy band-pass, field", "Green3D, field")
+    wrap = share("video", "SciPy band-pass, wrap", "Green3D, wrap")
+    blue = share("spectrogram", "Optim Blue in NumPy", "Optim Blue, complementary")
     lines += [
         f"All four outputs; {results['processor']} ({results['instruction set']}), torch {results['torch']}, "
-        f"{results['date']}. On one thread Green3D takes {share('video', 'SciPy band-pass, field', 'Green3D, field')} of "
-        f"SciPy's time in field mode and {share('video', 'SciPy band-pass, wrap', 'Green3D, wrap')} in wrap mode, and "
-        f"Optim Blue {share('spectrogram', 'Optim Blue in NumPy', 'Optim Blue, complementary')} of its NumPy reference. "
+        f"{results['date']}. On one thread Green3D takes {field} of SciPy's time in field mode, {wrap} in wrap mode, "
+        f"and Optim Blue {blue} of its NumPy reference's. "
         "Regenerate with `make bench`; the numbers are in [bench/results/cpu.json](bench/results/cpu.json).",
     ]
     return "\n".join(lines)
@@ -93,20 +95,22 @@ def gpu_table() -> str:
             "tests, NVIDIA's sanitizer and the benchmark, and this table then shows what came out."
         )
     results = json.loads(GPU_RESULTS.read_text())
-    times = results.get("masks, microseconds a batch", {})
-    batches = sorted({int(b) for row in times.values() for b in row})
-    lines = [
-        "| µs a batch | " + " | ".join(f"batch {b}" for b in batches) + " |",
-        "|---|" + "---:|" * len(batches),
-    ]
-    floors = {
-        f"arithmetic floor, {n}": row for n, row in results["arithmetic floor, microseconds a batch"].items()
-    }
-    for name, row in {**times, **floors}.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[str(b)]:.1f}" for b in batches) + " |")
+    floors = results.get("arithmetic floor, microseconds a batch", {})
+    lines = []
+    for workload, grid in (("masks", "(8, 14, 14)"), ("spectrogram masks", "(64, 8)")):
+        times = results.get(f"{workload}, microseconds a batch", {})
+        if workload == "masks":
+            times |= {f"arithmetic floor, {n}": row for n, row in floors.items()}
+        batches = sorted({int(b) for row in times.values() for b in row})
+        lines += [
+            f"| µs a batch, grid {grid} | " + " | ".join(f"batch {b}" for b in batches) + " |",
+            "|---|" + "---:|" * len(batches),
+        ]
+        for name, row in times.items():
+            lines.append(f"| {name} | " + " | ".join(f"{row[str(b)]:.1f}" for b in batches) + " |")
+        lines.append("")
     failed = [n for n, r in results["sanitizer"].items() if not (isinstance(r, dict) and r["passed"])]
     lines += [
-        "",
         f"{results['device']}, torch {results['torch']}, {results['date']}; graph replays, medians. "
         f"Tests: {results['tests']['summary']}. compute-sanitizer: {', '.join(failed) or 'nothing'} failed.",
     ]

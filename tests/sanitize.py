@@ -5,7 +5,7 @@ compute-sanitizer --tool memcheck --error-exitcode 9 python tests/sanitize.py   
 """
 
 import torch
-from cases import CORNERS
+from cases import BLUE_CORNERS, CORNERS
 
 import smnoise
 from smnoise import conformance, ops
@@ -24,6 +24,10 @@ def main() -> None:
         assert torch.equal(noise.cpu(), ops.color_noise(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")), (
             name
         )
+    for name, spec in {**BLUE_CORNERS, "large": smnoise.OptimBlue((64, 64), 0.95, steps=20).spec}.items():
+        got = ops.optim_blue(seed, samples, spec.to_json(), "cuda")
+        want = ops.optim_blue(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")
+        assert all(torch.equal(g.cpu(), w) for g, w in zip(got, want, strict=True)), name
     for boundary in ("wrap", "valid"):
         volume = torch.randn(2, 9, 11, 13, device="cuda")
         ops.gaussian_filter(volume, (0.5, 0.8, 1.0), boundary=boundary, backend="cuda")

@@ -7,11 +7,13 @@ import pytest
 import torch
 from conftest import Target, skip_without
 
-from smnoise import BackendError, Green3D, MaskStream
+from smnoise import BackendError, Green3D, MaskStream, OptimBlue
 from smnoise.backends.outputs import NAMES
 
 SAMPLER = Green3D((4, 7, 9), 0.9)
 LARGE = Green3D((16, 40, 40), 0.9)  # its scores do not fit into shared memory: two launches
+BLUE = OptimBlue((16, 8), 0.8)
+LARGE_BLUE = OptimBlue((64, 64), 0.95, steps=20)  # its arrays do not fit into shared memory
 
 
 @pytest.fixture(params=["cuda", "triton"])
@@ -25,7 +27,7 @@ def want(sampler, step, batch_size=8):
     return sampler(batch_size=batch_size, step=step)
 
 
-@pytest.mark.parametrize("sampler", [SAMPLER, LARGE], ids=["fused", "two launches"])
+@pytest.mark.parametrize("sampler", [SAMPLER, LARGE, BLUE], ids=["fused", "two launches", "Optim Blue"])
 def test_replays_of_a_captured_graph_give_the_next_masks(gpu, sampler):
     stream = MaskStream(sampler, 8, device="cuda", backend=gpu)
     graph = torch.cuda.CUDAGraph()
@@ -59,14 +61,15 @@ def test_on_a_side_stream(gpu):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-def test_nothing_waits_for_the_device(gpu):
-    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
+@pytest.mark.parametrize("sampler", [SAMPLER, BLUE], ids=["colour", "Optim Blue"])
+def test_nothing_waits_for_the_device(gpu, sampler):
+    stream = MaskStream(sampler, 8, device="cuda", backend=gpu)
     try:
         torch.cuda.set_sync_debug_mode("error")
         masks = [stream() for _ in range(3)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(masks[2].mask.cpu(), want(SAMPLER, 2).mask)
+    assert torch.equal(masks[2].mask.cpu(), want(sampler, 2).mask)
 
 
 def test_compiled(gpu):
@@ -85,6 +88,14 @@ def test_large_batches_and_grids(gpu):
     for sampler, batch in ((SAMPLER, 5000), (LARGE, 40)):
         got = sampler(torch.arange(batch, device="cuda"), backend=gpu)
         assert torch.equal(got.ids_restore.cpu(), sampler(range(batch)).ids_restore)
+
+
+def test_optim_blue_in_large_batches_and_beyond_shared_memory(gpu):
+    got = BLUE(torch.arange(5000, device="cuda"), backend=gpu)
+    assert torch.equal(got.ids_restore.cpu(), BLUE(range(5000)).ids_restore)
+    if gpu == "cuda":
+        got = LARGE_BLUE(torch.arange(700, device="cuda"), backend=gpu)
+        assert torch.equal(got.ids_restore.cpu(), LARGE_BLUE(range(700)).ids_restore)
 
 
 def test_auto_is_the_cuda_kernel(gpu, monkeypatch):
