@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
@@ -27,6 +28,7 @@ from .numbered import NumberedClips, collate, loader
 __all__ = [
     "AudioClips",
     "AudioFile",
+    "EveryFile",
     "collate",
     "find_sounds",
     "labels_by_folder",
@@ -34,6 +36,7 @@ __all__ = [
     "loader",
     "missing_from_list",
     "open_audio",
+    "read_padded",
     "read_resampled",
 ]
 
@@ -180,6 +183,19 @@ def read_resampled(file: AudioFile, start: int, samples: int, rate: int) -> np.n
     return wave[skip : skip + samples]
 
 
+def starts(file: AudioFile, samples: int, rate: int) -> int:
+    """At how many of the file's own samples a clip of `samples` at `rate` Hz may start: 1 for a shorter file."""
+    return max(1, file.frames - -(-samples * file.rate // rate) + 1)
+
+
+def read_padded(file: AudioFile, start: int, samples: int, rate: int) -> tuple[torch.Tensor, int]:
+    """`read_resampled`, float32 [samples], and how many of them are of the file; 0 from there on."""
+    wave = torch.from_numpy(read_resampled(file, start, samples, rate))
+    length = min(samples, max(1, round(file.frames * rate / file.rate)))
+    wave[length:] = 0  # a resampled file rings on behind its end
+    return wave, length
+
+
 @dataclass
 class AudioClips(NumberedClips):
     """Clips by global sample number: item n is place n % len of epoch n // len.
@@ -193,7 +209,7 @@ class AudioClips(NumberedClips):
         clips_per_file: how often each file is drawn from in an epoch.
         gain: multiply by 0.5 + Beta(10, 10), as AudioMAE does.
         roll: rotate the clip in time by any number of samples, as AudioMAE means to do.
-        labels: one for each path.
+        labels: one for each path: numbers, or a tensor [paths, ...] of rows.
 
     An item is {"wave": float32 [samples], "length": samples that are of the file (0 from there on), "label": that
     of the file, or -1, "sample": n, "broken": [messages]}. A silent file is a file like others.
@@ -206,7 +222,7 @@ class AudioClips(NumberedClips):
     clips_per_file: int = 1
     gain: bool = False
     roll: bool = False
-    labels: list[int] | None = None
+    labels: list[int] | torch.Tensor | None = None
 
     def __post_init__(self):
         if self.rate not in RATES or self.samples < 1 or self.clips_per_file < 1:
@@ -219,14 +235,41 @@ class AudioClips(NumberedClips):
 
     def read_clip(self, index: int, sample: int) -> dict:
         file = open_audio(self.paths[index])
-        needed = -(-self.samples * file.rate // self.rate)
-        start = choose(self.seed, sample, START, max(1, file.frames - needed + 1))
-        wave = torch.from_numpy(read_resampled(file, start, self.samples, self.rate))
-        length = min(self.samples, max(1, round(file.frames * self.rate / file.rate)))
-        wave[length:] = 0  # a resampled file rings on behind its end
+        start = choose(self.seed, sample, START, starts(file, self.samples, self.rate))
+        wave, length = read_padded(file, start, self.samples, self.rate)
         if self.roll:
             wave[:length] = wave[:length].roll(choose(self.seed, sample, ROLL, length))
         if self.gain:
             wave *= 0.5 + beta_10_10(self.seed, sample, GAIN)
         label = -1 if self.labels is None else self.labels[index]
         return {"wave": wave, "length": length, "label": label}
+
+
+@dataclass
+class EveryFile(Dataset):
+    """One clip of each file, in the order of `paths`, nothing drawn: what evaluation looks at.
+
+    Args:
+        paths: sound files, of any rate and number of channels.
+        rate, samples: as in `AudioClips`; of a longer file the middle is taken.
+
+    Item i is {"wave": float32 [samples], "length": samples that are of the file, "place": i, "decodes":
+    whether it does, "broken": [messages]}. A file that does not decode is silent and has a message.
+    """
+
+    paths: list[Path]
+    rate: int = 16000
+    samples: int = 160_000
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> dict:
+        broken = []
+        try:
+            file = open_audio(self.paths[place])
+            middle = (starts(file, self.samples, self.rate) - 1) // 2
+            wave, length = read_padded(file, middle, self.samples, self.rate)
+        except DataError as error:
+            wave, length, broken = torch.zeros(self.samples), 0, [str(error)]
+        return {"wave": wave, "length": length, "place": place, "decodes": not broken, "broken": broken}

@@ -83,15 +83,17 @@ def collate(items: list[dict]) -> dict:
     return batch
 
 
-def loader(clips: NumberedClips, samples: range, batch_size: int, workers: int) -> DataLoader:
-    """Batches of the given global sample numbers, in order."""
+def loader(
+    clips: Dataset, samples: range, batch_size: int, workers: int, *, drop_last: bool = True
+) -> DataLoader:
+    """Batches of the given global sample numbers, in order; drop_last: without a last one that is smaller."""
     return DataLoader(
         clips,
         batch_size=batch_size,
         sampler=samples,
         num_workers=workers,
         collate_fn=collate,
-        drop_last=True,
+        drop_last=drop_last,
         worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
         pin_memory=torch.cuda.is_available(),
