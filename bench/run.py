@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the table in README.md from it.
+"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables in README.md from all results there.
 
-python bench/run.py              # about two minutes
-python bench/run.py --table      # only rewrite the table from the committed results
+python bench/run.py              # about four minutes
+python bench/run.py --table      # only rewrite the tables from the committed results
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from smnoise.files import write_text
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu.json"
 GPU_RESULTS = HERE / "results" / "gpu.json"
+SPREAD = HERE / "results" / "spread" / "spread.json"
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- bench: written by bench/run.py -->", "<!-- bench: end -->"
 YARDSTICK = "MAE random masking"
 
 
@@ -117,11 +119,35 @@ def gpu_table() -> str:
     return "\n".join(lines)
 
 
-def refresh_readme(results: dict) -> None:
+def spread_table() -> str:
+    """What bench/spread.py found."""
+    results = json.loads(SPREAD.read_text())
+    lines = [
+        "| | nearest visible token | with a visible 4-neighbour | 8-neighbour | largest void | a token is visible |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in results["strategies"].items():
+        lines.append(
+            f"| {name} | {row['nearest']:.2f} | {row['touching4']:.3f} | {row['touching8']:.2f} | {row['void']:.2f} | "
+            f"{row['seen_least']:.2f} to {row['seen_most']:.2f} |"
+        )
+    return "\n".join(
+        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python bench/spread.py`."]
+    )
+
+
+def blocks() -> dict[str, str]:
+    """What stands between the marks of each name in README.md."""
+    return {"bench": f"{table(json.loads(RESULTS.read_text()))}\n\n{gpu_table()}", "spread": spread_table()}
+
+
+def refresh_readme() -> None:
     text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{table(results)}\n\n{gpu_table()}\n{END}{after}")
+    for name, block in blocks().items():
+        begin, end = f"<!-- {name}: written by bench/run.py -->", f"<!-- {name}: end -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    write_text(README, text)
 
 
 def main() -> None:
@@ -130,8 +156,8 @@ def main() -> None:
     if not parser.parse_args().table:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(measure(), indent=2, ensure_ascii=False) + "\n")
-    refresh_readme(json.loads(RESULTS.read_text()))
-    print(table(json.loads(RESULTS.read_text())))
+    refresh_readme()
+    print(*blocks().values(), sep="\n\n")
 
 
 if __name__ == "__main__":

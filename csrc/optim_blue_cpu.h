@@ -36,7 +36,7 @@ inline size_t lay_out(const smn_optim_blue& p, BlueBuffers* b, char* base) {
         out.frame[axis] = p.grid[axis] + 2 * out.reach[axis];
         cells *= out.frame[axis];
     }
-    out.pitch = padded(p.tokens + 1);  // one more than tokens: nowhere
+    out.pitch = (p.tokens + 2 * W) / (2 * W) * (2 * W);  // at least one more than tokens: nowhere
     out.crowd = take((p.masks + 1) * out.pitch);  // the last row stays zero: of the rest
     int32_t** rows[] = {&out.label, &out.own, &out.until, &out.near, &out.place, &out.order};
     for (int32_t** row : rows) *row = take(out.pitch);
@@ -72,21 +72,42 @@ inline void sort_tokens(const smn_optim_blue& p, uint64_t seed, uint64_t partiti
     if (from != order) memcpy(order, from, sizeof(int32_t) * (size_t)n);
 }
 
-// The least value, and the first rank that has it: each lane holds the first of its own.
-inline int32_t first_least(vi value, vi rank, int32_t* where) {
-    const vi lanes = numbered();
-    vi least = value;
-    for (int apart = W / 2; apart; apart /= 2) {
-        vi other = pick(least, lanes ^ splat(apart));
-        least = other < least ? other : least;
+// The least value seen, and the first rank that had it.
+struct Least {
+    vi value, rank;
+    void see(vi v, vi r) {  // ranks ascending
+        vi better = v < value;
+        value = better ? v : value;
+        rank = better ? r : rank;
     }
-    vi first = value == least ? rank : splat((int32_t)INT32_MAX);
-    for (int apart = W / 2; apart; apart /= 2) {
-        vi other = pick(first, lanes ^ splat(apart));
-        first = other < first ? other : first;
+    int32_t over_lanes(int32_t* first) const {
+        const vi lanes = numbered();
+        vi least = value;
+        for (int apart = W / 2; apart; apart /= 2) {
+            vi other = pick(least, lanes ^ splat(apart));
+            least = other < least ? other : least;
+        }
+        vi where = value == least ? rank : splat((int32_t)INT32_MAX);
+        for (int apart = W / 2; apart; apart /= 2) {
+            vi other = pick(where, lanes ^ splat(apart));
+            where = other < where ? other : where;
+        }
+        *first = where[0];
+        return least[0];
     }
-    *where = first[0];
-    return least[0];
+};
+
+// The least of value(i) over all vectors i, which lie 2 W apart in each of two chains: one would wait for itself.
+template <class F> inline int32_t first_least(int64_t pitch, F value, int32_t* first) {
+    Least even = {splat((int32_t)INT32_MAX), vi{}}, odd = even;
+    vi rank = numbered();
+    for (int64_t i = 0; i < pitch; i += 2 * W, rank += splat(2 * W)) {
+        even.see(value(i), rank);
+        odd.see(value(i + W), rank + splat(W));
+    }
+    vi better = (odd.value < even.value) | ((odd.value == even.value) & (odd.rank < even.rank));
+    Least both = {better ? odd.value : even.value, better ? odd.rank : even.rank};
+    return both.over_lanes(first);
 }
 
 struct BlueStamp {
@@ -101,38 +122,35 @@ struct BlueStamp {
 
 // Which rank to move: the most crowded one that may be tried. -1: none.
 inline int32_t worst_rank(const BlueBuffers& b, int32_t t) {
-    vi best = vi{}, where = vi{}, rank = numbered(), now = splat(t);
-    for (int64_t i = 0; i < b.pitch; i += W, rank += splat(W)) {
-        vi own = load(b.until + i) <= now ? load(b.own + i) : vi{};
-        vi better = own > best;
-        best = better ? own : best;
-        where = better ? rank : where;
-    }
+    const vi now = splat(t);
     int32_t found;
-    return first_least(-best, where, &found) < 0 ? found : -1;
+    int32_t least = first_least(b.pitch, [&](int64_t i) {
+        return load(b.until + i) <= now ? -load(b.own + i) : vi{};
+    }, &found);
+    return least < 0 ? found : -1;
 }
 
 // The rank whose swap with one of mask `a` changes the energy least, `change` by how much, but for own of that one.
 inline int32_t best_partner(const smn_optim_blue& p, const BlueBuffers& b, int32_t a, int32_t* change) {
     const int32_t* crowd = b.crowd + a * b.pitch;
     const vi never = splat((int32_t)INT32_MAX), mine = splat(a);
-    vi best = never, where = vi{}, rank = numbered(), columns = vi{};
-    const bool few = p.masks + 1 <= W;
-    if (few) for (int k = 0; k <= p.masks; ++k) columns[k] = b.column[k];
-    for (int64_t i = 0; i < b.pitch; i += W, rank += splat(W)) {
-        vi label = load(b.label + i);
+    auto least = [&](auto columns) {
+        int32_t found;
+        *change = first_least(b.pitch, [&](int64_t i) {
+            vi label = load(b.label + i);
+            vi value = load(crowd + i) - load(b.own + i) - load(b.near + i) + columns(label);
+            return label == mine ? never : value;
+        }, &found);
+        return found;
+    };
+    if (p.masks >= W) return least([&](vi label) {
         vi theirs;
-        if (few) theirs = pick(columns, label);
-        else for (int l = 0; l < W; ++l) theirs[l] = b.column[label[l]];
-        vi value = load(crowd + i) - load(b.own + i) - load(b.near + i) + theirs;
-        value = label == mine ? never : value;
-        vi better = value < best;
-        best = better ? value : best;
-        where = better ? rank : where;
-    }
-    int32_t found;
-    *change = first_least(best, where, &found);
-    return found;
+        for (int l = 0; l < W; ++l) theirs[l] = b.column[label[l]];
+        return theirs;
+    });
+    vi columns = vi{};
+    for (int k = 0; k <= p.masks; ++k) columns[k] = b.column[k];
+    return least([&](vi label) { return pick(columns, label); });
 }
 
 inline size_t optim_blue_bytes(const smn_optim_blue* p) { return lay_out(*p, nullptr, nullptr); }
@@ -225,7 +243,13 @@ inline void optim_blue(const smn_optim_blue* plan, uint64_t seed, uint64_t parti
 inline void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask, const smn_outputs* out,
                             uint8_t* scratch) {
     uint8_t* hidden = out->mask ? out->mask : scratch;
-    for (int32_t i = 0; i < p->tokens; ++i) hidden[i] = label[i] != mask;
+    typedef uint8_t vb __attribute__((vector_size(SMN_LANES)));
+    int32_t i = 0;
+    for (; i + W <= p->tokens; i += W) {
+        vb bytes = __builtin_convertvector(load(label + i) != splat(mask), vb) & (uint8_t)1;
+        memcpy(hidden + i, &bytes, W);
+    }
+    for (; i < p->tokens; ++i) hidden[i] = label[i] != mask;
     if (out->ids_keep || out->ids_mask || out->ids_restore) write_ids(hidden, p->tokens, p->visible, *out);
 }
 

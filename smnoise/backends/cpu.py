@@ -135,10 +135,6 @@ class _Plan:
 _plan = lru_cache(maxsize=256)(_Plan)
 
 
-def _pointers(tensors: dict[str, torch.Tensor]) -> Outputs:
-    return Outputs(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
-
-
 def _check(status: int) -> None:
     if status == 1:
         raise MemoryError("smnoise: the CPU backend could not allocate its workspace")
@@ -147,7 +143,7 @@ def _check(status: int) -> None:
 
 
 def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> None:
-    samples, pointers = samples.contiguous(), _pointers(outputs)
+    samples, pointers = samples.contiguous(), Outputs.of(outputs)
     status = _load()[0].smn_color(
         byref(_plan(spec, isa(), _block_bytes).struct), CODES[isa()], threads(), _parallel(),
         seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
@@ -172,7 +168,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, groups * visible, wanted)
     ranking = Ranking(groups, tokens // groups, visible, *search_start(tokens // groups, visible))
-    pointers = _pointers(outputs)
+    pointers = Outputs.of(outputs)
     status = _load()[0].smn_threshold(
         byref(ranking), CODES[isa()], threads(), _parallel(), scores.data_ptr(), batch, byref(pointers)
     )
@@ -200,7 +196,7 @@ def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
     outputs = allocate(len(samples) * spec.rows_per_sample, spec.tokens, spec.visible, wanted)
-    samples, pointers = samples.contiguous(), _pointers(outputs)
+    samples, pointers = samples.contiguous(), Outputs.of(outputs)
     status = _load()[0].smn_optim_blue_masks(
         byref(_blue_plan(spec)), CODES[isa()], threads(), _parallel(),
         seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),

@@ -156,7 +156,7 @@ def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: 
         if not batch or not outputs:
             return
         samples = samples.contiguous()
-        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        pointers = Outputs.of(outputs)
         call = Call(seed.data_ptr(), samples.data_ptr(), None, pointers)
         if prepared.layout.fused:
             _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
@@ -189,7 +189,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     outputs = allocate(batch, tokens, groups * visible, wanted, scores.device)
     if batch and outputs:
         ranking = Ranking(groups, tokens // groups, visible, *search_start(tokens // groups, visible))
-        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        pointers = Outputs.of(outputs)
         call = Call(None, None, scores.data_ptr(), pointers)
         with torch.cuda.device(scores.device):
             function = _function(scores.device.index, "threshold")
@@ -242,7 +242,7 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
         if not plan.shared:  # a workspace for as many blocks as can run at a time
             blocks = min(batch, BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count)
             workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=device)
-        pointers = Outputs(**{name: tensor.data_ptr() for name, tensor in outputs.items()})
+        pointers = Outputs.of(outputs)
         address = None if workspace is None else workspace.data_ptr()
         call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
         shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
 
+import torch
+
 from ..spec import ColorSpec, OptimBlueSpec, Tables
 from ..spec.optim_blue import MASKS
 from .layout import Layout
@@ -53,6 +55,11 @@ class Plan(Structure):
 
 class Outputs(Structure):
     _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+
+    @classmethod
+    def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
+        """Where tensors lie; they must outlive the call."""
+        return cls(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
 
 
 class Gaussian(Structure):
