@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random choices of the data pipeline: pure functions of (seed, global sample number), no generator.
+"""Random choices of training: pure functions of (seed, global sample number or step).
 
 The same counter as the mask contract's, with purposes of our own, so that nothing here is correlated with a
 mask and every choice is reproducible on any machine, NumPy version and worker count.
@@ -7,13 +7,16 @@ mask and every choice is reproducible on any machine, NumPy version and worker c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
+import torch
 
 from ..reference import words
 
-PURPOSE_EPOCH, PURPOSE_CLIP = 8, 9
+PURPOSE_EPOCH, PURPOSE_CLIP, PURPOSE_STEP = 8, 9, 10
 
 
 def choose(seed: int, sample: int, slot: int, count: int) -> int:
@@ -35,3 +38,17 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     item = np.arange((count + 3) // 4)
     keys = words(seed, epoch, PURPOSE_EPOCH, block=item & 0xFFFF, y=item >> 16).reshape(-1)[:count]
     return np.argsort(keys, kind="stable")
+
+
+@contextmanager
+def torch_seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Within, torch's generators of the CPU and of `device` (dropout draws from them) begin at a state that is a
+    function of (seed, step); behind it they are the caller's again, as they were."""
+    low, high, *_ = (int(word) for word in words(seed, step, PURPOSE_STEP))
+    gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if gpu else []):
+        torch.default_generator.manual_seed(low | high << 32)
+        if gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(low | high << 32)
+        yield

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pretrain AudioMAE on your sounds, with masks made in the loop.
+
+    python -m smnoise.train.audio --data SOUNDS --out runs/audio                  # the published recipe
+    python -m smnoise.train.audio --data SOUNDS --out runs/audio --resume         # go on after a stop
+    python -m smnoise.train.audio --data SOUNDS --out runs/small --model tiny --frames 256 --statistics auto \
+        --batch-size 16 --accumulate 1 --epochs 50 --warmup-epochs 5              # a laptop
+
+SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json,
+log.jsonl and checkpoints/. Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two
+things. The mask is Optim Blue where AudioMAE hides patches at random. And all files are brought to one rate, where
+AudioMAE reads each at its own: a mel bin is then the same frequency in every file. The reconstruction loss
+tells whether training works; it does not rank masks.
+
+Besides the initial weights all that is random is a function of (seed, global sample number): the order of clips,
+their parts, gains and masks; or of (seed, step): the decoder's dropout. So a checkpoint needs to hold just the
+number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ..errors import CheckpointError
+from ..fbank import DATA_SETS, LogMel
+from ..models.audiomae import AudioMAE
+from ..samplers import COLOR_KINDS, OptimBlue
+from ..samplers.base import Sampler
+from . import checkpoint
+from .audio_data import AudioClips, find_sounds, loader, missing_from_list
+from .audio_inputs import Spectrograms, Statistics, measure
+from .draws import torch_seeded
+from .ledger import Ledger
+from .log import RunLog
+from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
+from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
+
+COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
+
+
+@dataclass(frozen=True)
+class Config:
+    """Pretrain AudioMAE with masks made on the fly."""
+
+    data: Path
+    """Folder of sound files, or list file with one path a line."""
+    out: Path
+    """Folder of the run; made if it does not exist."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in `out`."""
+
+    model: Literal["tiny", "small", "base"] = "base"
+    decoder: Literal["local", "global"] = "local"
+    """local: attention in windows of 4 x 4 patches."""
+    positions: Literal["right", "published"] = "right"
+    """published: the transposed table that AudioMAE's released weights were trained with."""
+    normalise_target: bool = True
+    """Predict each patch less its mean, over its deviation."""
+    rate: int = 16000
+    """Hz that all files are brought to."""
+    frames: int = 1024
+    """Length of a spectrogram; a frame is 10 ms."""
+    mels: int = 128
+    """Height of a spectrogram."""
+    patch: int = 16
+    """Frames and mel bins of a token."""
+    statistics: Literal["audioset", "esc50", "speechcommands", "auto"] | tuple[float, float] = "audioset"
+    """Mean and deviation of the log-mel values: a data set's, two numbers, or auto: measured on the first
+    `measured_clips` and kept in the checkpoint."""
+    measured_clips: int = 256
+    gain: bool = True
+    """Multiply each clip by 0.5 + Beta(10, 10)."""
+    roll: bool = False
+    """Rotate each clip in time by any amount. AudioMAE's roll does nothing to mono sound."""
+
+    mask: Literal["optim-blue", "optim-blue-independent", "random", "green", "red", "blue", "purple"] = (
+        "optim-blue"
+    )
+    """optim-blue: evenly spread, and clips that follow each other share a partition of the grid. independent: each
+    clip has one of its own. random: as AudioMAE. Others: cut from noise of that colour."""
+    mask_ratio: float = 0.8
+    """Share of tokens that is hidden."""
+    blue_delta: int = OptimBlue.delta
+    """Of Optim Blue: how far a visible token crowds others."""
+    blue_weights: tuple[float, ...] = OptimBlue.weights
+    """Of Optim Blue: of the orientations time, frequency and the diagonals come second, first, third and fourth."""
+    blue_decay: float = OptimBlue.decay
+    """Of Optim Blue: crowding falls with distance to this power."""
+    blue_steps: int = OptimBlue.steps
+    """Of Optim Blue: swaps tried after the greedy start."""
+
+    epochs: int = 33
+    warmup_epochs: float = 3
+    """Linear warm-up of the learning rate from 0."""
+    batch_size: int = 64
+    """Clips in a forward pass."""
+    accumulate: int = 8
+    """Forward passes in a step; a step sees batch_size * accumulate clips."""
+    base_lr: float = 2e-4
+    """Peak learning rate for 256 clips a step; scaled by clips / 256."""
+    min_lr: float = 0.0
+    """End of the cosine, scaled likewise."""
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_grad: float | None = None
+    """Largest gradient norm; none: no clipping."""
+    clips_per_file: int = 1
+    """Clips drawn from each file in an epoch."""
+
+    seed: int = 0
+    """Of weights, order, clips, masks and dropout."""
+    device: str = "auto"
+    """auto: cuda where there is one, else cpu."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of autocast. auto: bfloat16 on cuda, float32 on the CPU."""
+    compile: bool = False
+    """torch.compile the model."""
+    checkpoint_blocks: bool = False
+    """Recompute activations in the backward pass, to save memory."""
+    workers: int = 4
+    """Processes that read files; 0: read in the training process."""
+    log_every: int = 10
+    """Steps from one log line to the next."""
+    save_every: int = 500
+    """Steps from one checkpoint to the next; the last step is always saved."""
+
+    def __post_init__(self):
+        check_numbers(
+            self,
+            at_least_one=("frames", "mels", "patch", "measured_clips", "epochs", "batch_size", "accumulate",
+                          "clips_per_file", "log_every", "save_every"),
+            not_negative=("workers", "warmup_epochs", "weight_decay", "min_lr"),
+            positive_or_none=("clip_grad",),
+        )  # fmt: skip
+        if not self.base_lr > 0 or self.min_lr > self.base_lr:
+            raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
+        if self.frames % self.patch or self.mels % self.patch:
+            raise ValueError(
+                f"frames {self.frames} and mels {self.mels} must be multiples of patch {self.patch}"
+            )
+        if isinstance(self.statistics, str):
+            if self.statistics not in (*DATA_SETS, "auto"):
+                raise ValueError(
+                    f"statistics must be one of {', '.join(DATA_SETS)}, auto, or two numbers; "
+                    f"got {self.statistics!r}"
+                )
+        elif not all(map(math.isfinite, self.statistics)) or not self.statistics[1] > 0:
+            raise ValueError(f"statistics must be a mean and a positive deviation, got {self.statistics}")
+        LogMel(self.rate, self.mels)  # raises for a rate too low
+        self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        return 1, self.frames // self.patch, self.mels // self.patch
+
+    @property
+    def clips_per_step(self) -> int:
+        return self.batch_size * self.accumulate
+
+    def sampler(self) -> Sampler:
+        if self.mask.startswith("optim-blue"):
+            return OptimBlue(
+                self.grid,
+                self.mask_ratio,
+                masks="independent" if self.mask.endswith("independent") else "complementary",
+                delta=self.blue_delta,
+                weights=self.blue_weights,
+                decay=self.blue_decay,
+                steps=self.blue_steps,
+                seed=self.seed,
+            )
+        kind = COLOR_KINDS[f"{COLORS.get(self.mask, self.mask).capitalize()}3D"]
+        return kind(self.grid, self.mask_ratio, seed=self.seed)
+
+    def known_statistics(self) -> Statistics | None:
+        """None where they are to be measured."""
+        if self.statistics == "auto":
+            return None
+        named = isinstance(self.statistics, str)
+        return Statistics(*(DATA_SETS[self.statistics][1:] if named else self.statistics))
+
+
+# What a resumed run must share with the run that it goes on with, besides the files and the statistics in use.
+RECIPE = ("model", "decoder", "positions", "normalise_target", "rate", "frames", "mels", "patch", "statistics",
+          "measured_clips", "gain", "roll", "mask", "mask_ratio", "blue_delta", "blue_weights", "blue_decay",
+          "blue_steps", "epochs", "warmup_epochs", "batch_size", "accumulate", "base_lr", "min_lr", "weight_decay",
+          "betas", "clip_grad", "clips_per_file", "seed")  # fmt: skip
+
+
+def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioMAE:
+    """Train, and return the trained model. Files and errors are those of the module's head.
+
+    stop: asked after each step; when it says so, a checkpoint is saved and training ends early.
+
+    Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
+    FloatingPointError when the loss stops being finite.
+    """
+    device, bfloat16 = choose_device(config.device, config.dtype)
+    paths = find_sounds(config.data)
+    log_mel = LogMel(config.rate, config.mels).to(device)
+    clips = AudioClips(
+        paths,
+        rate=config.rate,
+        samples=log_mel.num_samples(config.frames),
+        seed=config.seed,
+        clips_per_file=config.clips_per_file,
+        gain=config.gain,
+        roll=config.roll,
+    )
+    clips[0]  # a data set that cannot be read is found out here, not in a worker
+    steps = count_steps(config, len(clips))
+
+    model = untrained(config).to(device)
+    optimizer = adamw(decay_groups(model, config.weight_decay), config)
+    warmup = warmup_steps(config, len(clips), steps)
+    schedule = cosine(optimizer, config, steps, warmup)
+    sampler = config.sampler()
+
+    wanted = recipe(config, RECIPE, sounds=digest_of_names(config.data, paths))
+    opened = open_run(config, wanted, model, optimizer, steps)
+    first_step = opened.first_step
+    if not config.resume:
+        # Silence is found out even where the statistics are known.
+        first = range(min(len(clips), config.measured_clips if config.statistics == "auto" else 16))
+        measured = measure(loader(clips, first, 1, config.workers), log_mel, device)
+        opened.recipe.update((config.known_statistics() or measured)._asdict())
+    statistics = Statistics(opened.recipe["mean"], opened.recipe["std"])
+    inputs = Spectrograms(config.rate, config.frames, config.mels, statistics).to(device)
+
+    notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
+    batches = iter(loader(clips, samples, config.batch_size, config.workers))
+    train = torch.compile(model) if config.compile else model
+
+    with RunLog(config.out, first_step, steps) as log:
+        log.event(
+            first_step,
+            f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
+            f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
+            f"{len(paths)} sound files at {config.rate} Hz, log-mel mean {statistics.mean:.4g} and deviation "
+            f"{statistics.std:.4g}, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips, "
+            f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
+        )
+        for note in opened.notes + notes:
+            log.event(first_step, note)
+        model.train()
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device)
+        for step in range(first_step + 1, steps + 1):
+            schedule.step_update(step - 1)
+            for _ in range(config.accumulate):
+                batch = next(batches)
+                wave, length, sample = (
+                    batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
+                )
+                spectrograms, masks = inputs(wave, length), sampler(sample)
+                # The same dropout in all of a step's passes, so that to accumulate is to have a larger batch.
+                with (
+                    torch_seeded(config.seed, step, device),
+                    torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+                ):
+                    loss, _ = train(spectrograms, masks)
+                (loss / config.accumulate).backward()
+                ledger.forward(step, loss, batch["broken"])
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            stopping = step < steps and stop()
+            ledger.end(step, norm, stopping)
+            if stopping:
+                break
+    return model
+
+
+def untrained(config: Config) -> AudioMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+    with torch_seeded(config.seed, 0, torch.device("cpu")):
+        return AudioMAE(
+            config.model,
+            config.grid[1:],
+            patch=config.patch,
+            decoder=config.decoder,
+            positions=config.positions,
+            normalise_target=config.normalise_target,
+            checkpoint_blocks=config.checkpoint_blocks,
+        )
+
+
+def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
+    """The model of a run's newest whole checkpoint, on the CPU, and what makes its inputs of waveforms.
+
+    Raises CheckpointError where there is none, or it is not of this trainer.
+    """
+    tensors, _, state, _ = checkpoint.newest(run)
+    before = state["recipe"]
+    if missing := [name for name in (*RECIPE, *Statistics._fields) if name not in before]:
+        raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
+    config = Config(data=run, out=run, **{name: before[name] for name in RECIPE})
+    model = untrained(config)
+    model.load_state_dict(tensors)
+    statistics = Statistics(before["mean"], before["std"])
+    return model, Spectrograms(config.rate, config.frames, config.mels, statistics)
+
+
+def main() -> None:
+    command(Config, pretrain, __doc__)
+
+
+if __name__ == "__main__":
+    main()
