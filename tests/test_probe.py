@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linear probe: the right minimum, nothing learned from the test set, whole groups left out."""
 
+import json
 import math
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +20,11 @@ from smnoise import DataError
 from smnoise.fbank import LogMel, fit_length, normalise
 from smnoise.models.audiomae import AudioMAE
 from smnoise.models.common import Size
+from smnoise.train import audio as pretraining
 from smnoise.train.audio_data import EveryFile
+from smnoise.train.labels import labelled_sounds
 from smnoise.train.logistic import BIAS_STRENGTH, FOLDS, Labelled, fit, folds
-from smnoise.train.probe import STRENGTHS, features_of, few_shot, linear_probe
+from smnoise.train.probe import STRENGTHS, Config, features_of, few_shot, linear_probe, probe_run
 
 RATE = 8000
 
@@ -268,3 +275,121 @@ def test_a_file_that_does_not_decode_has_no_row(sounds, model, tmp_path):
     assert "broken.wav" in found.broken[0]
     with pytest.raises(DataError, match=r"none of the 1 sound files decodes:(?s:.*)broken\.wav"):
         features_of(model, EveryFile([broken], RATE, samples), inputs)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Low and high tones in noise, 8 files each in train and 4 in test, of 2 sources a class."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(1)
+    for side, count in (("train", 8), ("test", 4)):
+        for label, hertz in (("high", 2000), ("low", 300)):
+            (folder / side / label).mkdir(parents=True)
+            for n in range(count):
+                phase = 2 * np.pi * hertz * np.arange(RATE) / RATE
+                wave = 0.3 * np.sin(phase) + 0.1 * generator.standard_normal(RATE)
+                soundfile.write(folder / side / label / f"{label}{n % 2}-{n}.wav", wave, RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    config = pretraining.Config(
+        data=corpus / "train",
+        out=tmp_path_factory.mktemp("pretrained") / "run",
+        model="tiny",
+        rate=RATE,
+        frames=64,
+        mels=32,
+        statistics="auto",
+        mask="random",
+        batch_size=8,
+        accumulate=1,
+        epochs=1,
+        warmup_epochs=0,
+        workers=0,
+        device="cpu",
+    )
+    pretraining.pretrain(config)
+    return config.out
+
+
+def run_command(*arguments):
+    command = [sys.executable, "-m", "smnoise.train.probe", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_line(run, corpus):
+    arguments = ("--run", run, "--train", corpus / "train", "--test", corpus / "test")
+    done = run_command(*arguments, "--groups", "(.*)-", "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert (scores["train_clips"], scores["test_clips"]) == (16, 8)
+    assert scores["classes"] == ["high", "low"]
+    assert scores["accuracy"] == scores["mean_average_precision"] == 1
+    table = run_command(*arguments).stdout
+    assert "accuracy" in table
+    assert "1.0000" in table
+
+
+def write_list(path, folder, lines):
+    path.write_text("".join(f"{folder / name} {labels}\n" for name, labels in lines))
+    return path
+
+
+def test_lists_with_one_label_and_with_several(run, corpus, tmp_path):
+    names = sorted(str(p.relative_to(corpus / "train")) for p in (corpus / "train").rglob("*.wav"))
+    one = [(name, int("low" in name)) for name in names]
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"not a sound")
+    train = write_list(tmp_path / "train.txt", corpus / "train", [*one, (broken, 0), ("gone.wav", 1)])
+    config = Config(run, train, train, device="cpu")
+    scores = probe_run(config)
+    assert scores["accuracy"] == 1
+    assert scores["train_clips"] == 16
+    assert len([s for s in scores["skipped"] if "broken.wav" in s]) == 2
+    assert len([s for s in scores["skipped"] if "gone.wav" in s]) == 2
+    several = [(name, "0;2" if "low" in name else "1,2") for name in names]
+    several = write_list(tmp_path / "several.txt", corpus / "train", [*several[:-1], (names[-1], "0")])
+    scores = probe_run(replace(config, train=several, test=several))
+    assert scores["accuracy"] is None
+    assert scores["mean_average_precision"] > 0.9
+    few = probe_run(replace(config, per_class=2, draws=3))
+    assert len(few["accuracies"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"run": "nowhere"}, "no whole checkpoint"),
+        ({"test": "nowhere"}, "two folders or two lists"),
+        ({"groups": "(x)"}, "does not match groups"),
+        ({"groups": "high|low"}, "with a bracket"),
+        ({"groups": "("}, "with a bracket"),
+    ],
+)
+def test_errors_of_the_command_are_one_line(run, corpus, change, words):
+    config = {"run": run, "train": corpus / "train", "test": corpus / "test"} | change
+    done = run_command(*(word for name, value in config.items() for word in (f"--{name}", value)))
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_labels_that_cannot_be_used(corpus, tmp_path):
+    train, test = corpus / "train", corpus / "test"
+    with pytest.raises(DataError, match="leave the number out"):
+        labelled_sounds(train, test, classes=3)
+    only = tmp_path / "only"
+    shutil.copytree(train / "high", only / "high")
+    with pytest.raises(DataError, match=r"one class only, 'high'"):
+        labelled_sounds(only, only)
+    with pytest.raises(DataError, match=r"has a class 'low'; the classes of .* are high"):
+        labelled_sounds(only, test)
+    two = write_list(tmp_path / "two.txt", train, [("low/low0-0.wav", 0), ("high/high0-0.wav", 1)])
+    three = write_list(tmp_path / "three.txt", train, [("low/low0-0.wav", 2)])
+    assert labelled_sounds(two, three, classes=4)[1].targets.tolist() == [[0, 0, 1, 0]]
+    with pytest.raises(DataError, match=r"three\.txt has label 2; expected 0 to 1"):
+        labelled_sounds(two, three)
+    with pytest.raises(DataError, match=r"expected labels .* behind low0-0\.wav, got 'dog'"):
+        labelled_sounds(two, write_list(tmp_path / "bad.txt", train, [("low/low0-0.wav", "dog")]))

@@ -8,6 +8,7 @@ and counted.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
@@ -31,6 +32,7 @@ __all__ = [
     "EveryFile",
     "collate",
     "find_sounds",
+    "label_sets_by_list",
     "labels_by_folder",
     "labels_by_list",
     "loader",
@@ -91,6 +93,17 @@ def labels_by_list(data: Path) -> list[int]:
             raise DataError(f"{data}: expected a label (0, 1, ...) behind {path.name}, got {rest!r}")
         labels.append(int(label))
     return labels
+
+
+def label_sets_by_list(data: Path) -> list[list[int]]:
+    """As `labels_by_list`, where a file may have several labels: 3;17 or 3,17."""
+    sets = []
+    for path, rest in listed_files(data, SOUND):
+        numbers = re.match(r"\d+(\s*[;,]\s*\d+)*(?=\s|$)", rest)
+        if not numbers:
+            raise DataError(f"{data}: expected labels (0 or 3;17) behind {path.name}, got {rest!r}")
+        sets.append([int(number) for number in re.findall(r"\d+", numbers[0])])
+    return sets
 
 
 class AudioFile:

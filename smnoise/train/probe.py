@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linear probe: how well do a frozen model's features tell classes apart?
 
+    python -m smnoise.train.probe --run runs/audio --train TRAIN --test TEST            # folders TRAIN/LABEL/FILE
+    python -m smnoise.train.probe --run runs/audio --train train.txt --test test.txt    # lists: path label
+
+As a library:
+
     train = features_of(model, EveryFile(paths, rate, samples), inputs)      # the whole set, nothing drawn
     probe = linear_probe(train.features, labels, test.features, test_labels, groups=tracks)
     print(probe.accuracy, probe.mean_average_precision, probe.strength)
@@ -13,19 +18,29 @@ The test set is looked at once, after that. Nothing is drawn: the same features 
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from ..errors import DataError
 from ..metrics import accuracy, mean_average_precision
-from .audio_data import EveryFile, loader
+from .audio import trained
+from .audio_data import EveryFile, loader, missing_from_list
 from .draws import permutation
+from .labels import labelled_sounds
 from .logistic import Labelled, Linear, choose_strength, fit
+from .run import choose_device
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 FEW = 1e-2  # of few_shot: a handful of labels does not tell strengths apart
@@ -169,3 +184,107 @@ def few_shot(
     accuracies = [probe.accuracy for probe in probes]
     precisions = [probe.mean_average_precision for probe in probes]
     return FewShot(sum(accuracies) / draws, sum(precisions) / draws, accuracies)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Score the features of a pretraining run by a linear probe."""
+
+    run: Path
+    """Folder of a run of smnoise.train.audio; its newest whole checkpoint is read."""
+    train: Path
+    """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line."""
+    test: Path
+    """Likewise."""
+    groups: str | None = None
+    """Regular expression for the names of training files; those whose first bracket matches the same text are of one
+    source, and are kept together. For pieces track-001.wav: '(.*)-'."""
+    per_class: int | None = None
+    """Train on so many clips of each class instead, the mean of `draws` choices."""
+    draws: int = 20
+    seed: int = 0
+    """Of these choices; nothing else is drawn."""
+    device: str = "auto"
+    """auto: cuda where there is one, else cpu."""
+    batch_size: int = 32
+    workers: int = 0
+    """Processes that read files; 0: read in this process."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def probe_run(config: Config) -> dict:
+    """The scores by name, as the command prints them. Raises CheckpointError, DataError or ValueError."""
+    device, _ = choose_device(config.device, "float32")
+    train, test = labelled_sounds(config.train, config.test)
+    groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
+    model, inputs = trained(config.run)
+    inputs.to(device)
+    features = [
+        features_of(
+            model,
+            EveryFile(side.paths, inputs.log_mel.sample_rate, inputs.samples),
+            inputs,
+            device=device,
+            batch_size=config.batch_size,
+            workers=config.workers,
+        )
+        for side in (train, test)
+    ]
+    several = train.several or test.several
+    labels = [
+        (side.targets if several else side.numbers())[found.places]
+        for side, found in zip((train, test), features, strict=True)
+    ]
+    sets = (features[0].features, labels[0], features[1].features, labels[1])
+    missing = [
+        f"{line!r} names no file" for data in (config.train, config.test) for line in missing_from_list(data)
+    ]
+    scores = {
+        "train_clips": len(labels[0]),
+        "test_clips": len(labels[1]),
+        "classes": train.names,
+        "skipped": [*missing, *features[0].broken, *features[1].broken],
+    }
+    if config.per_class is None:
+        kept = groups and [groups[place] for place in features[0].places]
+        probe = linear_probe(*sets, groups=kept)
+        scores |= {"strength": probe.strength, "left_out": [train.names[c] for c in probe.left_out]}
+    else:
+        probe = few_shot(*sets, per_class=config.per_class, draws=config.draws, seed=config.seed)
+        scores |= {"per_class": config.per_class, "draws": config.draws, "accuracies": probe.accuracies}
+    right = None if math.isnan(probe.accuracy) else probe.accuracy  # JSON has no NaN
+    return scores | {"accuracy": right, "mean_average_precision": probe.mean_average_precision}
+
+
+def _group(pattern: str, name: str) -> str:
+    try:
+        found = re.search(pattern, name)
+        if found:
+            return found[1]
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"groups must be a regular expression with a bracket, got {pattern!r}: {error}"
+        ) from None
+    raise DataError(f"{name} does not match groups {pattern!r}; each training file must")
+
+
+def main() -> None:
+    try:
+        config = tyro.cli(Config, description=__doc__)
+        scores = probe_run(config)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"smnoise: {error}") from error
+    if config.json:
+        print(json.dumps(scores))
+        return
+    table = Table("score", "value")
+    for name, value in scores.items():
+        if isinstance(value, list):
+            value = ", ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in value) or "none"
+        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
