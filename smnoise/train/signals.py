@@ -30,5 +30,7 @@ class StopOnSignal:
 
 
 def ignore_interrupts(worker: int = 0) -> None:
-    """For the workers of a loader: a terminal sends Ctrl-C to them too, but the main process decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """For the workers of a loader: a terminal sends Ctrl-C to them too, and a cluster's scheduler SIGTERM, but the
+    main process decides."""
+    for number in StopOnSignal.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
