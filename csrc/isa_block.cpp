@@ -82,4 +82,4 @@ void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, nullptr};

@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 4
+#define SMN_ABI 5
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -85,6 +85,16 @@ typedef struct {
 } smn_optim_blue;
 
 #ifndef __CUDACC__
+// The training ops, a row (patch or token) at a time (patches_cpu.h); null where an instruction set has none.
+struct smn_patches_;
+struct smn_patch_loss_;
+typedef struct {
+    void (*gather_patch)(const struct smn_patches_*, const float* scale, const float* shift, int64_t row, float* out);
+    double (*patch_loss)(const struct smn_patch_loss_*, int64_t row, float* target);
+    void (*patch_loss_gradient)(const struct smn_patch_loss_*, float scale, int64_t row, float* target, float* gradient);
+    void (*add_rows)(const float* values, const float* position, int64_t width, float* out);
+} smn_training;
+
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
     size_t (*color_bytes)(const smn_plan*);
@@ -97,5 +107,6 @@ typedef struct {
     // label: int32 [L], the mask that reveals each token, -1 for the rest.
     void (*optim_blue)(const smn_optim_blue*, uint64_t seed, uint64_t partition, int32_t* label, void* workspace);
     void (*optim_blue_mask)(const smn_optim_blue*, const int32_t* label, int32_t mask, const smn_outputs*, uint8_t* scratch);  // scratch: [L]
+    const smn_training* training;
 } smn_kernels;
 #endif

@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import color, optim_blue, random, threshold
+from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, threshold
 
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
@@ -62,8 +62,64 @@ KERNELS = {
         ]
         + [{"L": 196, "V": 49, "K": 4, "BLOCK": 256, "MASKS": 4, **PARTITION}],
     ),
+    "gather_patches": (
+        gather_patches.gather_patches_kernel,
+        {"pixels_ptr": BYTES, "ids_ptr": LONGS, "scale_ptr": FLOATS, "shift_ptr": FLOATS, "out_ptr": FLOATS},
+        [
+            {"C": 3, "t": 2, "h": 16, "w": 16, "BLOCK": 512},
+            {"C": 1, "t": 1, "h": 16, "w": 16, "T": 1, "BLOCK": 256},
+        ],
+    ),
+    "patch_loss": (
+        patch_loss.patch_loss_kernel,
+        {
+            "prediction_ptr": FLOATS,
+            "pixels_ptr": BYTES,
+            "ids_ptr": LONGS,
+            "sums_ptr": FLOATS,
+            "gradient_ptr": FLOATS,
+            "scale_ptr": FLOATS,
+            "unit": "fp32",
+            "eps": "fp32",
+        },
+        [
+            {
+                "C": 3,
+                "t": 2,
+                "h": 16,
+                "w": 16,
+                "EPS_INSIDE": inside,
+                "NORMALISE": normalise,
+                "GRADIENT": gradient,
+                "BLOCK": 512,
+            }
+            for inside, normalise in ((False, True), (True, True), (False, False))
+            for gradient in (False, True)
+        ],
+    ),
+    "decoder_tokens": (
+        decoder_tokens.decoder_tokens_kernel,
+        {
+            "visible_ptr": FLOATS,
+            "mask_token_ptr": FLOATS,
+            "positions_ptr": FLOATS,
+            "keep_ptr": LONGS,
+            "hide_ptr": LONGS,
+            "out_ptr": FLOATS,
+        },
+        [{"WIDTH": 384, "IN_GRID": in_grid, "BLOCK": 512} for in_grid in (False, True)],
+    ),
     "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
 }
+TRAINING = {
+    "gather_patches",
+    "patch_loss",
+    "decoder_tokens",
+}  # no masks: a division there may be made of fused steps
+OPTIONS = {
+    "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS, "sigma": color.OPTIONS,
+    "optim_blue": optim_blue.OPTIONS, "threshold": threshold.OPTIONS,
+}  # fmt: skip
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
     "sm_90": GPUTarget("cuda", 90, 32),

@@ -17,7 +17,10 @@ import torch
 from . import __version__, backends, conformance
 from .backends import cpu
 
-OPS = ("color_mask", "color_noise", "gaussian_filter", "optim_blue", "threshold")
+OPS = (
+    *("color_mask", "color_noise", "gaussian_filter", "optim_blue", "threshold"),
+    *("decoder_tokens", "gather_patches", "patch_loss"),
+)
 
 
 def status() -> dict:
@@ -49,11 +52,11 @@ def print_status(as_json: bool) -> int:
     if not core["uses torch's OpenMP"]:
         print("CPU backend: torch here brings no OpenMP runtime with GOMP_parallel, so masks use one thread")
     print(f"CPU backend: {', '.join(core['instruction sets']) or 'not built'}; {core['threads']} threads\n")
-    print(f"{'op':<14}{'device':<8}{'backend':<12}runs")
+    print(f"{'op':<16}{'device':<8}{'backend':<12}runs")
     for op, devices in table["ops"].items():
         for device, reasons in devices.items():
             for backend, why in reasons.items():
-                print(f"{op:<14}{device:<8}{backend:<12}{'yes' if why is None else 'no: ' + why}")
+                print(f"{op:<16}{device:<8}{backend:<12}{'yes' if why is None else 'no: ' + why}")
     return 0
 
 

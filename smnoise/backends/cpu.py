@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
-from ctypes import POINTER, byref, c_int, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_float, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +18,10 @@ import torch
 from ..spec import ColorSpec, OptimBlueSpec, search_start, tables
 from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
-from .plan import Gaussian, OptimBlue, Outputs, Plan, Ranking, blue_plan_of, plan_of
+from .plan import Gaussian, OptimBlue, Outputs, Patches, PatchLoss, Plan, Ranking, blue_plan_of, plan_of
 
 DEVICES = ("cpu",)
-ABI = 4
+ABI = 5
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -51,6 +52,15 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_optim_blue_masks.argtypes = [
         POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_gather_patches.argtypes = [
+        POINTER(Patches), c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
+    ]  # fmt: skip
+    library.smn_patch_loss_rows.argtypes = [
+        POINTER(PatchLoss), c_int, c_int, c_void_p, c_int64, c_void_p, c_float, c_void_p,
+    ]  # fmt: skip
+    library.smn_decoder_tokens.argtypes = [
+        c_int, c_int, c_void_p, *[c_void_p] * 5, *[c_int64] * 4, c_int, c_void_p,
     ]  # fmt: skip
     library.smn_philox_words.argtypes = [POINTER(c_uint32), c_uint64, POINTER(c_uint32)]
     library.smn_white_values.argtypes = [c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
@@ -203,6 +213,67 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     )  # fmt: skip
     _check(status)
     return outputs
+
+
+def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:
+    pixels, ids, scale, shift = (v.contiguous() for v in (pixels, ids, scale, shift))
+    out = torch.empty(*ids.shape, pixels.shape[1], math.prod(patch), dtype=torch.float32, device="cpu")
+    status = _load()[0].smn_gather_patches(
+        byref(Patches.of(pixels, ids, patch)), CODES[isa()], threads(), _parallel(), ids.numel(),
+        scale.data_ptr(), shift.data_ptr(), out.data_ptr(),
+    )  # fmt: skip
+    _check(status)
+    return out
+
+
+def _patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise, sums, scale, gradient) -> None:
+    unit = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+    pixels, ids = pixels.contiguous(), ids.contiguous()
+    struct = PatchLoss(
+        Patches.of(pixels, ids, patch), unit, eps, eps_inside, normalise, prediction.data_ptr()
+    )
+    status = _load()[0].smn_patch_loss_rows(
+        byref(struct), CODES[isa()], threads(), _parallel(), ids.numel(),
+        None if sums is None else sums.data_ptr(), scale, None if gradient is None else gradient.data_ptr(),
+    )  # fmt: skip
+    _check(status)
+
+
+def patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    prediction = prediction.float().contiguous()
+    sums = torch.empty(ids.numel(), dtype=torch.float64, device="cpu")
+    _patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise, sums, 0.0, None)
+    return (sums.sum() / prediction.numel()).float()
+
+
+def patch_loss_backward(gradient, prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    values = prediction.float().contiguous()
+    out, scale = torch.empty_like(values), 2 * float(gradient) / values.numel()
+    _patch_loss(values, pixels, ids, patch, eps, eps_inside, normalise, None, scale, out)
+    return out.to(prediction.dtype)
+
+
+def decoder_tokens(visible, mask_token, positions, ids_keep, ids_mask, in_grid) -> torch.Tensor:
+    tensors = visible.float(), mask_token.float(), positions, ids_keep, ids_mask
+    tensors = [v.contiguous() for v in tensors]
+    (b, v, d), hidden = visible.shape, ids_mask.shape[1]
+    out = torch.empty(b, v + hidden, d, dtype=torch.float32, device="cpu")
+    if in_grid:
+        out.fill_(math.nan)  # what a token given twice leaves out
+    status = _load()[0].smn_decoder_tokens(
+        CODES[isa()],
+        threads(),
+        _parallel(),
+        *(t.data_ptr() for t in tensors),
+        b,
+        v,
+        hidden,
+        d,
+        in_grid,
+        out.data_ptr(),
+    )
+    _check(status)
+    return out
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

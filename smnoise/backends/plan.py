@@ -108,6 +108,39 @@ class OptimBlue(Structure):
     ]
 
 
+class Patches(Structure):
+    """smn_patches of csrc/patches.h."""
+
+    _fields_ = [
+        ("pixels", c_void_p),
+        ("is_bytes", c_int32),
+        ("channels", c_int32),
+        ("size", c_int32 * 3),
+        ("patch", c_int32 * 3),
+        ("ids", c_void_p),
+        ("picked", c_int64),
+    ]
+
+    @classmethod
+    def of(cls, pixels: torch.Tensor, ids: torch.Tensor, patch: tuple[int, int, int]) -> Patches:
+        """Of contiguous tensors; they must outlive the call."""
+        is_bytes, channels, size = pixels.dtype == torch.uint8, pixels.shape[1], tuple(pixels.shape[2:])
+        return cls(pixels.data_ptr(), is_bytes, channels, size, patch, ids.data_ptr(), ids.shape[1])
+
+
+class PatchLoss(Structure):
+    """smn_patch_loss of csrc/patches.h."""
+
+    _fields_ = [
+        ("patches", Patches),
+        ("unit", c_float),
+        ("eps", c_float),
+        ("eps_inside", c_int32),
+        ("normalise", c_int32),
+        ("prediction", c_void_p),
+    ]
+
+
 def blue_plan_of(spec: OptimBlueSpec, stamp: int | None, table: int, shared_bytes: int) -> OptimBlue:
     """The plan of Optim Blue masks. stamp, table: addresses of the spec's arrays where the kernels run."""
     sorting, crowding = 2 << (spec.tokens - 1).bit_length(), spec.num_masks * spec.tokens

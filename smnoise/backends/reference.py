@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The NumPy contract as a backend: torch tensors in and out, a Python loop over samples."""
+"""The plain way as a backend: masks by the NumPy contract, a Python loop over samples; training ops in plain torch."""
 
 from __future__ import annotations
 
@@ -61,3 +61,40 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
                 tensor[row] = torch.from_numpy(getattr(result, name))
             row += 1
     return outputs
+
+
+def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:
+    return _picked(pixels, ids, patch).float() * scale[:, None] + shift[:, None]
+
+
+def _picked(pixels: torch.Tensor, ids: torch.Tensor, patch) -> torch.Tensor:
+    """[B, N, C, P]: all patches cut first, then picked."""
+    (b, c, *size), (t, h, w) = pixels.shape, patch
+    grid = [n // p for n, p in zip(size, patch, strict=True)]
+    x = pixels.reshape(b, c, grid[0], t, grid[1], h, grid[2], w)
+    x = x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, grid[0] * grid[1] * grid[2], c, t * h * w)
+    return x.gather(1, ids[..., None, None].expand(-1, -1, *x.shape[2:]))
+
+
+def _patch_errors(prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    target = _picked(pixels, ids, patch).float() / (255 if pixels.dtype == torch.uint8 else 1)
+    if normalise:
+        variance, mean = torch.var_mean(target, dim=-1, keepdim=True, correction=1)
+        target = (target - mean) / ((variance + eps).sqrt() if eps_inside else variance.sqrt() + eps)
+    return prediction.float() - target.transpose(-1, -2).flatten(2)
+
+
+def patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    return _patch_errors(prediction, pixels, ids, patch, eps, eps_inside, normalise).square().mean()
+
+
+def patch_loss_backward(gradient, prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    errors = _patch_errors(prediction, pixels, ids, patch, eps, eps_inside, normalise)
+    return (2 / errors.numel() * gradient * errors).to(prediction.dtype)
+
+
+def decoder_tokens(visible, mask_token, positions, ids_keep, ids_mask, in_grid) -> torch.Tensor:
+    x = torch.cat([visible + positions[ids_keep], mask_token + positions[ids_mask]], dim=1).float()
+    if not in_grid:
+        return x
+    return x.gather(1, torch.cat([ids_keep, ids_mask], dim=1).argsort(dim=1)[..., None].expand_as(x))

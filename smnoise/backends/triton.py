@@ -107,6 +107,44 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return threshold(scores, spec.visible, 1, wanted)
 
 
+def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:
+    from ..kernels import gather_patches as kernels
+
+    with _on(pixels.device):
+        return kernels.gather_patches(
+            *(v.contiguous() for v in (pixels, ids)), patch, scale.contiguous(), shift.contiguous()
+        )
+
+
+def patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    from ..kernels import patch_loss as kernels
+
+    sums = torch.empty(ids.numel(), dtype=torch.float32, device=ids.device)
+    tensors = (v.contiguous() for v in (prediction, pixels, ids))
+    with _on(pixels.device):
+        kernels.run(*tensors, patch, eps, eps_inside, normalise, sums=sums)
+    return (sums.double().sum() / prediction.numel()).float()
+
+
+def patch_loss_backward(gradient, prediction, pixels, ids, patch, eps, eps_inside, normalise) -> torch.Tensor:
+    from ..kernels import patch_loss as kernels
+
+    out = torch.empty_like(prediction, memory_format=torch.contiguous_format)
+    scale = (gradient.float() * (2 / prediction.numel())).reshape(1)
+    tensors = (v.contiguous() for v in (prediction, pixels, ids))
+    with _on(pixels.device):
+        kernels.run(*tensors, patch, eps, eps_inside, normalise, scale=scale, gradient=out)
+    return out
+
+
+def decoder_tokens(visible, mask_token, positions, ids_keep, ids_mask, in_grid) -> torch.Tensor:
+    from ..kernels import decoder_tokens as kernels
+
+    tensors = (v.contiguous() for v in (visible, mask_token, positions, ids_keep, ids_mask))
+    with _on(visible.device):
+        return kernels.decoder_tokens(*tensors, in_grid)
+
+
 def philox(counter: list[int], seed: int) -> list[int]:
     """Contract section 1, for the conformance check."""
     from ..kernels import random

@@ -8,8 +8,21 @@ would be frozen into a compiled or captured graph.
 from ._library import ALL_OUTPUTS
 from .color_mask import color_mask
 from .color_noise import color_noise
+from .decoder_tokens import decoder_tokens
+from .gather_patches import gather_patches
 from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
+from .patch_loss import patch_loss
 from .threshold import threshold
 
-__all__ = ["ALL_OUTPUTS", "color_mask", "color_noise", "gaussian_filter", "optim_blue", "threshold"]
+__all__ = [
+    "ALL_OUTPUTS",
+    "color_mask",
+    "color_noise",
+    "decoder_tokens",
+    "gather_patches",
+    "gaussian_filter",
+    "optim_blue",
+    "patch_loss",
+    "threshold",
+]
