@@ -9,7 +9,7 @@ and counted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
@@ -30,6 +30,8 @@ __all__ = [
     "AudioClips",
     "AudioFile",
     "EveryFile",
+    "WeightedClips",
+    "class_weights",
     "collate",
     "find_sounds",
     "label_sets_by_list",
@@ -51,7 +53,7 @@ LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up 
 LONGEST = 1 << 48  # samples; libsndfile says more of a FLAC without a length, and then cannot read it
 BLOCK = 1 << 16  # samples
 CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
-START, ROLL, GAIN = 0, 1, 4  # slots of a sample's choices; GAIN is the first of 19
+START, ROLL, FILE, GAIN = 0, 1, 2, 4  # slots of a sample's choices; GAIN is the first of 19
 
 
 def find_sounds(data: Path) -> list[Path]:
@@ -256,6 +258,38 @@ class AudioClips(NumberedClips):
             wave *= 0.5 + beta_10_10(self.seed, sample, GAIN)
         label = -1 if self.labels is None else self.labels[index]
         return {"wave": wave, "length": length, "label": label}
+
+
+@dataclass
+class WeightedClips(AudioClips):
+    """Clips of files drawn by weight, with replacement; else like `AudioClips`.
+
+    Args:
+        weights: how often each path comes up, relative to others; see `class_weights`.
+        draws: clips of an epoch; by default as many as files.
+    """
+
+    weights: list[float] = field(kw_only=True)
+    draws: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.weights) != len(self.paths) or not min(self.weights) >= 0 or not sum(self.weights) > 0:
+            raise ValueError(f"need a weight for each of {len(self.paths)} paths, none negative, not all 0")
+        self._ends = np.cumsum(self.weights)
+
+    def __len__(self) -> int:
+        return len(self.paths) if self.draws is None else self.draws
+
+    def turn(self, sample: int) -> int:
+        at = (choose(self.seed, sample, FILE, 1 << 32) + 0.5) / (1 << 32) * self._ends[-1]
+        return min(int(np.searchsorted(self._ends, at, side="right")), len(self.paths) - 1)
+
+
+def class_weights(targets: torch.Tensor) -> list[float]:
+    """Weights of clips with labels [N, C], 0 or 1: the sum over their labels of one over how many clips have it, so
+    that a class of few clips comes up as often as one of many."""
+    return (targets / targets.sum(dim=0).clamp(min=1)).sum(dim=1).tolist()
 
 
 @dataclass

@@ -68,6 +68,12 @@ class RunLog:
             self.console.print(f"step {record['step']}/{self.bar.tasks[0].total}  {numbers}")
         self.bar.update(self.task, completed=record["step"], numbers=numbers)
 
+    def scores(self, record: dict) -> None:
+        """The numbers of an evaluation, by name; `record` needs step."""
+        self.stream.write(json.dumps(record) + "\n")
+        numbers = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name != "step")
+        self.console.print(f"after step {record['step']}: {numbers}")
+
     def advance(self, step: int) -> None:
         """Move the bar without a record."""
         self.bar.update(self.task, completed=step)

@@ -52,13 +52,17 @@ class NumberedClips(Dataset):
         """Clips in an epoch."""
         return len(self.paths) * self.clips_per_file
 
-    def __getitem__(self, sample: int) -> dict:
+    def turn(self, sample: int) -> int:
+        """Which of the files a sample number is of."""
         epoch, place = divmod(sample, len(self))
-        order = permutation(self.seed, epoch, len(self))
+        return int(permutation(self.seed, epoch, len(self))[place]) // self.clips_per_file
+
+    def __getitem__(self, sample: int) -> dict:
+        turn = self.turn(sample)
         for attempt in range(len(self.paths)):
             # A broken file's turn goes to the next ones in file order: the same ones in every run.
             # A file that fails is asked again for its next clip, so that what a process met before changes nothing.
-            index = (int(order[place]) // self.clips_per_file + attempt) % len(self.paths)
+            index = (turn + attempt) % len(self.paths)
             try:
                 clip = self.read_clip(index, sample)
             except DataError as error:

@@ -16,6 +16,17 @@ def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=model.no_weight_decay())
 
 
+def layer_groups(model: torch.nn.Module, weight_decay: float, layer_decay: float) -> list[dict]:
+    """`decay_groups` by layer: the last one, the head, learns at the full rate, each before it at layer_decay
+    times the next one's; see `cosine` for how."""
+    import_timm()
+    from timm.optim import param_groups_layer_decay
+
+    return param_groups_layer_decay(
+        model, weight_decay, no_weight_decay_list=model.no_weight_decay(), layer_decay=layer_decay
+    )
+
+
 def peak_lr(lr: float, clips_per_step: int) -> float:
     """A learning rate given for 256 clips a step, for so many."""
     return lr * (clips_per_step / 256)

@@ -34,7 +34,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..errors import DataError
-from ..metrics import accuracy, mean_average_precision
+from ..metrics import MeanAveragePrecision, accuracy, mean_average_precision
 from .audio import trained
 from .audio_data import EveryFile, loader, missing_from_list
 from .draws import permutation
@@ -76,15 +76,29 @@ def features_of(
     Raises DataError where no file decodes.
     """
     model.to(device).eval()
+    return Features(*outputs_of(model.features, clips, inputs, device, batch_size, workers))
+
+
+@torch.no_grad()
+def outputs_of(
+    function: Callable[[Tensor], Tensor],
+    clips: EveryFile,
+    inputs: Callable[[Tensor, Tensor], Tensor],
+    device: torch.device | str,
+    batch_size: int,
+    workers: int,
+) -> tuple[Tensor, list[int], list[str]]:
+    """What a function makes of spectrograms, float32 [N, ...] on the CPU, for each file that decodes; their places;
+    and what was wrong with the others. Arguments and errors are those of `features_of`."""
     rows, places, broken = [], [], []
     for batch in loader(clips, range(len(clips)), batch_size, workers, drop_last=False):
         spectrograms = inputs(batch["wave"].to(device), batch["length"].to(device))
-        rows.append(model.features(spectrograms).float().cpu()[batch["decodes"]])
+        rows.append(function(spectrograms).float().cpu()[batch["decodes"]])
         places += batch["place"][batch["decodes"]].tolist()
         broken += batch["broken"]
     if not places:
         raise DataError(f"none of the {len(clips)} sound files decodes:\n  " + "\n  ".join(broken[:5]))
-    return Features(torch.cat(rows), places, broken)
+    return torch.cat(rows), places, broken
 
 
 class Probe(NamedTuple):
@@ -142,12 +156,15 @@ def linear_probe(
     strength = choose_strength(train, groups, strengths)
     classifier = fit(train, [strength])[0]
     logits = classifier(test.x)
-    if train.several:
-        right, precision = math.nan, mean_average_precision(logits, test.y)
-    else:
-        right = accuracy(logits, test.y.argmax(dim=1))
-        precision = mean_average_precision(logits.log_softmax(dim=1), test.y)
+    right, precision = scores_of(logits, test.y, train.several)
     return Probe(right, precision.value, strength, precision.left_out, classifier)
+
+
+def scores_of(logits: Tensor, targets: Tensor, several: bool) -> tuple[float, MeanAveragePrecision]:
+    """Accuracy (NaN for several labels a clip) and mAP of logits [N, C] for targets [N, C], 0 or 1."""
+    if several:
+        return math.nan, mean_average_precision(logits, targets)
+    return accuracy(logits, targets.argmax(dim=1)), mean_average_precision(logits.log_softmax(dim=1), targets)
 
 
 def few_shot(

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tune AudioMAE's encoder to classify sounds, and score it after every epoch.
+
+    python -m smnoise.train.finetune_audio --run runs/audio --train TRAIN --test TEST --out runs/classes
+    python -m smnoise.train.finetune_audio ... --preset as20k --train train.txt --test test.txt
+    python -m smnoise.train.finetune_audio ... --from-scratch          # without pretraining, to compare
+    python -m smnoise.train.finetune_audio ... --resume                # go on after a stop
+
+TRAIN and TEST are two folders with a folder a class, or two list files with `path label` or `path label;label`
+a line. The folder of the run then holds config.json, log.jsonl with the scores, checkpoints/ (the newest) and
+best/checkpoints/ (the one with the best score: accuracy, or mAP for several labels a clip).
+
+Presets are AudioMAE's published recipes for AudioSet-20K, AudioSet-2M and ESC-50; any number of theirs can be given
+instead. Three things differ from the released code. Its SpecAugment maxima look swapped (192 of 128 mel bins
+and 48 frames, where CAV-MAE has 48 and 192): the presets have them the other way round, and
+--mask-bins 192 --mask-frames 48 is as published (ESC-50: 96 and 24). Its rotation of clips in time does nothing
+to mono sound: it is off, and --roll does what was meant. And files are brought to one rate, that of the pretraining.
+
+Besides first weights all that is random is a function of (seed, sample number), or of (seed, pass) for drop path,
+so a checkpoint needs to hold just the number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from ..errors import CheckpointError, DataError
+from ..fbank import DATA_SETS
+from ..models.audiomae import SIZES, AudioEncoder
+from ..models.classifier import AudioClassifier
+from ..models.common import Size
+from . import audio, checkpoint
+from . import log as logs
+from .audio_data import AudioClips, EveryFile, WeightedClips, class_weights, loader, missing_from_list
+from .audio_inputs import Spectrograms, Statistics
+from .augment import kept_patches, mixup, spec_augment, token_dropping
+from .draws import torch_seeded
+from .finetune_config import RECIPE, SCRATCH, Config
+from .labels import LabelledSounds, labelled_sounds
+from .ledger import Ledger
+from .log import RunLog
+from .optim import adamw, cosine, layer_groups, peak_lr, warmup_steps
+from .probe import outputs_of, scores_of
+from .run import choose_device, command, count_steps, digest_of_names, open_run, recipe
+
+
+def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioClassifier:
+    """Train, and return the trained classifier. Files and errors are those of the module's head.
+
+    stop: asked after each step; when it says so, a checkpoint is saved and training ends early.
+
+    Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
+    FloatingPointError when the loss stops being finite.
+    """
+    device, bfloat16 = choose_device(config.device, config.dtype)
+    train, test = labelled_sounds(config.train, config.test, config.classes)
+    notes = check_labels(config, train, test)
+    with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
+        encoder, inputs = pretrained(config)
+        model = AudioClassifier(encoder, len(train.names), drop_path=config.drop_path)
+    inputs.to(device)
+    clips = clips_of(config, train, inputs)
+    clips[0]  # a data set that cannot be read is found out here, not in a worker
+    steps = count_steps(config, len(clips))
+
+    model.to(device)
+    optimizer = adamw(layer_groups(model, config.weight_decay, config.layer_decay), config)
+    warmup = warmup_steps(config, len(clips), steps)
+    schedule = cosine(optimizer, config, steps, warmup)
+
+    wanted = recipe(
+        config,
+        RECIPE,
+        sounds=digest_of_names(config.train, train.paths),
+        classes=train.names,
+        encoder={
+            "size": astuple(encoder.size),
+            "grid": encoder.grid,
+            "patch": encoder.patch,
+            "positions": positions_of(encoder),
+        },
+        inputs={"rate": inputs.log_mel.sample_rate, **inputs.statistics._asdict()},
+    )
+    opened = open_run(config, wanted, model, optimizer, steps)
+    first_step = opened.first_step
+    for data in (config.train, config.test):
+        notes += [f"skipped: {line!r} of {data} names no file" for line in missing_from_list(data)]
+    samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
+    batches = iter(loader(clips, samples, config.batch_size, config.workers))
+
+    with RunLog(config.out, first_step, steps) as log:
+        log.event(
+            first_step,
+            f"classifier, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, grid {encoder.grid}, "
+            f"{len(train.names)} classes; {len(train.paths)} sound files, {len(clips)} clips an epoch, "
+            f"{len(test.paths)} files to test; {steps} steps of {config.clips_per_step} clips, "
+            f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
+        )
+        for note in opened.notes + notes:
+            log.event(first_step, note)
+        best = max((r["score"] for r in logs.read(config.out) if "score" in r), default=-math.inf)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(train.paths), model, optimizer, device)
+        told: set[str] = set()
+        for step in range(first_step + 1, steps + 1):
+            schedule.step_update(step - 1)
+            model.train()
+            for number in range((step - 1) * config.accumulate, step * config.accumulate):
+                batch = next(batches)
+                with torch_seeded(config.seed, 1 + number, device):
+                    loss = loss_of(config, model, inputs, batch, device, bfloat16)
+                (loss / config.accumulate).backward()
+                ledger.forward(step, loss, batch["broken"])
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            # Before the checkpoint, so that none is without the scores that were due.
+            if step == steps or ends_epoch(step, config.clips_per_step, len(clips)):
+                scores, broken = evaluate(config, model, inputs, test, device)
+                log.scores({"step": step, **scores})
+                for message in sorted(set(broken) - told):
+                    log.event(step, f"skipped: {message} (a test file)")
+                told.update(broken)
+                if scores["score"] > best:
+                    best = scores["score"]
+                    checkpoint.save(
+                        config.out / "best", step, model, optimizer, {"recipe": opened.recipe}, keep=1
+                    )
+            stopping = step < steps and stop()
+            ledger.end(step, norm, stopping)
+            if stopping:
+                break
+    return model
+
+
+def check_labels(config: Config, train: LabelledSounds, test: LabelledSounds) -> list[str]:
+    """What a person should be told of the labels. Raises DataError where the loss cannot use them."""
+    if config.loss == "softmax" and (train.several or test.several):
+        raise DataError(f"{config.train} or {config.test} has files with several labels; use --loss binary")
+    empty = [name for name, files in zip(train.names, train.targets.sum(dim=0), strict=True) if not files]
+    if empty and config.loss == "softmax":
+        raise DataError(
+            f"{config.train} has no file of class {empty[0]} ({len(empty)} of {len(train.names)} are empty)"
+        )
+    return (
+        [f"{len(empty)} of {len(train.names)} classes have no file, for example {empty[0]}"] if empty else []
+    )
+
+
+def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
+    """The encoder, on the CPU, and what makes its inputs.
+
+    Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or the frames do
+    not fit its patches.
+    """
+    if config.from_scratch:
+        first = audio.Config(
+            data=config.train,
+            out=config.out,
+            mask_ratio=0.5,
+            decoder="global",
+            seed=config.seed,
+            **{name: getattr(config, name) for name in (*SCRATCH, "frames")},
+        )
+        model, rate, mels, usual = audio.untrained(first), config.rate, config.mels, None
+    else:
+        model, before = audio.trained(config.run)
+        rate, mels, usual = before.log_mel.sample_rate, before.log_mel.num_mels, before.statistics
+        size = None if config.model is None else SIZES[config.model]
+        for name, asked, found in (
+            ("model", size and size.width, model.size.width),
+            ("rate", config.rate, rate),
+            ("mels", config.mels, mels),
+            ("patch", config.patch, model.patch),
+        ):
+            if asked not in (None, found):
+                raise ValueError(
+                    f"{config.run} is another architecture: its {name} is not the one asked for "
+                    f"({found}, not {asked}); leave it out"
+                )
+    if config.frames % model.patch:
+        raise ValueError(f"frames must be a multiple of the patch of {model.patch}, got {config.frames}")
+    grid = config.frames // model.patch, mels // model.patch
+    kept_patches(grid, config.drop_time, config.drop_freq)  # raises where nothing is left
+    encoder = AudioEncoder(
+        model.size,
+        grid,
+        patch=model.patch,
+        positions=positions_of(model.encoder),
+        checkpoint_blocks=config.checkpoint_blocks,
+    )
+    encoder.load_state_dict(model.encoder.state_dict())
+    return encoder, Spectrograms(rate, config.frames, mels, statistics_of(config, usual))
+
+
+def positions_of(encoder: AudioEncoder) -> str:
+    """Its argument of that name."""
+    return "published" if encoder.positions.transposed else "right"
+
+
+def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
+    """Those that the config names; `usual` are the run's."""
+    if config.statistics == "run":
+        return usual
+    named = isinstance(config.statistics, str)
+    return Statistics(*(DATA_SETS[config.statistics][1:] if named else config.statistics))
+
+
+def clips_of(config: Config, train: LabelledSounds, inputs: Spectrograms) -> AudioClips:
+    """The training clips by sample number, each with its row of targets."""
+    common = {
+        "paths": train.paths,
+        "rate": inputs.log_mel.sample_rate,
+        "samples": inputs.samples,
+        "seed": config.seed,
+        "roll": config.roll,
+        "labels": train.targets,
+    }
+    if config.balanced:
+        return WeightedClips(**common, weights=class_weights(train.targets), draws=config.draws or None)
+    return AudioClips(**common)
+
+
+def loss_of(
+    config: Config, model: AudioClassifier, inputs: Spectrograms, batch: dict, device, bfloat16
+) -> Tensor:
+    """The loss of a training batch, augmented."""
+    wave, length, target = (batch[name].to(device, non_blocking=True) for name in ("wave", "length", "label"))
+    samples, masks = batch["sample"], None
+    wave, length, target = mixup(wave, length, target, samples, seed=config.seed, chance=config.mixup)
+    mean, std = inputs.statistics
+    spectrograms = spec_augment(
+        inputs(wave, length),
+        samples,
+        seed=config.seed,
+        bins=config.mask_bins,
+        frames=config.mask_frames,
+        value=-mean / (2 * std),  # what padding has
+    )
+    if config.drop_time or config.drop_freq:
+        masks = token_dropping(
+            samples,
+            model.encoder.grid,
+            seed=config.seed,
+            drop_time=config.drop_time,
+            drop_freq=config.drop_freq,
+        ).to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        logits = model(spectrograms, masks)
+    if config.loss == "binary":
+        return binary_cross_entropy_with_logits(logits.float(), target)
+    return cross_entropy(logits.float(), target, label_smoothing=config.smoothing)
+
+
+def ends_epoch(step: int, clips_per_step: int, clips: int) -> bool:
+    """Whether an epoch of so many clips ends in step `step`, counted from 1."""
+    return step * clips_per_step // clips > (step - 1) * clips_per_step // clips
+
+
+def evaluate(
+    config: Config, model: AudioClassifier, inputs: Spectrograms, test: LabelledSounds, device: torch.device
+) -> tuple[dict[str, float], list[str]]:
+    """Scores of the middle of each test file, in float32: mAP, with one label a clip also accuracy, and "score",
+    the one of these that checkpoints are ranked by; and what was wrong with files left out.
+
+    Raises DataError where none decodes.
+    """
+    model.eval()
+    clips = EveryFile(test.paths, inputs.log_mel.sample_rate, inputs.samples)
+    logits, places, broken = outputs_of(model, clips, inputs, device, config.batch_size, config.workers)
+    right, precision = scores_of(logits, test.targets[places], config.loss == "binary")
+    if config.loss == "binary":
+        return {"mean_average_precision": precision.value, "score": precision.value}, broken
+    return {"accuracy": right, "mean_average_precision": precision.value, "score": right}, broken
+
+
+def classifier_of(run: Path) -> tuple[AudioClassifier, Spectrograms, list[str]]:
+    """The classifier of a run's newest whole checkpoint (or of its best one: run / "best"), on the CPU and in
+    evaluation mode, what makes its inputs of waveforms, and the names of its classes.
+
+    Raises CheckpointError where there is none, or it is not of this trainer.
+    """
+    tensors, _, state, _ = checkpoint.newest(run)
+    before = state["recipe"]
+    if missing := [name for name in ("classes", "encoder", "inputs") if name not in before]:
+        raise CheckpointError(
+            f"{run} is no run of smnoise.train.finetune_audio: its recipe has no {missing[0]}"
+        )
+    parts, sound = before["encoder"], before["inputs"]
+    encoder = AudioEncoder(
+        Size(*parts["size"]),
+        tuple(parts["grid"]),
+        patch=parts["patch"],
+        positions=parts["positions"],
+        checkpoint_blocks=False,
+    )
+    model = AudioClassifier(encoder, len(before["classes"]))
+    model.load_state_dict(tensors)
+    statistics = Statistics(sound["mean"], sound["std"])
+    inputs = Spectrograms(sound["rate"], before["frames"], parts["grid"][1] * parts["patch"], statistics)
+    return model.eval(), inputs, before["classes"]
+
+
+def main() -> None:
+    command(Config, finetune, __doc__)
+
+
+if __name__ == "__main__":
+    main()
