@@ -3,6 +3,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,15 @@ from smnoise.train.logistic import BIAS_STRENGTH, FOLDS, Labelled, fit, folds
 from smnoise.train.probe import STRENGTHS, Config, features_of, few_shot, linear_probe, probe_run
 
 RATE = 8000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads that wait for each other cost more than these small problems, where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def clusters(n, classes=3, width=8, spread=1.0, seed=0):
@@ -316,7 +326,8 @@ def run(corpus, tmp_path_factory):
 
 def run_command(*arguments):
     command = [sys.executable, "-m", "smnoise.train.probe", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=alone)
 
 
 def test_the_command_line(run, corpus):

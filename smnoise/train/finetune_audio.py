@@ -22,6 +22,7 @@ so a checkpoint needs to hold just the number of steps.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import astuple
@@ -79,6 +80,8 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
         config,
         RECIPE,
         sounds=digest_of_names(config.train, train.paths),
+        labels=hashlib.sha256(train.targets.numpy().tobytes()).hexdigest()[:16],
+        test_sounds=digest_of_names(config.test, test.paths),
         classes=train.names,
         encoder={
             "size": astuple(encoder.size),
@@ -145,13 +148,12 @@ def check_labels(config: Config, train: LabelledSounds, test: LabelledSounds) ->
     if config.loss == "softmax" and (train.several or test.several):
         raise DataError(f"{config.train} or {config.test} has files with several labels; use --loss binary")
     empty = [name for name, files in zip(train.names, train.targets.sum(dim=0), strict=True) if not files]
-    if empty and config.loss == "softmax":
-        raise DataError(
-            f"{config.train} has no file of class {empty[0]} ({len(empty)} of {len(train.names)} are empty)"
-        )
-    return (
-        [f"{len(empty)} of {len(train.names)} classes have no file, for example {empty[0]}"] if empty else []
-    )
+    if not empty:
+        return []
+    message = f"{len(empty)} of {len(train.names)} classes have no training file, for example {empty[0]}"
+    if config.loss == "softmax":
+        raise DataError(f"{config.train}: {message}; number the classes from 0 without a gap")
+    return [message]
 
 
 def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
@@ -270,11 +272,16 @@ def evaluate(
     """Scores of the middle of each test file, in float32: mAP, with one label a clip also accuracy, and "score",
     the one of these that checkpoints are ranked by; and what was wrong with files left out.
 
-    Raises DataError where none decodes.
+    Raises DataError where none decodes, FloatingPointError where the model's answer is no number.
     """
     model.eval()
     clips = EveryFile(test.paths, inputs.log_mel.sample_rate, inputs.samples)
     logits, places, broken = outputs_of(model, clips, inputs, device, config.batch_size, config.workers)
+    if not logits.isfinite().all():
+        raise FloatingPointError(
+            f"training diverged: the classifier answers with NaN or Inf; the checkpoints in {config.out} are from "
+            "before. Lower base_lr, set clip_grad, or use dtype float32"
+        )
     right, precision = scores_of(logits, test.targets[places], config.loss == "binary")
     if config.loss == "binary":
         return {"mean_average_precision": precision.value, "score": precision.value}, broken

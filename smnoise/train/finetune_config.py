@@ -130,6 +130,7 @@ class Config:
     """Learning rate of a layer, as a share of the next one's."""
     weight_decay: float | None = None
     betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's usual ones."""
     clip_grad: float | None = None
     """Largest gradient norm; none: no clipping."""
 
