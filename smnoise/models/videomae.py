@@ -14,13 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..compat import import_timm
 from ..masks import MaskBatch
-from .common import Size, check_masks, find_size, gather_tokens, init_linears, run_blocks
+from .common import Size, check_masks, find_size, init_linears, run_blocks
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 # base is the published recipe; the others keep its rule, a decoder of half the width and 4 blocks.
 # tiny is ours, for laptops and tests.
@@ -71,24 +71,25 @@ class VideoMAE(nn.Module):
 
         self.size, self.grid = size, tuple(grid)
         self.tubelet, self.patch, self.channels = tubelet, patch, channels
+        self.cube = (tubelet, patch, patch)
         self.checkpoint_blocks = checkpoint_blocks
-        cube = channels * tubelet * patch * patch
+        values = channels * tubelet * patch * patch
         # The 3D convolution of the original as a matrix: the same numbers, in the same order (C, t, h, w).
-        self.embed = nn.Linear(cube, size.width)
+        self.embed = nn.Linear(values, size.width)
         self.encoder = blocks(size.width, size.depth, size.heads)
         self.encoder_norm = nn.LayerNorm(size.width, eps=1e-6)
         self.bridge = nn.Linear(size.width, size.decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, size.decoder_width))
         self.decoder = blocks(size.decoder_width, size.decoder_depth, size.decoder_heads)
         self.decoder_norm = nn.LayerNorm(size.decoder_width, eps=1e-6)
-        self.head = nn.Linear(size.decoder_width, cube)
+        self.head = nn.Linear(size.decoder_width, values)
 
         tokens = grid[0] * grid[1] * grid[2]
         constants = {
             "encoder_positions": sinusoid(tokens, size.width),
             "decoder_positions": sinusoid(tokens, size.decoder_width),
-            "mean": torch.tensor(mean).view(channels, 1),
-            "std": torch.tensor(std).view(channels, 1),
+            "mean": torch.tensor(mean),
+            "std": torch.tensor(std),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
@@ -108,30 +109,28 @@ class VideoMAE(nn.Module):
         """Tokens along (T, H, W) of clips [B, C, T, H, W]; ValueError where cubes do not fit."""
         if pixels.dim() != 5 or pixels.shape[1] != self.channels:
             raise ValueError(f"pixels must be [B, {self.channels}, T, H, W], got {tuple(pixels.shape)}")
-        cube = (self.tubelet, self.patch, self.patch)
-        if any(n % c for n, c in zip(pixels.shape[2:], cube, strict=True)):
+        if any(n % c for n, c in zip(pixels.shape[2:], self.cube, strict=True)):
             raise ValueError(
-                f"frames, height and width {tuple(pixels.shape[2:])} must be multiples of the cube {cube}"
+                f"frames, height and width {tuple(pixels.shape[2:])} must be multiples of the cube {self.cube}"
             )
-        return tuple(n // c for n, c in zip(pixels.shape[2:], cube, strict=True))
+        return tuple(n // c for n, c in zip(pixels.shape[2:], self.cube, strict=True))
 
-    def cubes(self, pixels: Tensor) -> Tensor:
-        """Clips [B, C, T, H, W] as [B, L, C, P], the pixels of a cube ordered (frame, row, column)."""
-        t, h, w = self.grid_of(pixels)
-        x = pixels.reshape(len(pixels), self.channels, t, self.tubelet, h, self.patch, w, self.patch)
-        return x.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(len(pixels), t * h * w, self.channels, -1)
+    def cubes(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        """The cubes `ids` [B, N] of clips [B, C, T, H, W], normalised by the model's mean and std: float32
+        [B, N, C, P], the pixels of a cube ordered (frame, row, column)."""
+        unit = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+        return ops.gather_patches(pixels, ids, self.cube, unit / self.std, -self.mean / self.std)
 
-    def encode(self, visible: Tensor, ids_keep: Tensor) -> Tensor:
-        """Visible cubes [B, V, C, P] in [0, 1], at ids_keep [B, V]: features [B, V, width]."""
-        x = self.embed(((visible - self.mean) / self.std).flatten(2))
-        x = self._blocks(self.encoder, x + self.encoder_positions[ids_keep])
-        return self.encoder_norm(x)
+    def encode(self, cubes: Tensor, ids_keep: Tensor) -> Tensor:
+        """Normalised cubes [B, V, C, P], at ids_keep [B, V]: features [B, V, width]."""
+        x = self.embed(cubes.flatten(2)) + self.encoder_positions[ids_keep]
+        return self.encoder_norm(self._blocks(self.encoder, x))
 
     def decode(self, features: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
         """Features [B, V, width]: normalised pixels of the hidden cubes, [B, M, P * C], channel fastest."""
-        visible = self.bridge(features) + self.decoder_positions[ids_keep]
-        hidden = self.mask_token + self.decoder_positions[ids_mask]
-        x = self._blocks(self.decoder, torch.cat([visible, hidden], dim=1))
+        mask_token = self.mask_token.flatten()
+        x = ops.decoder_tokens(self.bridge(features), mask_token, self.decoder_positions, ids_keep, ids_mask)
+        x = self._blocks(self.decoder, x)
         return self.head(self.decoder_norm(x[:, ids_keep.shape[1] :]))
 
     def forward(self, pixels: Tensor, masks: MaskBatch) -> tuple[Tensor, Tensor]:
@@ -142,26 +141,25 @@ class VideoMAE(nn.Module):
             masks: ids_keep and ids_mask for the clips' own grid, on the same device.
 
         Returns:
-            loss, a float32 scalar: mean squared error over the hidden cubes; prediction [B, M, P * C].
+            loss, a float32 scalar: mean squared error over the hidden cubes, each channel of each less its mean,
+            divided by (its unbiased deviation + 1e-6); prediction [B, M, P * C].
         """
         grid = self.grid_of(pixels)
         check_masks(masks, grid, len(pixels), "clips")
         self._extend_positions(masks.num_tokens)
+        pixels = bytes_or_unit_floats(pixels)
         ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
-        cubes = self.cubes(pixels)
-        visible, hidden = (as_unit_floats(gather_tokens(cubes, ids)) for ids in (ids_keep, ids_mask))
-        prediction = self.decode(self.encode(visible, ids_keep), ids_keep, ids_mask)
-        with torch.autocast(pixels.device.type, enabled=False):
-            loss = nn.functional.mse_loss(prediction.float(), normalised_target(hidden))
-        return loss, prediction
+        features = self.encode(self.cubes(pixels, ids_keep), ids_keep)
+        prediction = self.decode(features, ids_keep, ids_mask)
+        return ops.patch_loss(prediction, pixels, ids_mask, self.cube), prediction
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
         """Frozen features of clips [B, C, T, H, W], nothing hidden: float [B, width], the mean over the cubes."""
-        cubes = as_unit_floats(self.cubes(pixels))
-        self._extend_positions(cubes.shape[1])
-        ids = torch.arange(cubes.shape[1], device=cubes.device).expand(len(cubes), -1)
-        return self.encode(cubes, ids).mean(dim=1)
+        t, h, w = self.grid_of(pixels)
+        self._extend_positions(t * h * w)
+        ids = torch.arange(t * h * w, device=pixels.device).expand(len(pixels), -1)
+        return self.encode(self.cubes(bytes_or_unit_floats(pixels), ids), ids).mean(dim=1)
 
     def _blocks(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         return run_blocks(blocks, x, recompute=self.checkpoint_blocks and self.training)
@@ -182,21 +180,8 @@ def sinusoid(tokens: int, width: int) -> Tensor:
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
 
-def as_unit_floats(x: Tensor) -> Tensor:
-    """uint8 as float32 in [0, 1]; floats, which are so already, as float32."""
-    if x.dtype != torch.uint8 and not x.is_floating_point():
-        raise TypeError(f"pixels must be uint8, or floats in [0, 1]; got {x.dtype}")
-    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
-
-
-def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each channel of each cube [..., C, P]: [..., C, 1] both."""
-    std, mean = torch.std_mean(cubes, dim=-1, keepdim=True, correction=1)
-    return mean, std
-
-
-def normalised_target(hidden: Tensor) -> Tensor:
-    """VideoMAE's target for cubes [B, M, C, P] in [0, 1]: each channel of each cube less its mean, divided by
-    (its unbiased deviation + 1e-6): [B, M, P * C], channel fastest."""
-    mean, std = cube_statistics(hidden)
-    return ((hidden - mean) / (std + 1e-6)).transpose(-1, -2).flatten(2)
+def bytes_or_unit_floats(pixels: Tensor) -> Tensor:
+    """uint8 as it is; floats, which are in [0, 1], as float32. Raises TypeError for anything else."""
+    if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
+        raise TypeError(f"pixels must be uint8, or floats in [0, 1]; got {pixels.dtype}")
+    return pixels if pixels.dtype == torch.uint8 else pixels.float()

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..files import replace_file
 from ..masks import MaskBatch
 from ..models.common import gather_tokens
-from ..models.videomae import VideoMAE, as_unit_floats, cube_statistics
+from ..models.videomae import VideoMAE
 from . import log
 
 INK, LINE, PALE = "#1b1b1b", "#1f7a4d", "#a9d3bd"
@@ -42,7 +42,7 @@ def loss_curve(run: Path, path: Path) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def masks_over_time(masks: dict[str, MaskBatch], path: Path) -> None:
@@ -58,7 +58,7 @@ def masks_over_time(masks: dict[str, MaskBatch], path: Path) -> None:
         axis.set_title(f"t = {t}", fontsize=8)
     counts = {f"{b.num_visible} of {b.num_tokens} tokens visible (bright)" for b in masks.values()}
     figure.suptitle("; ".join(sorted(counts)), fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 @torch.no_grad()
@@ -73,7 +73,8 @@ def reconstruction(model: VideoMAE, clip: Tensor, masks: MaskBatch, path: Path) 
     """
     model.eval()
     _, prediction = model(clip, masks)
-    cubes = as_unit_floats(model.cubes(clip))
+    every = torch.arange(masks.num_tokens).expand(len(clip), -1)
+    cubes = model.cubes(clip, every) * model.std[:, None] + model.mean[:, None]
     visible, hidden = (gather_tokens(cubes, ids) for ids in (masks.ids_keep, masks.ids_mask))
     predicted = prediction.float().unflatten(2, (-1, model.channels)).transpose(-1, -2)
     own = [s.mean(dim=1, keepdim=True) for s in cube_statistics(visible)]
@@ -100,7 +101,13 @@ def reconstruction(model: VideoMAE, clip: Tensor, masks: MaskBatch, path: Path) 
         f"{masks.num_visible} of {masks.num_tokens} tokens visible; visible cubes are pasted from the clip",
         fontsize=10,
     )
-    _save(figure, path)
+    save(figure, path)
+
+
+def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of each channel of each cube [..., C, P]: [..., C, 1] both."""
+    std, mean = torch.std_mean(cubes, dim=-1, keepdim=True, correction=1)
+    return mean, std
 
 
 def _unnormalise(normalised: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -135,7 +142,8 @@ def _grid(rows: int, columns: int, left: float = 0.0):
     return figure, axes
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all, and close it."""
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
     plt.close(figure)
