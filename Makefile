@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo demo-audio test bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
+
+demo-audio: $(VENV)/.train $(VENV)/sounds
+	$(BIN)/python -m smnoise.train.demo_audio --out runs/demo-audio --sounds $(VENV)/sounds
 
 test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .

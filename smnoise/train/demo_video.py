@@ -9,8 +9,6 @@ Besides a run's own files, the folder then holds loss.png, masks.png, colors.png
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
@@ -20,14 +18,14 @@ import torch
 import tyro
 
 from ..errors import DataError
-from ..files import write_text
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS
 from . import checkpoint, log, pictures
+from .demo_folder import claim, write_summary
 from .video import Config, pretrain
 from .video_data import VideoClips, find_videos
 
-MARKER = "demo.json"
+NAME = "smnoise.train.demo_video"
 PICTURES = ("loss.png", "masks.png", "colors.png", "reconstruction.png")
 SHOWN = "carphone_pristine.mp4"
 UNUSED = range(
@@ -80,25 +78,6 @@ def config_of(demo: Demo) -> Config:
     )
 
 
-def prepare(out: Path) -> None:
-    """Make the folder, without what an earlier demo wrote there. Raises DataError for a folder of something else."""
-    if (out / MARKER).exists():
-        shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
-        for name in (log.NAME, "config.json", *PICTURES):
-            (out / name).unlink(missing_ok=True)
-    elif out.exists() and any(out.iterdir()):
-        raise DataError(f"{out} holds something else than an earlier demo; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_summary(out, {})
-
-
-def write_summary(out: Path, results: dict) -> None:
-    """demo.json: what came out, and the mark by which the next demo knows that it may replace the folder."""
-    write_text(
-        out / MARKER, json.dumps({"written by": "smnoise.train.demo_video", **results}, indent=2) + "\n"
-    )
-
-
 @torch.no_grad()
 def loss_by_clip(model: VideoMAE, config: Config) -> dict[str, float]:
     """The loss on each file, over the unused samples."""
@@ -118,7 +97,7 @@ def crops(config: Config, path: Path) -> torch.Tensor:
 def run(demo: Demo) -> None:
     started = time.perf_counter()
     config = config_of(demo)
-    prepare(config.out)
+    claim(config.out, NAME, (checkpoint.FOLDER, log.NAME, "config.json", *PICTURES))
     model = pretrain(config).cpu()
 
     seconds = round(time.perf_counter() - started)
@@ -135,7 +114,7 @@ def run(demo: Demo) -> None:
     logged = [r["loss"] for r in log.read(config.out) if "loss" in r]
     by_clip = loss_by_clip(model, config)
     results = {"first loss": logged[0], "last loss": logged[-1], "seconds": seconds, "loss by clip": by_clip}
-    write_summary(config.out, results)
+    write_summary(config.out, NAME, results)
     print(
         f"\nThe loss fell from {logged[0]:.3f} to {logged[-1]:.3f} in {seconds} s. On new crops and masks of a clip: "
         + ", ".join(f"{name} {value:.3f}" for name, value in by_clip.items())
