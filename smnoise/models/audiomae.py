@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .. import ops
 from ..compat import import_timm
 from ..masks import MaskBatch
 from .common import Size, check_masks, find_size, gather_tokens, init_linears, run_blocks
@@ -154,8 +155,8 @@ class AudioMAE(nn.Module):
         """Features [B, 1 + V, width], normalised: prediction [B, M, P] in the order of ids_mask [B, M]."""
         features = self.bridge(features)
         class_token, visible = features[:, :1], features[:, 1:]
-        x = self.mask_token.to(visible.dtype).expand(len(visible), grid[0] * grid[1], -1)
-        x = x.scatter(1, ids_keep[..., None].expand_as(visible), visible) + self.decoder_positions(grid)
+        mask_token, positions = self.mask_token.flatten(), self.decoder_positions(grid)
+        x = ops.decoder_tokens(visible, mask_token, positions, ids_keep, ids_mask, in_grid=True)
         recompute = self.checkpoint_blocks and self.training
         if self.local:
             x = run_blocks(self.decoder, x, grid, recompute=recompute)
@@ -179,15 +180,17 @@ class AudioMAE(nn.Module):
         grid = self.encoder.grid_of(spectrograms)
         check_masks(masks, (1, *grid), len(spectrograms), "spectrograms")
         ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
-        patches = to_patches(spectrograms, self.patch)
-        features = self.encoder_norm(self.encoder(gather_tokens(patches, ids_keep), ids_keep, grid))
+        visible = gather_patches(spectrograms, ids_keep, self.patch)
+        features = self.encoder_norm(self.encoder(visible, ids_keep, grid))
         prediction = self.decode(features, ids_keep, ids_mask, grid)
-        target = gather_tokens(patches, ids_mask)
-        if self.normalise_target:
-            mean, std = patch_statistics(target)
-            target = (target - mean) / std
-        with torch.autocast(spectrograms.device.type, enabled=False):
-            loss = nn.functional.mse_loss(prediction.float(), target)
+        loss = ops.patch_loss(
+            prediction,
+            as_clips(spectrograms),
+            ids_mask,
+            (1, self.patch, self.patch),
+            eps_inside=True,
+            normalise=self.normalise_target,
+        )
         return loss, prediction
 
     @torch.no_grad()
@@ -245,6 +248,18 @@ def to_patches(spectrograms: Tensor, patch: int) -> Tensor:
     """Spectrograms [B, T * patch, F * patch] as float32 [B, L, P], mel fastest within a patch."""
     x = spectrograms.float().unflatten(2, (-1, patch)).unflatten(1, (-1, patch))
     return x.transpose(2, 3).flatten(3).flatten(1, 2)
+
+
+def as_clips(spectrograms: Tensor) -> Tensor:
+    """Spectrograms [B, time, mel] as the training ops take them: float32 [B, 1, 1, time, mel]."""
+    return spectrograms.float()[:, None, None]
+
+
+def gather_patches(spectrograms: Tensor, ids: Tensor, patch: int) -> Tensor:
+    """The patches ids [B, N] of spectrograms: float32 [B, N, P]; the others are not read."""
+    clips = as_clips(spectrograms)
+    one = clips.new_ones(1)
+    return ops.gather_patches(clips, ids, (1, patch, patch), one, one - one)[:, :, 0]
 
 
 def from_patches(patches: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..compat import import_timm
 from ..masks import MaskBatch
-from .audiomae import AudioEncoder, to_patches
-from .common import check_masks, gather_tokens
+from .audiomae import AudioEncoder, gather_patches, to_patches
+from .common import check_masks
 
 
 class AudioClassifier(nn.Module):
@@ -47,12 +47,12 @@ class AudioClassifier(nn.Module):
         """Logits [B, num_classes] of normalised spectrograms [B, time, mel]. Given masks of grid (1, T, F) drop
         their hidden patches (a regulariser in training; only ids_keep is read)."""
         grid = self.encoder.grid_of(spectrograms)
-        patches, ids = to_patches(spectrograms, self.encoder.patch), None
-        if masks is not None:
+        if masks is None:
+            tokens = self.encoder(to_patches(spectrograms, self.encoder.patch), None, grid)
+        else:
             check_masks(masks, (1, *grid), len(spectrograms), "spectrograms")
             ids = masks.need("ids_keep")
-            patches = gather_tokens(patches, ids)
-        tokens = self.encoder(patches, ids, grid)
+            tokens = self.encoder(gather_patches(spectrograms, ids, self.encoder.patch), ids, grid)
         return self.head(self.norm(tokens[:, 1:].mean(dim=1)))
 
     def no_weight_decay(self) -> set[str]:
