@@ -18,6 +18,7 @@ from smnoise.train.audio_data import (
     AudioFile,
     collate,
     find_sounds,
+    label_sets_by_list,
     labels_by_folder,
     labels_by_list,
     loader,
@@ -69,6 +70,15 @@ def test_errors_say_what_was_looked_for(sounds, tmp_path):
         (sounds / "labels.csv").write_text(line)
         with pytest.raises(DataError, match=r"expected a label .* behind noise\.wav"):
             labels_by_list(sounds / "labels.csv")
+
+
+def test_lists_with_several_labels(sounds):
+    (sounds / "several.csv").write_text("noise.wav 3;17\nshort one.flac,0, 2\nsub/wide.ogg\t5 x\n")
+    assert label_sets_by_list(sounds / "several.csv") == [[3, 17], [0, 2], [5]]
+    for line in ("noise.wav", "noise.wav dog", "noise.wav 1;", "noise.wav 1;dog", "noise.wav -1"):
+        (sounds / "several.csv").write_text(line)
+        with pytest.raises(DataError, match=r"expected labels .* behind noise\.wav"):
+            label_sets_by_list(sounds / "several.csv")
 
 
 def test_labels_by_folder(tmp_path):
