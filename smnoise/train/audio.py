@@ -74,6 +74,7 @@ class Config:
     """Mean and deviation of the log-mel values: a data set's, two numbers, or auto: measured on the first
     `measured_clips` and kept in the checkpoint."""
     measured_clips: int = 256
+    """For statistics auto."""
     gain: bool = True
     """Multiply each clip by 0.5 + Beta(10, 10)."""
     roll: bool = False
@@ -89,7 +90,8 @@ class Config:
     blue_delta: int = OptimBlue.delta
     """Of Optim Blue: how far a visible token crowds others."""
     blue_weights: tuple[float, ...] = OptimBlue.weights
-    """Of Optim Blue: of the orientations time, frequency and the diagonals come second, first, third and fourth."""
+    """Of Optim Blue: how much it matters along frequency, along time, and along the two diagonals; more numbers are of
+    grids with three axes."""
     blue_decay: float = OptimBlue.decay
     """Of Optim Blue: crowding falls with distance to this power."""
     blue_steps: int = OptimBlue.steps

@@ -128,7 +128,8 @@ def _near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
 
 
 def scores(panels: dict[str, dict[str, list[float]]], chance: float, path: Path) -> None:
-    """A panel for each measure: a dot for each seed, joined across the models, and a bar at each model's mean."""
+    """A panel for each measure: a dot for each seed, joined across the models, and a bar and a number at each model's
+    mean."""
     figure, axes = plt.subplots(
         1, len(panels), figsize=(3.6 * len(panels), 3.8), sharey=True, squeeze=False, layout="constrained"
     )
@@ -139,12 +140,19 @@ def scores(panels: dict[str, dict[str, list[float]]], chance: float, path: Path)
             axis.scatter([place] * len(row), row, s=28, color=color, zorder=3)
             axis.hlines(row.mean(), place - 0.22, place + 0.22, color=color, linewidth=2.5, zorder=2)
             axis.annotate(
-                f"{row.mean():.3f}", (place + 0.25, row.mean()), va="center", fontsize=9, color=color
+                f"{row.mean():.3f}",
+                (place, row.max()),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=color,
             )
         axis.axhline(chance, color=INK, linewidth=0.8, linestyle=":")
+        axis.set_ylim(top=1.05)
         axis.set_title(title, fontsize=10)
         axis.set_xticks(range(len(models)), models, fontsize=9)
-        axis.set_xlim(-0.5, len(models) - 0.2)
+        axis.set_xlim(-0.5, len(models) - 0.5)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("accuracy on the held-out voice and artist")
     axes[0, 0].annotate("chance", (-0.45, chance), va="bottom", fontsize=8, color=INK)

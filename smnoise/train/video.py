@@ -163,7 +163,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     steps = count_steps(config, len(clips))
 
     with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)
         model = VideoMAE(
             config.model,
             config.grid,
