@@ -45,7 +45,7 @@ def losses(runs: dict[str, list[Path]], path: Path) -> None:
         fontsize=9,
     )
     # The first steps, from random weights, would press the rest flat.
-    axes.set_ylim(top=min(axes.get_ylim()[1], 1.3))
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
     save(figure, path)
