@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m smnoise`: what runs here and why not; `python -m smnoise verify`: known answers.
+"""`python -m smnoise`: what runs here and why not; `verify`: known answers; `convert`: weights of other programs.
 
 Exit codes: 0 all well, 1 an answer is wrong, 2 the command or the file is not usable.
 """
@@ -90,6 +90,37 @@ def verify(path: Path | None, backend: str | None, sections: list[str] | None, a
     return bool(failed)
 
 
+def convert(options: argparse.Namespace) -> int:
+    """Convert weights, and say what they are and what was assumed."""
+    try:
+        from .convert import convert_files
+        from .convert.architecture import to_json
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"{error.name} is missing: pip install 'smnoise[train]'") from error
+    converted = convert_files(
+        options.source,
+        options.out,
+        options.to,
+        max_bytes=options.max_gib << 30,
+        grid=tuple(options.grid) if options.grid else None,
+        heads=options.heads,
+        decoder_heads=options.decoder_heads,
+        positions=options.positions,
+    )
+    config = to_json(converted.config)
+    if options.json:
+        print(
+            json.dumps(
+                {"config": config, "tensors": len(converted.state), "notes": converted.notes}, indent=2
+            )
+        )
+        return 0
+    print(f"{options.out}: {len(converted.state)} tensors in the {options.to} layout")
+    print("\n".join(f"  {name}: {value}" for name, value in config.items()))
+    print("\n".join(converted.notes))
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="smnoise", description=__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
@@ -99,13 +130,29 @@ def main(arguments: list[str] | None = None) -> int:
     checker.add_argument("--backend", help="this one only; an error if it cannot run")
     checker.add_argument("--section", action="append", help="this section only; may be repeated")
     checker.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    converter = commands.add_parser("convert", help="weights of VideoMAE or AudioMAE into another layout")
+    converter.add_argument("source", type=Path, help="file, folder or training run; its keys tell its layout")
+    converter.add_argument("out", type=Path, help="new folder; for the official layout also a .pth file")
+    converter.add_argument("--to", default="smnoise", help="smnoise, huggingface or official")
+    converter.add_argument(
+        "--grid", type=int, nargs="+", help="tokens of the usual input: T H W, or time frequency"
+    )
+    converter.add_argument("--heads", type=int, help="of the encoder, where its width is not a published one")
+    converter.add_argument("--decoder-heads", type=int, help="likewise of the decoder")
+    converter.add_argument(
+        "--positions", help="right or published, for an AudioMAE without a table of positions"
+    )
+    converter.add_argument("--max-gib", type=int, default=16, help="refuse larger files")
+    converter.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.command is None:
         return print_status(options.json)
     try:
+        if options.command == "convert":
+            return convert(options)
         return verify(options.file, options.backend, options.section, options.json)
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
-        print(f"smnoise verify: {error}", file=sys.stderr)
+    except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"smnoise {options.command}: {error}", file=sys.stderr)
         return 2
 
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model is built from, as config.json says it beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from typing import ClassVar
+
+import torch
+
+from ..errors import CheckpointError
+from ..models import audiomae, videomae
+from ..models.common import Size, find_size
+
+VERSION = 1  # of config.json
+# A config.json may come from anywhere: these keep it from asking for endless work or memory.
+MOST = {"depth": 1024, "decoder_depth": 1024, "tokens": 1 << 20}
+MOST_OTHER = 1 << 16
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """A `VideoMAE`; for the fields see there."""
+
+    model: ClassVar[str] = "videomae"
+    size: Size
+    grid: tuple[int, int, int]
+    tubelet: int
+    patch: int
+    channels: int = 3
+    mean: tuple[float, ...] = videomae.IMAGENET_MEAN
+    std: tuple[float, ...] = videomae.IMAGENET_STD
+
+    def __post_init__(self):
+        _check_counts(self, 3, tubelet=self.tubelet, patch=self.patch, channels=self.channels)
+
+    def build(self) -> videomae.VideoMAE:
+        """The model, with random weights."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        return videomae.VideoMAE(options.pop("size"), options.pop("grid"), **options)
+
+    @property
+    def convolution(self) -> tuple[str, tuple[int, ...]]:
+        """Our name of the patch embedding, and its shape as the convolution that the others have."""
+        return "embed.weight", (self.size.width, self.channels, self.tubelet, self.patch, self.patch)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """An `AudioMAE`; for the fields see there."""
+
+    model: ClassVar[str] = "audiomae"
+    size: Size
+    grid: tuple[int, int]
+    patch: int
+    decoder: str
+    positions: str
+    normalise_target: bool = True
+
+    def __post_init__(self):
+        _check_counts(self, 2, patch=self.patch)
+
+    def build(self) -> audiomae.AudioMAE:
+        """The model, with random weights."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        return audiomae.AudioMAE(options.pop("size"), options.pop("grid"), **options)
+
+    @property
+    def convolution(self) -> tuple[str, tuple[int, ...]]:
+        """Our name of the patch embedding, and its shape as the convolution that the others have."""
+        return "encoder.embed.weight", (self.size.width, 1, self.patch, self.patch)
+
+
+CONFIGS = {config.model: config for config in (VideoConfig, AudioConfig)}
+
+
+def shapes(config: VideoConfig | AudioConfig) -> dict[str, torch.Size]:
+    """Names and shapes of the model's weights, by building it without memory."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+
+
+def to_json(config: VideoConfig | AudioConfig) -> dict:
+    """config.json as a dict."""
+    return {"smnoise": VERSION, "model": config.model, **asdict(config)}
+
+
+def from_json(text: Mapping) -> VideoConfig | AudioConfig:
+    """The way back. Raises CheckpointError where it is not such a config, or asks for the absurd."""
+    try:
+        rest = dict(text)
+        if rest.pop("smnoise") != VERSION:
+            raise ValueError(f"version {text['smnoise']!r} is not {VERSION}; a newer smnoise wrote it")
+        kind = CONFIGS[rest.pop("model")]
+        rest["size"] = Size(**rest["size"])
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"config.json is not one that smnoise can read: {error!r}") from error
+
+
+def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
+    """The model of a training run, from the recipe in its checkpoints. Raises CheckpointError if it has none."""
+    try:
+        size, patch = recipe["model"], recipe["patch"]
+        if "tubelet" in recipe:
+            side = recipe["size"] // patch
+            grid = recipe["frames"] // recipe["tubelet"], side, side
+            return VideoConfig(find_size(size, videomae.SIZES), grid, recipe["tubelet"], patch)
+        options = {name: recipe[name] for name in ("decoder", "positions", "normalise_target")}
+        grid = recipe["frames"] // patch, recipe["mels"] // patch
+        with torch.device("meta"):  # the model knows how deep a decoder of that kind is
+            size = audiomae.AudioMAE(size, grid, patch=patch, **options).size
+        return AudioConfig(size, grid, patch, **options)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"this is no checkpoint of VideoMAE or AudioMAE pretraining: {error!r}"
+        ) from error
+
+
+def _check_counts(config, axes: int, **counts: int) -> None:
+    if len(config.grid) != axes:
+        raise ValueError(f"the grid of {config.model} has {axes} axes, got {config.grid}")
+    counts |= asdict(config.size) | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
+    counts["tokens"] = prod(config.grid)
+    for name, value in counts.items():
+        most = MOST.get(name, MOST_OTHER)
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")

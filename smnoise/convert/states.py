@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One state dict into another, by way of smnoise's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError
+from . import tables
+from .architecture import AudioConfig, VideoConfig
+from .infer import infer
+from .names import constant_biases, entries
+
+LAYOUTS = ("smnoise", "huggingface", "official")
+# A key that only this model in this layout has.
+MARKS = {
+    "videomae.embeddings.patch_embeddings.projection.weight": ("videomae", "huggingface"),
+    "encoder.patch_embed.proj.weight": ("videomae", "official"),
+    "patch_embed.proj.weight": ("audiomae", "official"),
+    "embed.weight": ("videomae", "smnoise"),
+    "encoder.embed.weight": ("audiomae", "smnoise"),
+}
+WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
+# Query, key and value in one tensor, or under earlier names: (joined, apart), the key's bias being always zero.
+ATTENTION = {
+    ("videomae", "huggingface"): (".attention.attention.", "query.bias", "key.bias", "value.bias"),
+    ("videomae", "official"): (".attn.", "q_bias", "k_bias", "v_bias"),
+}
+
+
+@dataclass
+class Converted:
+    """A state dict in another layout, and what to know about it."""
+
+    state: dict[str, Tensor]
+    config: VideoConfig | AudioConfig
+    layout: str
+    notes: list[str] = field(default_factory=list)
+    """What was assumed, checked and left out, in sentences."""
+    leftovers: dict[str, Tensor] = field(default_factory=dict)
+    """Tensors of an official AudioMAE that the model has no place for and does not need; hand them in again for the
+    way back to give the same bits. Empty for the others."""
+
+
+def convert_state(
+    state: Mapping[str, Tensor],
+    to: str,
+    *,
+    config: VideoConfig | AudioConfig | None = None,
+    leftovers: Mapping[str, Tensor] | None = None,
+    grid: tuple[int, ...] | None = None,
+    heads: int | None = None,
+    decoder_heads: int | None = None,
+    positions: str | None = None,
+) -> Converted:
+    """A state dict of a pretraining model, in another layout.
+
+    Args:
+        state: in any of the layouts, which its keys tell; `module.` and `_orig_mod.` in front of them are cut off.
+        to: "smnoise", "huggingface" or "official".
+        config: what the model is built from; needed for smnoise's layout, else inferred from the shapes.
+        leftovers: those of an earlier conversion from "official"; without them the tensors are made anew.
+        grid: tokens of the usual input, (T, H, W) or (time, frequency); default: the published.
+        heads, decoder_heads: where the widths are not published ones.
+        positions: "right" or "published", for an AudioMAE without a table of positions.
+
+    Returns:
+        Its state is of new tensors. Any dtype is kept.
+
+    Raises:
+        CheckpointError: no such layout, or keys are missing, unknown or of another shape; all are listed.
+        ValueError: an option does not fit.
+    """
+    if to not in LAYOUTS:
+        raise ValueError(f"to must be one of {', '.join(LAYOUTS)}; got {to!r}")
+    state = unwrapped(state)
+    model, layout = detect(state)
+    if model == "audiomae" and to == "huggingface":
+        raise ValueError("transformers has no AudioMAE to convert to; choose smnoise or official")
+    notes = [f"read as {model} in the {layout} layout"]
+    options = {"grid": grid, "heads": heads, "decoder_heads": decoder_heads, "positions": positions}
+    state = _parted(state, model, layout, notes)
+    if config is None:
+        if layout == "smnoise":
+            raise ValueError("smnoise's layout does not tell frames from pixels of a cube: give its config")
+        config = infer(state, model, layout, notes, **options)
+    elif named := [name for name, value in options.items() if value is not None]:
+        raise ValueError(f"{named[0]} is given by the config already")
+    elif config.model != model:
+        raise CheckpointError(f"the config is of {config.model}, the weights are of {model}")
+
+    ours, found = _to_ours(state, config, layout, notes)
+    leftovers = found or dict(leftovers or {})
+    if to == "smnoise":
+        return Converted(ours, config, to, notes, leftovers)
+    theirs = {
+        name: part for entry in entries(config, to) for name, part in entry.split(ours[entry.ours]).items()
+    }
+    theirs |= _made(config, to, leftovers, notes)
+    return Converted(theirs, config, to, notes)
+
+
+def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
+    """Model and layout of a state dict. Raises CheckpointError where it is none of them."""
+    found = {MARKS[name] for name in MARKS if name in state}
+    if len(found) != 1:
+        some = ", ".join(sorted(state)[:5]) or "nothing"
+        raise CheckpointError(
+            f"not the weights of a known model: one of {', '.join(MARKS)} must be there; it begins with {some}"
+        )
+    return found.pop()
+
+
+def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by their names without wrappers' prefixes. Raises CheckpointError for anything that is no dense tensor of
+    floats, and for two of one name."""
+    plain: dict[str, Tensor] = {}
+    wrong = []
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            wrong.append(f"{name!r} is a {type(tensor).__name__}, not a tensor with a name")
+            continue
+        if tensor.layout != torch.strided or not tensor.is_floating_point():
+            wrong.append(f"{name} is not a dense tensor of floats ({tensor.layout}, {tensor.dtype})")
+        short = name
+        while short.startswith(WRAPPERS):
+            short = short.removeprefix("module.").removeprefix("_orig_mod.")
+        if short in plain:
+            wrong.append(f"{name} is there twice, with and without a prefix")
+        plain[short] = tensor.detach()
+    if wrong:
+        raise CheckpointError("not a state dict:\n  " + "\n  ".join(wrong))
+    return plain
+
+
+def _parted(state: dict[str, Tensor], model: str, layout: str, notes: list[str]) -> dict[str, Tensor]:
+    """Earlier and joined forms of query, key and value under the names of today."""
+    if (model, layout) not in ATTENTION:
+        return state
+    attention, *biases = ATTENTION[model, layout]
+    parted = {}
+    zeros = []
+    for name, tensor in state.items():
+        block, found, inside = name.partition(attention)
+        start = block + attention
+        if not found:
+            parted[name] = tensor
+        elif inside == "qkv.weight" and layout == "huggingface" and len(tensor) % 3 == 0:
+            parts = (start + f"{part}.weight" for part in ("query", "key", "value"))
+            parted |= dict(zip(parts, tensor.chunk(3), strict=True))
+        elif inside == "qkv.bias" and len(tensor) % 3 == 0:
+            parted |= dict(zip([start + bias for bias in biases], tensor.chunk(3), strict=True))
+        elif inside in ("q_bias", "k_bias", "v_bias"):
+            parted[start + biases["qkv".index(inside[0])]] = tensor
+        else:
+            parted[name] = tensor
+    for name in [n for n in parted if n.endswith(attention + biases[1])]:
+        if not parted[name].any():  # else it stays, and is reported as unknown
+            zeros.append(parted.pop(name))
+    if zeros:
+        notes.append(f"{len(zeros)} biases of keys left out: all are zero, as VideoMAE has them")
+    return parted
+
+
+def _to_ours(
+    state: dict[str, Tensor], config: VideoConfig | AudioConfig, layout: str, notes: list[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Our state dict and the leftovers. Raises CheckpointError for what is missing, unknown or of another shape."""
+    table = entries(config, layout)
+    wanted = {name: entry.part for entry in table for name in entry.theirs}
+    surplus = constant_biases(config, layout)
+    computed = tables.computed(config, layout)
+    wrong = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in state]
+    for name, tensor in state.items():
+        expected = wanted.get(name, surplus.get(name, tensor.shape))
+        if tensor.shape != expected:
+            wrong.append(f"wrong shape: {name} is {list(tensor.shape)}, not {list(expected)}")
+        elif not (name in wanted or name in surplus or name in computed):
+            wrong.append(f"unknown: {name} {list(tensor.shape)}")
+    if wrong:
+        raise CheckpointError(
+            f"{len(wrong)} keys do not fit {config.model} in the {layout} layout, {config.size}:\n  "
+            + "\n  ".join(wrong)
+        )
+
+    leftovers = {name: state[name] for name in surplus if name in state}
+    if leftovers:
+        notes.append(
+            f"{len(leftovers)} biases at the end of position networks left over: a softmax takes them away again"
+        )
+    for (name, made), width in zip(
+        computed.items(), (config.size.width, config.size.decoder_width), strict=False
+    ):
+        if name in state:
+            tables.check(state[name], name, config, width)
+            notes.append(f"{name} is the table that smnoise computes")
+            if config.model == "audiomae" and not torch.equal(state[name], made):
+                leftovers[name] = state[name]  # equal but for rounding
+    return {entry.ours: entry.join([state[name] for name in entry.theirs]) for entry in table}, leftovers
+
+
+def _made(config, to: str, leftovers: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+    """What an official AudioMAE has and ours has not: from the leftovers, else computed."""
+    if config.model != "audiomae":
+        return {}
+    made = tables.computed(config, to)
+    made |= {name: torch.zeros(shape) for name, shape in constant_biases(config, to).items()}
+    if unknown := [name for name in leftovers if name not in made]:
+        raise CheckpointError(f"leftovers of another model: {', '.join(unknown)}")
+    for name, tensor in leftovers.items():
+        if name not in tables.NAMES["audiomae", "official"] and tensor.shape != made[name].shape:
+            raise CheckpointError(f"leftovers of another model: {name} is {list(tensor.shape)}")
+    if absent := [name for name in made if name not in leftovers]:
+        notes.append(f"made anew: {', '.join(absent[:3])}" + (" and so on" if len(absent) > 3 else ""))
+    return made | leftovers
