@@ -92,7 +92,7 @@ def reconstructions(
         "visible; they are pasted into every prediction",
         fontsize=10,
     )
-    save(figure, path)
+    save(figure, path, dpi=85)  # many small pictures: more would be a megabyte
 
 
 def _readings(spectrogram: Tensor, model: AudioMAE, masks: MaskBatch) -> dict[str, np.ndarray]:

@@ -142,8 +142,8 @@ def _grid(rows: int, columns: int, left: float = 0.0):
     return figure, axes
 
 
-def save(figure, path: Path) -> None:
+def save(figure, path: Path, dpi: int = 130) -> None:
     """Write a figure as PNG, whole or not at all, and close it."""
     with replace_file(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+        figure.savefig(temporary, dpi=dpi, format="png")
     plt.close(figure)
