@@ -184,8 +184,16 @@ def _unpickled(path: Path, max_bytes: int) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes of strangers can fail in any way
         raise CheckpointError(
-            f"{path} was refused or is damaged; nothing in it was run: {str(error).splitlines()[0]}"
+            f"{path} was refused or is damaged; nothing in it was run: {_reason(error)}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error of torch.load, without its advice to switch the protection off."""
+    text = str(error) or repr(error)
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it asks for {found[1]}, of which no weights are made"
+    return type(error).__name__ if "weights_only" in text else text.splitlines()[0]
 
 
 def _contained(loaded: object, path: Path) -> dict:

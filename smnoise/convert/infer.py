@@ -16,10 +16,13 @@ from .architecture import AudioConfig, VideoConfig
 from .names import PREFIXES
 
 FRAMES, SIDE, MEL_BINS = 16, 224, 128  # of every published recipe
-# Heads leave no trace in the shapes of standard blocks: width tells, as in every published size.
+# By model and width. Heads leave no trace in the shapes of standard blocks, but published sizes differ in width.
 HEADS = {
-    "heads": {s.width: s.heads for m in (videomae, audiomae) for s in m.SIZES.values()},
-    "decoder_heads": {s.decoder_width: s.decoder_heads for s in videomae.SIZES.values()},
+    module.__name__.rpartition(".")[2]: {
+        "heads": {size.width: size.heads for size in module.SIZES.values()},
+        "decoder_heads": {size.decoder_width: size.decoder_heads for size in module.SIZES.values()},
+    }
+    for module in (videomae, audiomae)
 }
 
 
@@ -63,10 +66,10 @@ def infer(
     size = Size(
         width,
         _depth(state, blocks),
-        heads or _heads("heads", width, notes),
+        heads or _heads(HEADS[model], "heads", width, notes),
         decoder_width,
         _depth(state, prefix["decoder."]),
-        decoder_heads or _heads("decoder_heads", decoder_width, notes),
+        decoder_heads or _heads(HEADS[model], "decoder_heads", decoder_width, notes),
     )
     if model == "videomae":
         statistics = {} if channels == 3 else {"mean": (0.0,) * channels, "std": (1.0,) * channels}
@@ -137,8 +140,8 @@ def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
     return max(numbers) + 1
 
 
-def _heads(name: str, width: int, notes: list[str]) -> int:
-    heads = HEADS[name].get(width)
+def _heads(published: dict[str, dict[int, int]], name: str, width: int, notes: list[str]) -> int:
+    heads = published[name].get(width)
     if heads is None and width % 64 == 0:
         heads = width // 64
     if heads is None:
