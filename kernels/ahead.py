@@ -22,7 +22,7 @@ from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, ran
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
 
-PARTITION = {"COMPLEMENTARY": True, "VIEWS": False, "CHUNK": optim_blue.CHUNK}
+PARTITION = {"COMPLEMENTARY": True, "VIEWS": False}
 
 # name: kernel, types of its tensors (its other arguments are i32), constants of each variant
 KERNELS = {
@@ -57,10 +57,21 @@ KERNELS = {
         optim_blue.optim_blue_kernel,
         {**SEEDS, "table_ptr": INTS, "base_ptr": INTS, "scratch_ptr": INTS, "scores_ptr": FLOATS},
         [
-            {"L": 512, "V": 102, "K": 5, "BLOCK": 512, "MASKS": 8, **PARTITION, **how}
-            for how in ({}, {"COMPLEMENTARY": False}, {"COMPLEMENTARY": False, "VIEWS": True})
-        ]
-        + [{"L": 196, "V": 49, "K": 4, "BLOCK": 256, "MASKS": 4, **PARTITION}],
+            {**sizes, **PARTITION, **how, "CHUNK": optim_blue.chunk(sizes["BLOCK"])}
+            for sizes, how in (
+                ({"L": 512, "V": 102, "K": 5, "BLOCK": 512, "MASKS": 8}, {}),
+                ({"L": 512, "V": 102, "K": 5, "BLOCK": 512, "MASKS": 8}, {"COMPLEMENTARY": False}),
+                (
+                    {"L": 512, "V": 102, "K": 5, "BLOCK": 512, "MASKS": 8},
+                    {"COMPLEMENTARY": False, "VIEWS": True},
+                ),
+                ({"L": 196, "V": 49, "K": 4, "BLOCK": 256, "MASKS": 4}, {}),
+                # The largest that are accepted: masks, tokens.
+                ({"L": 1024, "V": 64, "K": 16, "BLOCK": 1024, "MASKS": 16}, {}),
+                ({"L": 2048, "V": 256, "K": 8, "BLOCK": 2048, "MASKS": 8}, {}),
+                ({"L": 2048, "V": 2047, "K": 1, "BLOCK": 2048, "MASKS": 1}, {}),
+            )
+        ],
     ),
     "gather_patches": (
         gather_patches.gather_patches_kernel,
@@ -115,7 +126,7 @@ TRAINING = {
     "gather_patches",
     "patch_loss",
     "decoder_tokens",
-}  # no masks: a division there may be made of fused steps
+}  # no masks: their divisions may hold fused steps
 OPTIONS = {
     "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS, "sigma": color.OPTIONS,
     "optim_blue": optim_blue.OPTIONS, "threshold": threshold.OPTIONS,
@@ -146,9 +157,9 @@ def compile_all(target: str) -> Iterator[Compiled]:
                 constants, "constexpr"
             )
             source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
-            options = {"threshold": threshold.OPTIONS, "optim_blue": optim_blue.OPTIONS}.get(
-                name, color.OPTIONS
-            )
+            options = dict(OPTIONS.get(name, gather_patches.OPTIONS))
+            if name == "optim_blue":
+                options["num_warps"] = optim_blue.warps(constants["BLOCK"], constants["MASKS"])
             built = triton.compile(source, target=TARGETS[target], options=options)
             if "cubin" in built.asm:
                 registers, local = _nvidia_usage(built.asm["cubin"])

@@ -15,8 +15,8 @@ OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 PURPOSE_ORDER = tl.constexpr(2)
 RELEASE = tl.constexpr(64)
 NEVER = tl.constexpr(2**63 - 1)
-MAX_NUMBERS = 1 << 16  # of a register array: more would live in local memory
-CHUNK = 8
+# With more, registers spill: tokens, and numbers of a register array.
+MAX_BLOCK, MAX_NUMBERS = 1 << 11, 1 << 14
 
 
 @triton.jit
@@ -27,7 +27,8 @@ def partition_of(sample, K: tl.constexpr, COMPLEMENTARY: tl.constexpr):
     return sample
 
 
-@triton.jit
+# A last batch of another size must not compile anew.
+@triton.jit(do_not_specialize=["batch", "steps", "centre"])
 def optim_blue_kernel(
     seed_ptr, samples_ptr, table_ptr, base_ptr, scratch_ptr, scores_ptr, batch, steps, centre,
     L: tl.constexpr, V: tl.constexpr, K: tl.constexpr, COMPLEMENTARY: tl.constexpr, VIEWS: tl.constexpr,
@@ -154,18 +155,28 @@ def optim_blue_kernel(
 def optim_blue(seed, samples, spec, table, base):
     """float32 [rows, L]: 1 where a row's mask shows the token. table, base: those of `spec`, on the device."""
     batch, rows = len(samples), len(samples) * spec.rows_per_sample
-    block, masks = triton.next_power_of_2(max(spec.tokens, 16)), triton.next_power_of_2(spec.num_masks)
+    block, masks = sides(spec)
     scratch = torch.empty(batch, block, dtype=torch.int32, device=samples.device)
     scores = torch.empty(rows, spec.tokens, dtype=torch.float32, device=samples.device)
     optim_blue_kernel[(batch,)](
         seed, samples, table, base, scratch, scores, batch, spec.steps, spec.centre,
         L=spec.tokens, V=spec.visible, K=spec.num_masks,
         COMPLEMENTARY=spec.masks == "complementary", VIEWS=spec.masks == "views",
-        BLOCK=block, MASKS=masks, CHUNK=CHUNK, **(OPTIONS | {"num_warps": warps(block * masks)}),
+        BLOCK=block, MASKS=masks, CHUNK=chunk(block), **(OPTIONS | {"num_warps": warps(block, masks)}),
     )  # fmt: skip
     return scores
 
 
-def warps(numbers: int) -> int:
-    """Warps for register arrays of so many numbers: about 32 a thread."""
-    return min(16, max(4, numbers // 1024))
+def sides(spec) -> tuple[int, int]:
+    """BLOCK and MASKS of a spec."""
+    return triton.next_power_of_2(max(spec.tokens, 16)), triton.next_power_of_2(spec.num_masks)
+
+
+def chunk(block: int) -> int:
+    """Tokens that are compared with all others at a time."""
+    return max(1, min(8, (1 << 12) // block))
+
+
+def warps(block: int, masks: int) -> int:
+    """Of a program: 32 numbers a thread of its largest array."""
+    return min(16, max(4, block * max(masks, chunk(block)) // 1024))

@@ -196,13 +196,44 @@ class TestSampler:
         assert views.batch_size == 10
         assert sampler.views([2], outputs="ids_keep").mask is None
 
-    def test_visibility_is_exactly_even_over_complementary_sets(self):
-        seen = (~OptimBlue((64, 8), 0.8)(range(500)).mask).sum(0)
-        assert seen.sum() == 500 * 102
-        assert (
-            seen.max() == 100
-        )  # each partition shows a token once, or leaves it to the rest: two tokens of 512
-        assert (100 - seen).sum() == 2 * 100
+    def test_a_partition_shows_each_token_once_but_for_the_rest(self):
+        sampler = OptimBlue((64, 8), 0.8)
+        assert sampler.rest == 2
+        seen = (~sampler(range(500)).mask).unflatten(0, (100, 5)).sum(1)  # of each partition
+        assert seen.max() == 1
+        assert seen.sum(1).tolist() == [510] * 100
+        assert len((seen == 0).nonzero()[:, 1].unique()) > 100  # not always the same two
+
+    def test_large_grids_are_made_from_a_ratio_too(self):
+        assert OptimBlue((128, 64), 0.8).num_masks == 5
+        assert OptimBlue((8, 28, 28), 0.9).rest == 2
+        mask = OptimBlue((160, 128), 0.8, steps=2)([1]).mask
+        assert mask.sum() == 160 * 128 - 4096
+
+    def test_another_grid_in_the_place_of_one(self):
+        """dataclasses.replace, from a plane to a volume: the weights along time are the usual ones."""
+        assert replace(OptimBlue((14, 14), 0.75), grid=(2, 14, 14)) == OptimBlue((2, 14, 14), 0.75)
+        assert OptimBlue(np.array([14, 14]), 0.75) == OptimBlue((14, 14), 0.75)
+        assert OptimBlue((2, 4, 4), 0.75, weights=(1, 1, 0.7, 0.7)) == OptimBlue((2, 4, 4), 0.75)
+
+    def test_views_of_a_step(self):
+        sampler = OptimBlue((6, 6), 0.75, steps=4)
+        assert torch.equal(sampler.views(batch_size=2, step=3).mask, sampler.views([6, 7]).mask)
+        with pytest.raises(ValueError, match="batch_size needs step"):
+            sampler.views(batch_size=2)
+
+    def test_a_large_rest_favours_the_border_as_documented(self):
+        """The contract's swaps put crowded tokens into the rest, and border tokens are less crowded."""
+        border = torch.ones(14, 14, dtype=torch.bool)
+        border[1:-1, 1:-1] = False
+
+        def border_share(**count) -> float:
+            seen = (~OptimBlue((14, 14), masks="independent", **count)(range(3000)).mask).double().mean(0)
+            return (seen.unflatten(0, (14, 14))[border].mean() / seen.mean()).item()
+
+        assert border_share(mask_ratio=0.7) == pytest.approx(1.13, abs=0.02)
+        assert border_share(num_visible=65) == pytest.approx(1, abs=0.01)
+        assert border_share(mask_ratio=0.7, steps=0) == pytest.approx(1, abs=0.01)
 
     def test_is_a_value(self):
         sampler = OptimBlue((14, 14), num_visible=49, masks="independent", decay=1, seed=2**64 - 1)
@@ -253,7 +284,6 @@ class TestSampler:
             ({"weights": 1.0}, ValueError, "weights must be 4 numbers"),
             ({"weights": "aaaa"}, TypeError, "weights"),
             ({"weights": (1e6,) * 4, "decay": -3.0}, ValueError, "crowding weights S add up to"),
-            ({"grid": (2, 8, 8), "weights": (1, 1, 1, 1)}, ValueError, "or 7"),
             ({"decay": math.inf}, ValueError, "decay"),
             ({"delta": 0}, ValueError, "delta must be in"),
             ({"delta": 2.0}, TypeError, "delta must be an integer"),
@@ -282,8 +312,8 @@ def test_a_grid_too_large_for_triton_is_refused_not_wrong():
         OptimBlue((64, 64), 0.8)([0], device=device, backend="triton")
 
 
-def test_large_workspaces_are_given_back(monkeypatch):
-    """K * L numbers of one partition: 40 MiB here, beyond what a thread keeps."""
+def test_a_large_workspace(monkeypatch):
+    """K * L numbers of one partition: 32 MiB here, beyond what a thread keeps."""
     spec = OptimBlueSpec((1, 64, 64), 2, steps=2)
     monkeypatch.setattr(cpu, "_forced_isa", None)
     samples = torch.tensor([0])

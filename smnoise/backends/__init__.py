@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 
+import torch
+
 from ..errors import BackendError
 
 NAMES = ("cuda", "triton", "cpu", "reference")
@@ -46,3 +48,11 @@ def choose(op: str, backend: str, device: str) -> Callable:
     if device != "cpu":
         reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
+
+
+def outside_capture(what: str) -> None:
+    """Raise BackendError while a CUDA graph is being captured, of which `what` cannot be part."""
+    if torch.cuda.is_current_stream_capturing():
+        raise BackendError(
+            f"{what} cannot be captured into a CUDA graph: make one batch of masks before capture"
+        )

@@ -21,7 +21,7 @@ from .outputs import allocate, filtered_shape
 from .plan import Gaussian, OptimBlue, Outputs, Patches, PatchLoss, Plan, Ranking, blue_plan_of, plan_of
 
 DEVICES = ("cpu",)
-ABI = 5
+ABI = 6
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -201,7 +201,9 @@ def gaussian_filter(
 
 @lru_cache(maxsize=256)
 def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
-    return blue_plan_of(spec, spec.stamp.ctypes.data, spec.table.ctypes.data, SHARED_BYTES)
+    plan = blue_plan_of(spec, spec.stamp.ctypes.data, spec.table.ctypes.data, SHARED_BYTES)
+    plan.spec = spec  # whose arrays it points into
+    return plan
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:

@@ -18,7 +18,7 @@ import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, search_start, signed64, tables
-from . import nvrtc
+from . import nvrtc, outside_capture
 from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
 from .outputs import allocate, filtered_shape
 from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, blue_plan_of, plan_of
@@ -27,7 +27,8 @@ DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
 MAX_GRID_Y = 65535
 BLUE_THREADS = 128  # of csrc/optim_blue_block.h
-BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory
+BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
+BLUE_WORKSPACE = 256 << 20  # and bytes of all those arrays together
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
@@ -66,7 +67,7 @@ def _module(device: int) -> int:
     """The loaded machine code, for the lifetime of the process."""
     from cupy.cuda import driver
 
-    _outside_capture("compiling and loading the kernels")
+    outside_capture("compiling and loading the kernels")
     major, minor = torch.cuda.get_device_capability(device)
     with torch.cuda.device(device):
         _bind_thread()
@@ -104,7 +105,7 @@ class _Prepared:
     """A spec on a device: its tables there, the struct that points to them, and the kernel."""
 
     def __init__(self, spec: ColorSpec, device: int):
-        _outside_capture("preparing a sampler")
+        outside_capture("preparing a sampler")
         t = tables(spec)
         arrays = (t.taps, t.radius, t.first)
         self.tables = [None if a is None else torch.from_numpy(a).to(f"cuda:{device}") for a in arrays]
@@ -126,13 +127,6 @@ class _Prepared:
 
 # Never dropped: captured graphs hold the addresses of the tables.
 _prepared = cache(_Prepared)
-
-
-def _outside_capture(what: str) -> None:
-    if torch.cuda.is_current_stream_capturing():
-        raise BackendError(
-            f"{what} cannot be captured into a CUDA graph: make one batch of masks before capture"
-        )
 
 
 def _launch(
@@ -219,13 +213,13 @@ def gaussian_filter(
 
 @cache
 def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
-    _outside_capture("uploading filter weights")
+    outside_capture("uploading filter weights")
     return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")
 
 
 @cache  # never dropped: captured graphs hold the addresses
 def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, torch.Tensor]:
-    _outside_capture("preparing a sampler")
+    outside_capture("preparing a sampler")
     table = torch.from_numpy(spec.table).to(f"cuda:{device}")
     plan = blue_plan_of(spec, None, table.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
     return plan, _function(device, "optim_blue"), table
@@ -240,7 +234,8 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
             return outputs
         samples, blocks, workspace = samples.contiguous(), batch, None
         if not plan.shared:  # a workspace for as many blocks as can run at a time
-            blocks = min(batch, BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count)
+            runnable = BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
+            blocks = min(batch, runnable, max(1, BLUE_WORKSPACE // plan.bytes))
             workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=device)
         pointers = Outputs.of(outputs)
         address = None if workspace is None else workspace.data_ptr()

@@ -14,6 +14,7 @@ import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, signed64, tables
+from . import outside_capture
 from .outputs import allocate, filtered_shape
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -33,6 +34,8 @@ def why_not() -> str | None:
 
 @cache  # never dropped: captured graphs hold the addresses
 def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+    if device.type == "cuda":
+        outside_capture("uploading the tables of a sampler")
     t = tables(spec)
     return tuple(None if a is None else torch.from_numpy(a).to(device) for a in (t.taps, t.radius, t.first))
 
@@ -88,16 +91,20 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
 
 @cache  # never dropped: captured graphs hold the addresses
 def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
+    if device.type == "cuda":
+        outside_capture("uploading the tables of a sampler")
     return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
     from ..kernels import optim_blue as kernels
 
-    if spec.tokens * spec.num_masks > kernels.MAX_NUMBERS // 4:  # either may grow to the next power of two
+    block, masks = kernels.sides(spec)
+    if block > kernels.MAX_BLOCK or block * masks > kernels.MAX_NUMBERS:
         raise BackendError(
-            f"backend triton keeps {spec.num_masks} masks of {spec.tokens} tokens in registers; at most "
-            f"{kernels.MAX_NUMBERS // 4} numbers fit: use backend cuda or cpu"
+            f"backend triton keeps {spec.num_masks} masks of {spec.tokens} tokens in registers, both brought to a "
+            f"power of two: at most {kernels.MAX_BLOCK} tokens and {kernels.MAX_NUMBERS} numbers fit; use backend cuda "
+            "or cpu"
         )
     if not len(samples):
         return allocate(0, spec.tokens, spec.visible, wanted, samples.device)

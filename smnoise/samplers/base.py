@@ -82,16 +82,7 @@ class Sampler:
             TypeError, ValueError: for samples or a seed that are no integers, or on different devices.
             BackendError: where no fast backend, or not the named one, can run.
         """
-        if (samples is None) == (batch_size is None):
-            raise ValueError("give either samples, or batch_size and step")
-        if samples is None:
-            if step is None:
-                raise ValueError("batch_size needs step, the number of the batch: step 0 for the first")
-            samples = sample_indices(step, batch_size, rank=rank, world_size=world_size, device=device)
-        else:
-            if step is not None:
-                raise ValueError("step goes with batch_size; samples already name each mask")
-            samples = as_samples(samples, device)
+        samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
         return self._masks(self._spec_json, seed, samples, backend, outputs)
 
@@ -131,6 +122,19 @@ def sample_indices(
     elif not isinstance(step, torch.SymInt):
         step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
     return torch.arange(batch_size, device=device) + (step * world_size + rank) * batch_size
+
+
+def batch_indices(samples, batch_size, step, rank: int, world_size: int, device) -> torch.Tensor:
+    """Indices int64 [B] from what a sampler is called with: samples, or batch_size and step."""
+    if (samples is None) == (batch_size is None):
+        raise ValueError("give either samples, or batch_size and step")
+    if samples is None:
+        if step is None:
+            raise ValueError("batch_size needs step, the number of the batch: step 0 for the first")
+        return sample_indices(step, batch_size, rank=rank, world_size=world_size, device=device)
+    if step is not None:
+        raise ValueError("step goes with batch_size; samples already name each mask")
+    return as_samples(samples, device)
 
 
 def as_samples(samples, device) -> torch.Tensor:

@@ -15,11 +15,28 @@ from .checks import as_choice, as_float, as_int, as_tuple, as_visible, spec_of_j
 
 MASKS = ("complementary", "independent", "views")
 
+ALONG_TIME = (
+    1.0,
+    0.7,
+    0.5,
+)  # weights of the orientations with a step along t, where only the others are given
 MAX_TOKENS = 1 << 18  # four a Philox call, whose counter has 16 bits for the call's place
 MAX_CROWD = 1 << 24  # numbers in the crowding arrays of one partition
 MAX_DELTA = 1 << 10
 MAX_STEPS = 1 << 20
 MAX_CROWDING = 1 << 28  # what a token can be crowded by, all weights together: keeps sums in int32
+
+
+def as_blue_grid(grid) -> tuple[int, int, int]:
+    """(H, W) or (T, H, W) as the latter; ValueError or TypeError for what is neither, or too large."""
+    grid = tuple(grid) if hasattr(grid, "__iter__") and not isinstance(grid, str) else grid
+    if isinstance(grid, tuple) and len(grid) == 2:
+        grid = (1, *grid)
+    grid = as_tuple("grid", grid, 3, "two integers (H, W) or three (T, H, W), counted in tokens")
+    grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", grid, strict=True))
+    if math.prod(grid) > MAX_TOKENS:
+        raise ValueError(f"grid {grid} has {math.prod(grid)} tokens; at most {MAX_TOKENS} are supported")
+    return grid
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class OptimBlueSpec:
     grid: tuple[int, int, int]
     visible: int
     delta: int = 4
-    weights: tuple[float, ...] = (1.0, 1.0, 0.7, 0.7, 1.0, 0.7, 0.5)
+    weights: tuple[float, ...] = (1.0, 1.0, 0.7, 0.7, *ALONG_TIME)
     decay: float = 2.0
     steps: int = 256
     masks: str = "complementary"
@@ -44,13 +61,7 @@ class OptimBlueSpec:
         def put(name, value):
             object.__setattr__(self, name, value)
 
-        grid = as_tuple("grid", self.grid, 3, "three integers (T, H, W), counted in tokens")
-        put(
-            "grid",
-            tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", grid, strict=True)),
-        )
-        if self.tokens > MAX_TOKENS:
-            raise ValueError(f"grid {self.grid} has {self.tokens} tokens; at most {MAX_TOKENS} are supported")
+        put("grid", as_blue_grid(self.grid))
         put("visible", as_visible(self.visible, self.tokens, "mask"))
         if self.num_masks * self.tokens > MAX_CROWD:
             raise ValueError(
@@ -64,24 +75,27 @@ class OptimBlueSpec:
         self._check_weights()
 
     def _check_weights(self):
-        flat = self.grid[0] == 1
-        count = len(self.weights) if hasattr(self.weights, "__len__") else 0
-        if count != 7 and not (flat and count == 4):
+        given = tuple(self.weights) if hasattr(self.weights, "__iter__") else self.weights
+        if not isinstance(given, tuple) or len(given) not in (4, 7):
             raise ValueError(
-                "weights must be 4 numbers, of the orientations (0,1), (1,0), (1,1), (1,-1) along (y, x), or 7, for "
-                f"grids with T > 1 also of (1,0,0), (1,0,1) and (1,1,1) along (t, y, x); got {self.weights!r}"
+                "weights must be 4 numbers, of the orientations (0,1), (1,0), (1,1), (1,-1) along (y, x), or 7: then "
+                f"also of (1,0,0), (1,0,1) and (1,1,1) along (t, y, x); got {self.weights!r}"
             )
-        weights = tuple(as_float("weights", w) for w in as_tuple("weights", self.weights, count, "numbers"))
+        weights = tuple(as_float("weights", w) for w in given)
         if min(weights) < 0:
             raise ValueError(f"weights must not be negative, got {self.weights}")
-        object.__setattr__(self, "weights", weights[:4] if flat else weights)
+        flat = self.grid[0] == 1
+        object.__setattr__(
+            self, "weights", (*weights[:4], *(ALONG_TIME if flat else weights[4:] or ALONG_TIME))
+        )
         crowding = sum(s for _, s in reference.crowding(self.grid, self.delta, self.weights, self.decay))
         if crowding > MAX_CROWDING:
             raise ValueError(
-                f"the crowding weights S add up to {crowding}; at most {MAX_CROWDING} are supported: lower weights, "
-                "or raise decay"
+                f"the crowding weights S add up to {crowding:.3g}; at most {MAX_CROWDING:.3g} are supported: lower "
+                "weights, or raise decay"
             )
-        if not any(s for _, s in reference.crowding(None, self.delta, self.weights, self.decay)):
+        counted = self.weights[:4] if flat else self.weights
+        if not any(s for _, s in reference.crowding(None, self.delta, counted, self.decay)):
             raise ValueError(
                 f"weights {self.weights} with decay {self.decay} give no crowding at all: at least one "
                 "int(64 * w / d^decay + 0.5) must be positive; raise weights"
@@ -96,6 +110,11 @@ class OptimBlueSpec:
     def num_masks(self) -> int:
         """K, complementary masks of a partition."""
         return self.tokens // self.visible
+
+    @property
+    def rest(self) -> int:
+        """Tokens that no mask of a partition reveals."""
+        return self.tokens - self.num_masks * self.visible
 
     @property
     def rows_per_sample(self) -> int:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training step of our VideoMAE beside Hugging Face's, with the same sizes, weights, clips and masks, in one run.
+
+python bench/step.py [--sizes tiny small] [--rounds 7]      # minutes; writes bench/results/step.json
+
+A step is forward, backward and AdamW, float32 on the CPU. Time: medians, the programs taking turns. Memory: the peak of
+what torch's allocator holds during forward and backward beyond what it held before, weights and gradients not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+import smnoise
+from smnoise import convert
+from smnoise.compat import import_timm
+from smnoise.convert import huggingface
+from smnoise.files import write_text
+from smnoise.models.videomae import IMAGENET_MEAN, IMAGENET_STD, SIZES, VideoMAE
+
+PATH = Path(__file__).parent / "results" / "step.json"
+WORKLOADS = {  # model size: grid, pixels, clips
+    "tiny": ((8, 5, 5), 80, 16),
+    "small": ((8, 14, 14), 224, 4),
+}
+
+
+def hugging_face(model: VideoMAE):
+    """VideoMAEForPreTraining with the same weights."""
+    import_timm()  # which mends torchvision, that transformers imports too
+    from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+    config = convert.VideoConfig(model.size, model.grid, model.tubelet, model.patch)
+    theirs = VideoMAEForPreTraining(VideoMAEConfig(**huggingface.config(config)))
+    theirs.load_state_dict(convert.convert_state(model.state_dict(), "huggingface", config=config).state)
+    return theirs
+
+
+class Program:
+    """One of the programs that are compared: `step` trains, `loss` is what came out."""
+
+    def __init__(self, model, call, compiled: bool):
+        self.model, self.call = model, torch.compile(call) if compiled else call
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def step(self) -> float:
+        loss = self.call()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def seconds(self) -> float:
+        begin = time.perf_counter()
+        self.step()
+        return time.perf_counter() - begin
+
+    def peak_bytes(self) -> int:
+        """Of activations: gradients of the weights exist already, so that only what comes and goes is counted."""
+        self.call().backward()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+            self.call().backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        held = peak = 0
+        changes = (e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]")
+        for event in sorted(changes, key=lambda e: e.start_ns()):
+            held += event.nbytes()
+            peak = max(peak, held)
+        return peak
+
+
+def programs(size: str) -> dict[str, Program]:
+    grid, side, batch = WORKLOADS[size]
+    torch.manual_seed(0)
+    clips = torch.randint(0, 256, (batch, 3, 2 * grid[0], side, side), dtype=torch.uint8)
+    masks = smnoise.Green3D(grid, num_visible=grid[0] * (grid[1] * grid[2] // 10))(range(batch))
+    ours = VideoMAE(size, grid)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+
+    def theirs_on(model):
+        def call():
+            pixels = ((clips.float() / 255 - mean) / std).transpose(1, 2).contiguous()
+            return model(pixels, bool_masked_pos=masks.bool_masked_pos()).loss
+
+        return call
+
+    def ours_on(model):
+        return lambda: model(clips, masks)[0]
+
+    found = {}
+    for compiled in (False, True):
+        how = "compiled" if compiled else "eager"
+        copy = VideoMAE(size, grid)
+        copy.load_state_dict(ours.state_dict())
+        theirs = hugging_face(ours)
+        found[f"smnoise, {how}"] = Program(copy, ours_on(copy), compiled)
+        found[f"Hugging Face, {how}"] = Program(theirs, theirs_on(theirs), compiled)
+    return found
+
+
+def measure(size: str, rounds: int) -> dict:
+    chosen = programs(size)
+    losses = {name: program.step() for name, program in chosen.items()}
+    first = next(iter(losses.values()))
+    for name, loss in losses.items():
+        if abs(loss - first) > 1e-5 * first:
+            raise SystemExit(
+                f"{name} has loss {loss}, the first program {first}: no number for a wrong answer"
+            )
+    for program in chosen.values():
+        program.step()
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    for _ in range(rounds):
+        for name, program in chosen.items():
+            times[name].append(program.seconds())
+    grid, side, batch = WORKLOADS[size]
+    rows = {
+        name: {
+            "milliseconds": round(1000 * statistics.median(times[name]), 1),
+            "peak MiB": round(p.peak_bytes() / 2**20, 1),
+        }
+        for name, p in chosen.items()
+    }
+    theirs = [row for name, row in rows.items() if name.startswith("Hugging Face")]
+    best = {key: min(row[key] for row in theirs) for key in ("milliseconds", "peak MiB")}
+    for row in rows.values():
+        row["time of their best"] = round(row["milliseconds"] / best["milliseconds"], 3)
+        row["memory of their best"] = round(row["peak MiB"] / best["peak MiB"], 3)
+    return {
+        "model": SIZES[size].__dict__,
+        "grid": grid,
+        "pixels": side,
+        "clips": batch,
+        "loss": losses,
+        "programs": rows,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    import transformers
+
+    results = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "date": time.strftime("%Y-%m-%d"),
+        "sizes": {size: measure(size, options.rounds) for size in options.sizes},
+    }
+    write_text(PATH, json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results["sizes"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
