@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does the mask matter for sound? Tiny AudioMAEs pretrained under Optim Blue and under random masks, then probed.
 
-    python -m smnoise.train.demo_audio --out runs/demo-audio     # what `make demo-audio` runs; 10 minutes on 2 idle cores
+    python -m smnoise.train.demo_audio --out runs/demo-audio     # what `make demo-audio` runs; 10 minutes on 2 cores
 
 The sounds are speech and music from Debian packages, which `make .venv/sounds` fetches. Models of the same seed
 begin with the same weights and see the same clips; only their masks differ. Then each is frozen, and a linear
