@@ -101,6 +101,11 @@ def convert_state(
         name: part for entry in entries(config, to) for name, part in entry.split(ours[entry.ours]).items()
     }
     theirs |= _made(config, to, leftovers, notes)
+    if to == "huggingface":
+        notes.append(
+            "transformers fixes the eps of the decoder's last norm at 1e-5; for smnoise's numbers "
+            "set model.decoder.norm.eps = 1e-6"
+        )
     return Converted(theirs, config, to, notes)
 
 
