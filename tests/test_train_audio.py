@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The AudioMAE trainer, run as a user runs it: real files in, a run folder out."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -425,6 +426,34 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
 
 
 def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
-    elsewhere = {"data", "out", "resume", "device", "dtype", "compile", "checkpoint_blocks", "workers",
-                 "log_every", "save_every"}  # fmt: skip
+    """batch_size and accumulate are in it as their product over all processes, clips_per_step."""
+    elsewhere = {"data", "out", "resume", "batch_size", "accumulate", "device", "dtype", "compile",
+                 "checkpoint_blocks", "workers", "log_every", "save_every"}  # fmt: skip
     assert set(trainer.RECIPE) == set(Config.__dataclass_fields__) - elsewhere
+
+
+def test_a_checkpoint_of_before_there_were_several_processes_is_resumed(config):
+    """Its recipe has batch_size and accumulate, and no setting that was added later."""
+    pretrain(replace(config, epochs=1))
+    file = checkpoint.steps(config.out)[0] / "state.json"
+    state = json.loads(file.read_text())
+    clips = state["recipe"].pop("clips_per_step")
+    state["recipe"] |= {"batch_size": clips, "accumulate": 1}
+    del state["recipe"]["roll"]
+    file.write_text(json.dumps(state))
+    manifest = file.parent / "manifest.json"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state.json": digest}))
+    trained(config.out)
+    pretrain(replace(config, epochs=1, resume=True, batch_size=2, accumulate=2))
+    with pytest.raises(CheckpointError, match="clips_per_step: 4 then, 8 now"):
+        pretrain(replace(config, epochs=1, resume=True, batch_size=2, accumulate=4))
+
+
+def test_an_error_ends_the_workers_too(config):
+    """Also those that ignore the signals of a terminal and a scheduler."""
+    diverging = replace(config, base_lr=1e12, min_lr=0, save_every=1, workers=2)
+    process = start(diverging)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Lower base_lr" in said

@@ -38,8 +38,19 @@ from .audio_inputs import Spectrograms, Statistics, measure
 from .draws import torch_seeded
 from .ledger import Ledger
 from .log import RunLog
+from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
-from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
+from .run import (
+    check_numbers,
+    choose_device,
+    command,
+    completed,
+    count_steps,
+    digest_of_names,
+    open_run,
+    recipe,
+)
+from .world import averaging, data_parallel, join, processes
 
 COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
 
@@ -101,9 +112,9 @@ class Config:
     warmup_epochs: float = 3
     """Linear warm-up of the learning rate from 0."""
     batch_size: int = 64
-    """Clips in a forward pass."""
+    """Clips in a forward pass of a process."""
     accumulate: int = 8
-    """Forward passes in a step; a step sees batch_size * accumulate clips."""
+    """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
     base_lr: float = 2e-4
     """Peak learning rate for 256 clips a step; scaled by clips / 256."""
     min_lr: float = 0.0
@@ -163,7 +174,8 @@ class Config:
 
     @property
     def clips_per_step(self) -> int:
-        return self.batch_size * self.accumulate
+        """The global batch."""
+        return self.batch_size * self.accumulate * processes()
 
     def sampler(self) -> Sampler:
         if self.mask.startswith("optim-blue"):
@@ -188,11 +200,12 @@ class Config:
         return Statistics(*(DATA_SETS[self.statistics][1:] if named else self.statistics))
 
 
-# What a resumed run must share with the run that it goes on with, besides the files and the statistics in use.
+# What a resumed run must share with the run that it goes on with, besides clips_per_step, the files and the statistics
+# in use.
 RECIPE = ("model", "decoder", "positions", "normalise_target", "rate", "frames", "mels", "patch", "statistics",
           "measured_clips", "gain", "roll", "mask", "mask_ratio", "blue_delta", "blue_weights", "blue_decay",
-          "blue_steps", "epochs", "warmup_epochs", "batch_size", "accumulate", "base_lr", "min_lr", "weight_decay",
-          "betas", "clip_grad", "clips_per_file", "seed")  # fmt: skip
+          "blue_steps", "epochs", "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad",
+          "clips_per_file", "seed")  # fmt: skip
 
 
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioMAE:
@@ -204,6 +217,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     FloatingPointError when the loss stops being finite.
     """
     device, bfloat16 = choose_device(config.device, config.dtype)
+    world = join(device)
     paths = find_sounds(config.data)
     log_mel = LogMel(config.rate, config.mels).to(device)
     clips = AudioClips(
@@ -219,61 +233,69 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     steps = count_steps(config, len(clips))
 
     model = untrained(config).to(device)
+    if config.compile:
+        model.compile()
+    train = data_parallel(model, world, device)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
     sampler = config.sampler()
 
-    wanted = recipe(config, RECIPE, sounds=digest_of_names(config.data, paths))
-    opened = open_run(config, wanted, model, optimizer, steps)
+    wanted = recipe(
+        config, RECIPE, clips_per_step=config.clips_per_step, sounds=digest_of_names(config.data, paths)
+    )
+    opened = open_run(config, wanted, model, optimizer, steps, world)
     first_step = opened.first_step
-    if not config.resume:
+    if "mean" not in opened.recipe:
         # Silence is found out even where the statistics are known.
         first = range(min(len(clips), config.measured_clips if config.statistics == "auto" else 16))
-        measured = measure(loader(clips, first, 1, config.workers), log_mel, device)
+        measured = world.first(lambda: measure(loader(clips, first, 1, config.workers), log_mel, device))
         opened.recipe.update((config.known_statistics() or measured)._asdict())
     statistics = Statistics(opened.recipe["mean"], opened.recipe["std"])
     inputs = Spectrograms(config.rate, config.frames, config.mels, statistics).to(device)
 
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
-    samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
-    batches = iter(loader(clips, samples, config.batch_size, config.workers))
-    train = torch.compile(model) if config.compile else model
+    passes = config.accumulate * world.size  # of a step, over all processes
+    share = Share(range(first_step * passes, steps * passes), config.batch_size, world.rank, world.size)
+    batches = iter(loader(clips, share, config.batch_size, config.workers))
 
-    with RunLog(config.out, first_step, steps) as log:
+    with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
             first_step,
             f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
             f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
             f"{len(paths)} sound files at {config.rate} Hz, log-mel mean {statistics.mean:.4g} and deviation "
-            f"{statistics.std:.4g}, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips, "
+            f"{statistics.std:.4g}, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips "
+            f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
-        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
-            for _ in range(config.accumulate):
+            for number in range(1, config.accumulate + 1):
                 batch = next(batches)
                 wave, length, sample = (
                     batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
                 )
                 spectrograms, masks = inputs(wave, length), sampler(sample)
-                # The same dropout in all of a step's passes, so that to accumulate is to have a larger batch.
-                with (
-                    torch_seeded(config.seed, step, device),
-                    torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
-                ):
-                    loss, _ = train(spectrograms, masks)
-                (loss / config.accumulate).backward()
+                with averaging(train, last=number == config.accumulate):
+                    # The same dropout in all passes of a step, so that to accumulate, or to share the work among
+                    # processes, is to have a larger batch.
+                    with (
+                        torch_seeded(config.seed, step, device),
+                        torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+                    ):
+                        loss, _ = train(spectrograms, masks)
+                    (loss / config.accumulate).backward()
                 ledger.forward(step, loss, batch["broken"])
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            stopping = step < steps and stop()
+            stopping = step < steps and world.any(stop())
             ledger.end(step, norm, stopping)
             if stopping:
                 break
@@ -300,7 +322,7 @@ def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
     Raises CheckpointError where there is none, or it is not of this trainer.
     """
     tensors, _, state, _ = checkpoint.newest(run)
-    before = state["recipe"]
+    before = completed(state["recipe"], RECIPE, Config)
     if missing := [name for name in (*RECIPE, *Statistics._fields) if name not in before]:
         raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
     config = Config(data=run, out=run, **{name: before[name] for name in RECIPE})
@@ -311,7 +333,7 @@ def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
 
 
 def main() -> None:
-    command(Config, pretrain, __doc__)
+    command(Config, pretrain, __doc__, many=True)
 
 
 if __name__ == "__main__":

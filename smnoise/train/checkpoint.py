@@ -69,8 +69,8 @@ def steps(run: Path) -> list[Path]:
     return sorted((f for f in (run / FOLDER).glob("step-*") if NAME.fullmatch(f.name)), reverse=True)
 
 
-def read(folder: Path) -> tuple[dict, dict, dict]:
-    """A checkpoint's model tensors, optimiser tensors and state. Raises CheckpointError if it is not whole."""
+def check(folder: Path) -> dict:
+    """The state of a checkpoint. Raises CheckpointError if it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         if set(manifest) != FILES:
@@ -80,10 +80,38 @@ def read(folder: Path) -> tuple[dict, dict, dict]:
                 raise CheckpointError(
                     f"{folder / name} is truncated or altered: its sha256 is not the manifest's"
                 )
-        model, optimizer = (load_file(folder / f"{n}.safetensors") for n in ("model", "optimizer"))
-        return model, optimizer, json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError, TypeError, AttributeError, SafetensorError) as error:
+        return json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error
+
+
+def tensors(folder: Path) -> tuple[dict, dict]:
+    """The model tensors and optimiser tensors of a checkpoint that `check` found whole."""
+    try:
+        return tuple(load_file(folder / f"{name}.safetensors") for name in ("model", "optimizer"))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {folder}: {error}") from error
+
+
+def read(folder: Path) -> tuple[dict, dict, dict]:
+    """A checkpoint's model tensors, optimiser tensors and state. Raises CheckpointError if it is not whole."""
+    state = check(folder)
+    return *tensors(folder), state
+
+
+def find(run: Path) -> tuple[Path, dict, list[str]]:
+    """The newest whole checkpoint of a run, its state, and what was wrong with newer ones.
+
+    Raises CheckpointError where there is none.
+    """
+    wrong: list[str] = []
+    for folder in steps(run):
+        try:
+            return folder, check(folder), wrong
+        except CheckpointError as error:
+            wrong.append(str(error))
+    detail = "\n  ".join(wrong) or "it has none"
+    raise CheckpointError(f"no whole checkpoint in {run / FOLDER}:\n  {detail}")
 
 
 def newest(run: Path) -> tuple[dict, dict, dict, list[str]]:
@@ -91,14 +119,8 @@ def newest(run: Path) -> tuple[dict, dict, dict, list[str]]:
 
     Raises CheckpointError where there is none.
     """
-    wrong: list[str] = []
-    for folder in steps(run):
-        try:
-            return *read(folder), wrong
-        except CheckpointError as error:
-            wrong.append(str(error))
-    detail = "\n  ".join(wrong) or "it has none"
-    raise CheckpointError(f"no whole checkpoint in {run / FOLDER}:\n  {detail}")
+    folder, state, wrong = find(run)
+    return *tensors(folder), state, wrong
 
 
 def restore(model: torch.nn.Module, optimizer, model_tensors: dict, optimizer_tensors: dict) -> None:

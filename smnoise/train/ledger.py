@@ -12,6 +12,7 @@ import torch
 from . import checkpoint
 from .log import RunLog
 from .run import Opened
+from .world import ALONE, World
 
 
 class Ledger:
@@ -26,6 +27,7 @@ class Ledger:
         files: of the data set.
         model, optimizer: what a checkpoint holds.
         device: of the losses.
+        world: the processes that train together; all call `forward` and `end`, one writes.
     """
 
     def __init__(
@@ -39,20 +41,21 @@ class Ledger:
         model,
         optimizer,
         device,
+        world: World = ALONE,
     ):
+        self.world = world
         self.config, self.log, self.recipe = config, log, opened.recipe
         self.steps, self.clips, self.files = steps, clips, files
         self.model, self.optimizer = model, optimizer
         self.skipped: set[str] = set()
+        self.broken: set[str] = set()
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
 
     def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
         """After each forward pass: its loss, and the messages of broken files, each of which is logged once."""
         self.loss_sum += loss.detach() / self.config.accumulate
-        for message in sorted(set(broken) - self.skipped):
-            self.skipped.add(message)
-            self.log.event(step, f"skipped: {message} ({len(self.skipped)} of {self.files} files)")
+        self.broken.update(broken)
 
     def end(self, step: int, grad_norm: torch.Tensor, stopping: bool) -> None:
         """After each step: a log line and a checkpoint, if they are due; both when stopping.
@@ -62,7 +65,8 @@ class Ledger:
         config = self.config
         saving = step % config.save_every == 0 or step == self.steps or stopping
         if step % config.log_every == 0 or saving:
-            loss = self.loss_sum.item() / (step - self.logged)
+            self._name_broken_files(step)
+            loss = self.world.mean(self.loss_sum) / (step - self.logged)
             if not math.isfinite(loss) or (saving and not all_finite(self.model)):
                 raise FloatingPointError(
                     f"training diverged by step {step} (loss {loss}); the checkpoints in {config.out} "
@@ -87,10 +91,17 @@ class Ledger:
             self.log.advance(step)
         if saving:
             paused = time.perf_counter()
-            checkpoint.save(config.out, step, self.model, self.optimizer, {"recipe": self.recipe})
+            state = {"recipe": self.recipe}
+            self.world.first(lambda: checkpoint.save(config.out, step, self.model, self.optimizer, state))
             self.since += time.perf_counter() - paused
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
+
+    def _name_broken_files(self, step: int) -> None:
+        for message in self.world.union(self.broken - self.skipped):
+            if message not in self.skipped:
+                self.skipped.add(message)
+                self.log.event(step, f"skipped: {message} ({len(self.skipped)} of {self.files} files)")
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -5,6 +5,7 @@ terminal."""
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +31,17 @@ def read(run: Path) -> list[dict]:
 
 
 class RunLog:
-    """Context manager. `step` and `event` each add a line to log.jsonl and show it."""
+    """Context manager. `step` and `event` each add a line to log.jsonl and show it.
 
-    def __init__(self, run: Path, first_step: int, steps: int):
-        self.path = run / NAME
-        kept = [r for r in read(run) if r["step"] <= first_step]  # later lines are about to be repeated
-        write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
-        self.console = Console(highlight=False, soft_wrap=True)
+    writes: whether this process does; the others of a run write and show nothing.
+    """
+
+    def __init__(self, run: Path, first_step: int, steps: int, *, writes: bool = True):
+        self.path = run / NAME if writes else Path(os.devnull)
+        if writes:
+            kept = [r for r in read(run) if r["step"] <= first_step]  # later lines are about to be repeated
+            write_text(self.path, "".join(json.dumps(r) + "\n" for r in kept))
+        self.console = Console(highlight=False, soft_wrap=True, quiet=not writes)
         self.bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),

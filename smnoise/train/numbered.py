@@ -7,6 +7,7 @@ Nothing here keeps a position: item n is the same in any process, for any number
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -87,8 +88,35 @@ def collate(items: list[dict]) -> dict:
     return batch
 
 
+@dataclass(frozen=True)
+class Share:
+    """The global sample numbers that one process reads, in order.
+
+    The batches of a run are numbered: batch n is samples n * batch_size to (n + 1) * batch_size - 1. The processes take
+    turns, so that a step sees the same samples for any number of processes and of batches that each
+    accumulates, as long as their product is the same.
+
+    Args:
+        batches: of all processes.
+        batch_size: samples of a batch.
+        rank, size: which of how many processes.
+    """
+
+    batches: range
+    batch_size: int
+    rank: int = 0
+    size: int = 1
+
+    def __len__(self) -> int:
+        return len(self.batches[self.rank :: self.size]) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in self.batches[self.rank :: self.size]:
+            yield from range(batch * self.batch_size, (batch + 1) * self.batch_size)
+
+
 def loader(
-    clips: Dataset, samples: range, batch_size: int, workers: int, *, drop_last: bool = True
+    clips: Dataset, samples: range | Share, batch_size: int, workers: int, *, drop_last: bool = True
 ) -> DataLoader:
     """Batches of the given global sample numbers, in order; drop_last: without a last one that is smaller."""
     return DataLoader(

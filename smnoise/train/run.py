@@ -2,7 +2,7 @@
 """What every trainer does around its loop: device, number of steps, the run's folder, its recipe, its command line.
 
 A trainer's Config is a frozen dataclass with at least: data, out, resume, epochs, batch_size, accumulate, device,
-dtype, log_every, save_every, and the property clips_per_step.
+dtype, log_every, save_every, and the property clips_per_step, the global batch: of all processes that train together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from ..errors import CheckpointError, DataError
 from ..files import write_text
 from . import checkpoint
 from .signals import StopOnSignal
+from .world import ALONE, World, processes, restarted
 
 
 class Opened(NamedTuple):
@@ -58,6 +59,8 @@ def check_numbers(
 def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
     """The device for a Config's `device` and whether its `dtype` means autocast to bfloat16.
 
+    Under torchrun cuda is the GPU of the process's number on its machine.
+
     Raises ValueError where a GPU is asked for that is not there.
     """
     if device == "auto":
@@ -65,6 +68,12 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
+    if chosen.type == "cuda" and processes() > 1:
+        if (local := int(os.environ["LOCAL_RANK"])) >= (count := torch.cuda.device_count()):
+            raise ValueError(f"process {local} of this machine has no GPU of its own, torch sees {count}; "
+                             "lower --nproc-per-node")  # fmt: skip
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
     return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
 
 
@@ -91,17 +100,37 @@ def digest_of_names(data: Path, paths: list[Path]) -> str:
     return f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
 
 
-def open_run(config, wanted: dict, model, optimizer, steps: int) -> Opened:
+def completed(before: dict, names: Iterable[str], config_type: type) -> dict:
+    """A checkpoint's recipe, with those of the names that settings got since: at their defaults, which change nothing.
+
+    clips_per_step stands for batch_size * accumulate, which is what one process had.
+    """
+    defaults = {field.name: field.default for field in fields(config_type)}
+    added = recipe(config_type, (n for n in names if n in defaults and n not in before))
+    if "clips_per_step" not in before and "batch_size" in before:
+        added["clips_per_step"] = before["batch_size"] * before["accumulate"]
+    return before | added
+
+
+def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = ALONE) -> Opened:
     """Make the run's folder, or with `resume` load its newest checkpoint into model and optimiser.
 
+    A run that torchrun starts anew, since a process died, resumes unasked if there is a checkpoint.
+
     Raises CheckpointError where there is a run and none was to be resumed; where the checkpoint's recipe is not
-    `wanted`, or is of more than `steps` steps; and where there is no whole checkpoint.
+    `wanted`, or is of more than `steps` steps; and where there is no whole checkpoint. DataError where the processes
+    of a run want different things.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
+    if len(wishes := world.union([json.dumps(wanted)])) > 1:
+        raise DataError(
+            "the processes would not train the same run; give all the same settings and the same files:\n  "
+            + "\n  ".join(wishes)
+        )
+    resume = config.resume or (restarted() and world.first(lambda: bool(checkpoint.steps(config.out))))
     opened = Opened(0, [], wanted)
-    if config.resume:
-        model_tensors, optimizer_tensors, state, wrong = checkpoint.newest(config.out)
-        before = state["recipe"]
+    if resume:
+        folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
+        before = completed(state["recipe"], wanted, type(config))
         changed = [
             f"{n}: {before.get(n)} then, {now} now" for n, now in wanted.items() if before.get(n) != now
         ]
@@ -114,20 +143,31 @@ def open_run(config, wanted: dict, model, optimizer, steps: int) -> Opened:
             raise CheckpointError(
                 f"{config.out} has trained {state['step']} steps already, more than the {steps} asked for"
             )
-        checkpoint.restore(model, optimizer, model_tensors, optimizer_tensors)
+        checkpoint.restore(model, optimizer, *checkpoint.tensors(folder))
         notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
         opened = Opened(state["step"], [*notes, f"resumed after step {state['step']}"], before)
-    elif checkpoint.steps(config.out):
+    world.first(lambda: make_folder(config, resume))
+    return opened
+
+
+def make_folder(config, resume: bool) -> None:
+    """The run's folder with its config.json. Raises CheckpointError where a new run finds another one there."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    if not resume and checkpoint.steps(config.out):
         raise CheckpointError(
             f"{config.out} already holds a run; go on with --resume, or choose another --out"
         )
     write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
-    return opened
 
 
-def command(config_type: type, train: Callable, description: str) -> None:
-    """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line."""
+def command(config_type: type, train: Callable, description: str, *, many: bool = False) -> None:
+    """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line.
+
+    many: whether several processes can train together.
+    """
     try:
+        if processes() > 1 and not many:
+            raise ValueError(f"this trainer runs in one process, but torchrun started {processes()}")
         config = tyro.cli(config_type, description=description)
         with StopOnSignal() as stop:
             train(config, stop)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 
 
 class StopOnSignal:
@@ -31,6 +33,13 @@ class StopOnSignal:
 
 def ignore_interrupts(worker: int = 0) -> None:
     """For the workers of a loader: a terminal sends Ctrl-C to them too, and a cluster's scheduler SIGTERM, but the
-    main process decides."""
-    for number in StopOnSignal.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    main process decides. A SIGTERM of its own ends them, or it would wait for them for ever after an error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -28,9 +28,11 @@ from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS, Color3D
 from .ledger import Ledger
 from .log import RunLog
+from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .video_data import VideoClips, find_videos, loader, missing_from_list
+from .world import averaging, data_parallel, join, processes
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ class Config:
     warmup_epochs: float = 40
     """Linear warm-up of the learning rate from 0."""
     batch_size: int = 32
-    """Clips in a forward pass."""
+    """Clips in a forward pass of a process."""
     accumulate: int = 1
-    """Forward passes in a step; a step sees batch_size * accumulate clips."""
+    """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
     base_lr: float = 1.5e-4
     """Peak learning rate for 256 clips a step; scaled by clips / 256."""
     min_lr: float = 1e-5
@@ -126,17 +128,18 @@ class Config:
 
     @property
     def clips_per_step(self) -> int:
-        return self.batch_size * self.accumulate
+        """The global batch."""
+        return self.batch_size * self.accumulate * processes()
 
     def sampler(self) -> Color3D:
         kind = COLOR_KINDS[f"{self.mask.capitalize()}3D"]
         return kind(self.grid, self.mask_ratio, boundary=self.boundary, seed=self.seed)
 
 
-# What a resumed run must share with the run that it goes on with.
+# What a resumed run must share with the run that it goes on with, besides clips_per_step.
 RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask_ratio", "boundary", "epochs",
-          "warmup_epochs", "batch_size", "accumulate", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad",
-          "clips_per_video", "seed", "short_side")  # fmt: skip
+          "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad", "clips_per_video", "seed",
+          "short_side")  # fmt: skip
 
 
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoMAE:
@@ -148,6 +151,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     FloatingPointError when the loss stops being finite.
     """
     device, bfloat16 = choose_device(config.device, config.dtype)
+    world = join(device)
     paths = find_videos(config.data)
     clips = VideoClips(
         paths,
@@ -172,46 +176,53 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             checkpoint_blocks=config.checkpoint_blocks,
         )
     model.to(device)
+    if config.compile:
+        model.compile()
+    train = data_parallel(model, world, device)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
     sampler = config.sampler()
 
-    wanted = recipe(config, RECIPE, videos=digest_of_names(config.data, paths))
-    opened = open_run(config, wanted, model, optimizer, steps)
+    wanted = recipe(
+        config, RECIPE, clips_per_step=config.clips_per_step, videos=digest_of_names(config.data, paths)
+    )
+    opened = open_run(config, wanted, model, optimizer, steps, world)
     first_step = opened.first_step
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
-    samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
-    batches = iter(loader(clips, samples, config.batch_size, config.workers))
-    train = torch.compile(model) if config.compile else model
+    passes = config.accumulate * world.size  # of a step, over all processes
+    share = Share(range(first_step * passes, steps * passes), config.batch_size, world.rank, world.size)
+    batches = iter(loader(clips, share, config.batch_size, config.workers))
 
-    with RunLog(config.out, first_step, steps) as log:
+    with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
             first_step,
             f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
             f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
-            f"{len(paths)} videos, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips, "
+            f"{len(paths)} videos, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips "
+            f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
-        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
-            for _ in range(config.accumulate):
+            for number in range(1, config.accumulate + 1):
                 batch = next(batches)
                 pixels = batch["clip"].to(device, non_blocking=True)
                 masks = sampler(batch["sample"]).to(device, non_blocking=True)
-                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                    loss, _ = train(pixels, masks)
-                (loss / config.accumulate).backward()
+                with averaging(train, last=number == config.accumulate):
+                    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                        loss, _ = train(pixels, masks)
+                    (loss / config.accumulate).backward()
                 ledger.forward(step, loss, batch["broken"])
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            stopping = step < steps and stop()
+            stopping = step < steps and world.any(stop())
             ledger.end(step, norm, stopping)
             if stopping:
                 break
@@ -219,7 +230,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
 
 
 def main() -> None:
-    command(Config, pretrain, __doc__)
+    command(Config, pretrain, __doc__, many=True)
 
 
 if __name__ == "__main__":

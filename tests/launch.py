@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trainers as processes of their own, one or several, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+SECONDS = 240  # far more than any takes; one that hangs fails
+
+
+def arguments(config) -> list[str]:
+    """A trainer's Config as its command line."""
+    parts = []
+    for name, field in type(config).__dataclass_fields__.items():
+        value = getattr(config, name)
+        if value == field.default:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            parts += [f"--{option}", str(value)]
+    return parts
+
+
+def command(trainer: str, config, *more: str, ranks: int = 1, restarts: int = 0) -> list[str]:
+    """smnoise.train.`trainer`, or the script of that name, in so many processes."""
+    program = [trainer] if trainer.endswith(".py") else ["-m", f"smnoise.train.{trainer}"]
+    if ranks > 1 or restarts:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
+        program = [*launcher, "--max-restarts", str(restarts), "--monitor-interval", "0.1", *program]
+    return [sys.executable, *program, *arguments(config), *more]
+
+
+def run(trainer: str, config, *more: str, ranks: int = 1, restarts: int = 0, **options):
+    """The finished process, what it said in stdout. `environment` is added to this process's."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
+    return subprocess.run(
+        command(trainer, config, *more, ranks=ranks, restarts=restarts),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        env=environment,
+        **options,
+    )
