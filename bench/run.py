@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu.json"
 GPU_RESULTS = HERE / "results" / "gpu.json"
 SPREAD = HERE / "results" / "spread" / "spread.json"
+DEMO_AUDIO = HERE / "results" / "demo_audio" / "demo.json"
 README = HERE.parent / "README.md"
 YARDSTICK = "MAE random masking"
 
@@ -136,9 +137,31 @@ def spread_table() -> str:
     )
 
 
+def demo_audio_table() -> str:
+    """What make demo-audio found."""
+    results = json.loads(DEMO_AUDIO.read_text())
+    found = results["mean and standard deviation over seeds"]
+    names = {"optim-blue": "Optim Blue", "random": "random", "untrained": "not trained"}
+    columns = ("few-label accuracy", "few-label mAP", "accuracy", "mAP")
+    lines = ["| masks | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, title in names.items():
+        cells = [f"{found[name][c]['mean']:.3f} ± {found[name][c]['std']:.3f}" for c in columns]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    pieces = (
+        f"{results['pieces to train']} pieces of ten seconds to train on, {results['pieces to test']} to test"
+    )
+    return "\n".join(
+        [*lines, "", f"Mean and deviation of three seeds; {pieces}; few labels: {results['few labels']}."]
+    )
+
+
 def blocks() -> dict[str, str]:
     """What stands between the marks of each name in README.md."""
-    return {"bench": f"{table(json.loads(RESULTS.read_text()))}\n\n{gpu_table()}", "spread": spread_table()}
+    return {
+        "bench": f"{table(json.loads(RESULTS.read_text()))}\n\n{gpu_table()}",
+        "spread": spread_table(),
+        "demo-audio": demo_audio_table(),
+    }
 
 
 def refresh_readme() -> None:
