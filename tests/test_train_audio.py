@@ -276,7 +276,7 @@ def test_a_trained_model_comes_back_with_its_inputs(config):
 def test_a_run_of_another_trainer_is_not_taken_for_one(tmp_path):
     layer = torch.nn.Linear(2, 2)
     checkpoint.save(tmp_path, 1, layer, torch.optim.AdamW(layer.parameters()), {"recipe": {"model": "tiny"}})
-    with pytest.raises(CheckpointError, match=r"no run of smnoise\.train\.audio: its recipe has no decoder"):
+    with pytest.raises(CheckpointError, match=r"no run of smnoise\.train\.audio: its recipe has no mean"):
         trained(tmp_path)
 
 
