@@ -183,7 +183,7 @@ def test_few_shot_sees_so_many_clips_of_each_class(sets, monkeypatch):
         seen.append((x, y))
         return linear_probe(x, y, *rest, **kw)
 
-    monkeypatch.setattr("smnoise.train.probe.linear_probe", note)
+    monkeypatch.setattr("smnoise.train.linear.linear_probe", note)
     result = few_shot(*sets, per_class=5, draws=4)
     assert result.accuracy == pytest.approx(sum(result.accuracies) / 4)
     assert all(y.bincount().tolist() == [5, 5, 5] for _, y in seen)

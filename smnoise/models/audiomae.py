@@ -197,9 +197,14 @@ class AudioMAE(nn.Module):
     def features(self, spectrograms: Tensor) -> Tensor:
         """Frozen features of spectrograms [B, time, mel], nothing hidden: float [B, width], the mean over the
         patches after the encoder's last norm."""
+        return self.tokens(spectrograms).mean(dim=1)
+
+    @torch.no_grad()
+    def tokens(self, spectrograms: Tensor) -> Tensor:
+        """The same without the mean: float [B, L, width], in the order of the patches."""
         grid = self.encoder.grid_of(spectrograms)
         tokens = self.encoder(to_patches(spectrograms, self.patch), None, grid)
-        return self.encoder_norm(tokens[:, 1:]).mean(dim=1)
+        return self.encoder_norm(tokens[:, 1:])
 
 
 class Positions(nn.Module):

@@ -156,10 +156,15 @@ class VideoMAE(nn.Module):
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
         """Frozen features of clips [B, C, T, H, W], nothing hidden: float [B, width], the mean over the cubes."""
+        return self.tokens(pixels).mean(dim=1)
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """The same without the mean: float [B, L, width], in the order of the tokens."""
         t, h, w = self.grid_of(pixels)
         self._extend_positions(t * h * w)
         ids = torch.arange(t * h * w, device=pixels.device).expand(len(pixels), -1)
-        return self.encode(self.cubes(bytes_or_unit_floats(pixels), ids), ids).mean(dim=1)
+        return self.encode(self.cubes(bytes_or_unit_floats(pixels), ids), ids)
 
     def _blocks(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         return run_blocks(blocks, x, recompute=self.checkpoint_blocks and self.training)

@@ -8,7 +8,6 @@ and counted.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import gcd
@@ -23,7 +22,7 @@ from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
-from .media_files import Medium, find_files, lines_without_file, listed_files
+from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file, listed_files
 from .numbered import NumberedClips, collate, loader
 
 __all__ = [
@@ -73,18 +72,6 @@ def missing_from_list(data: Path) -> list[str]:
     return lines_without_file(data, SOUND)
 
 
-def labels_by_folder(paths: list[Path], root: Path) -> tuple[list[int], list[str]]:
-    """Labels of files by the first folder below `root` that they are in: a number for each path, and the names
-    of the folders by number, sorted. Raises DataError for a file that is in no such folder."""
-    folders = []
-    for path in paths:
-        if not path.is_relative_to(root) or len(path.relative_to(root).parts) < 2:
-            raise DataError(f"{path} is in no folder below {root}; expected {root}/LABEL/FILE")
-        folders.append(path.relative_to(root).parts[0])
-    names = sorted(set(folders))
-    return [names.index(folder) for folder in folders], names
-
-
 def labels_by_list(data: Path) -> list[int]:
     """The numbers behind the paths of a list file, for each path that `find_sounds` gives. Raises DataError for a
     line without one."""
@@ -99,13 +86,7 @@ def labels_by_list(data: Path) -> list[int]:
 
 def label_sets_by_list(data: Path) -> list[list[int]]:
     """As `labels_by_list`, where a file may have several labels: 3;17 or 3,17."""
-    sets = []
-    for path, rest in listed_files(data, SOUND):
-        numbers = re.match(r"\d+(\s*[;,]\s*\d+)*(?=\s|$)", rest)
-        if not numbers:
-            raise DataError(f"{data}: expected labels (0 or 3;17) behind {path.name}, got {rest!r}")
-        sets.append([int(number) for number in re.findall(r"\d+", numbers[0])])
-    return sets
+    return label_sets(data, SOUND)
 
 
 class AudioFile:

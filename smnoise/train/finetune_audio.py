@@ -43,12 +43,13 @@ from .audio_data import AudioClips, EveryFile, WeightedClips, class_weights, loa
 from .audio_inputs import Spectrograms, Statistics
 from .augment import kept_patches, mixup, spec_augment, token_dropping
 from .draws import torch_seeded
+from .features import outputs_of
 from .finetune_config import RECIPE, SCRATCH, Config
-from .labels import LabelledSounds, labelled_sounds
+from .labels import LabelledFiles, labelled_sounds
 from .ledger import Ledger
+from .linear import scores_of
 from .log import RunLog
 from .optim import adamw, cosine, layer_groups, peak_lr, warmup_steps
-from .probe import outputs_of, scores_of
 from .run import choose_device, command, count_steps, digest_of_names, open_run, recipe
 
 
@@ -143,7 +144,7 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
     return model
 
 
-def check_labels(config: Config, train: LabelledSounds, test: LabelledSounds) -> list[str]:
+def check_labels(config: Config, train: LabelledFiles, test: LabelledFiles) -> list[str]:
     """What a person should be told of the labels. Raises DataError where the loss cannot use them."""
     if config.loss == "softmax" and (train.several or test.several):
         raise DataError(f"{config.train} or {config.test} has files with several labels; use --loss binary")
@@ -215,7 +216,7 @@ def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
     return Statistics(*(DATA_SETS[config.statistics][1:] if named else config.statistics))
 
 
-def clips_of(config: Config, train: LabelledSounds, inputs: Spectrograms) -> AudioClips:
+def clips_of(config: Config, train: LabelledFiles, inputs: Spectrograms) -> AudioClips:
     """The training clips by sample number, each with its row of targets."""
     common = {
         "paths": train.paths,
@@ -267,7 +268,7 @@ def ends_epoch(step: int, clips_per_step: int, clips: int) -> bool:
 
 
 def evaluate(
-    config: Config, model: AudioClassifier, inputs: Spectrograms, test: LabelledSounds, device: torch.device
+    config: Config, model: AudioClassifier, inputs: Spectrograms, test: LabelledFiles, device: torch.device
 ) -> tuple[dict[str, float], list[str]]:
     """Scores of the middle of each test file, in float32: mAP, with one label a clip also accuracy, and "score",
     the one of these that checkpoints are ranked by; and what was wrong with files left out.

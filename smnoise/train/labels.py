@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The labelled sound files of a training and a test set: folders named by what is in them, or lists with numbers."""
+"""The labelled files of a training and a test set: folders named by what is in them, or lists with numbers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import NamedTuple
 import torch
 
 from ..errors import DataError
-from .audio_data import find_sounds, label_sets_by_list, labels_by_folder
+from .audio_data import SOUND
+from .media_files import Medium, find_files, label_sets, labels_by_folder
+from .video_data import VIDEO
 
 
-class LabelledSounds(NamedTuple):
+class LabelledFiles(NamedTuple):
     """Files and their labels."""
 
     paths: list[Path]
@@ -33,12 +35,27 @@ class LabelledSounds(NamedTuple):
 
 def labelled_sounds(
     train: Path, test: Path, classes: int | None = None
-) -> tuple[LabelledSounds, LabelledSounds]:
+) -> tuple[LabelledFiles, LabelledFiles]:
+    """The sound files of both sets; see `labelled_files`."""
+    return labelled_files(train, test, SOUND, classes)
+
+
+def labelled_videos(
+    train: Path, test: Path, classes: int | None = None
+) -> tuple[LabelledFiles, LabelledFiles]:
+    """The videos of both sets; see `labelled_files`."""
+    return labelled_files(train, test, VIDEO, classes)
+
+
+def labelled_files(
+    train: Path, test: Path, medium: Medium, classes: int | None = None
+) -> tuple[LabelledFiles, LabelledFiles]:
     """The files of both sets, with the same numbers for the same classes.
 
     Args:
         train, test: both a folder of folders (FOLDER/LABEL/.../FILE), whose classes are those of `train`; or both
             a list file with `path label` or `path label;label` a line.
+        medium: which files are looked for.
         classes: of lists; by default one more than the highest label of `train`.
 
     Raises DataError for files without a label, test labels that are no class, and one class only.
@@ -51,7 +68,7 @@ def labelled_sounds(
     if train.is_dir():
         if classes is not None:
             raise DataError(f"{train} is a folder, whose folders are the classes; leave the number out")
-        paths = find_sounds(train), find_sounds(test)
+        paths = find_files(train, medium), find_files(test, medium)
         (train_labels, names), (test_labels, test_names) = map(labels_by_folder, paths, (train, test))
         if strange := sorted(set(test_names) - set(names)):
             raise DataError(
@@ -60,8 +77,8 @@ def labelled_sounds(
         numbers = [names.index(name) for name in test_names]
         sets = [[label] for label in train_labels], [[numbers[label]] for label in test_labels]
     else:
-        sets = label_sets_by_list(train), label_sets_by_list(test)
-        paths = find_sounds(train), find_sounds(test)
+        sets = label_sets(train, medium), label_sets(test, medium)
+        paths = find_files(train, medium), find_files(test, medium)
         found = 1 + max(max(labels) for labels in sets[0])
         names = [str(number) for number in range(classes or found)]
         for data, labels in zip((train, test), sets, strict=True):
@@ -70,7 +87,7 @@ def labelled_sounds(
     if len(names) < 2:
         raise DataError(f"{train} has one class only, {names[0]!r}; need two or more")
     first, second = (
-        LabelledSounds(files, _targets(labels, len(names)), names)
+        LabelledFiles(files, _targets(labels, len(names)), names)
         for files, labels in zip(paths, sets, strict=True)
     )
     return first, second

@@ -75,6 +75,30 @@ def lines_without_file(data: Path, medium: Medium) -> list[str]:
     return [line for line in _lines(data) if _named_file(line, data.parent) is None]
 
 
+def labels_by_folder(paths: list[Path], root: Path) -> tuple[list[int], list[str]]:
+    """Labels of files by the first folder below `root` that they are in: a number for each path, and the names
+    of the folders by number, sorted. Raises DataError for a file that is in no such folder."""
+    folders = []
+    for path in paths:
+        if not path.is_relative_to(root) or len(path.relative_to(root).parts) < 2:
+            raise DataError(f"{path} is in no folder below {root}; expected {root}/LABEL/FILE")
+        folders.append(path.relative_to(root).parts[0])
+    names = sorted(set(folders))
+    return [names.index(folder) for folder in folders], names
+
+
+def label_sets(data: Path, medium: Medium) -> list[list[int]]:
+    """The numbers behind the paths of a list file, 3 or 3;17 or 3,17, for each path that `find_files` gives. Raises
+    DataError for a line without one."""
+    sets = []
+    for path, rest in listed_files(data, medium):
+        numbers = re.match(r"\d+(\s*[;,]\s*\d+)*(?=\s|$)", rest)
+        if not numbers:
+            raise DataError(f"{data}: expected labels (0 or 3;17) behind {path.name}, got {rest!r}")
+        sets.append([int(number) for number in re.findall(r"\d+", numbers[0])])
+    return sets
+
+
 def _lines(data: Path) -> list[str]:
     lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]

