@@ -10,8 +10,9 @@ from torch.nn.functional import layer_norm
 from smnoise import White3D
 from smnoise.compat import import_timm
 from smnoise.models.audiomae import AudioMAE, to_patches
-from smnoise.models.classifier import AudioClassifier, linear_probe
+from smnoise.models.classifier import AudioClassifier, VideoClassifier, VideoEncoder, linear_probe
 from smnoise.models.common import Size
+from smnoise.models.videomae import VideoMAE
 
 GRID = (6, 3)
 SIZE = Size(24, 3, 2, 16, 2, 2)
@@ -116,3 +117,59 @@ def test_the_probe_standardises_and_leaves_the_model_alone(model, spectrograms):
     assert [n for n, p in probe.named_parameters() if p.grad is None] == []
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.fixture
+def video_model():
+    torch.manual_seed(0)
+    return VideoMAE(SIZE, (2, 3, 3), patch=8)
+
+
+CLIPS = torch.randint(
+    0, 256, (2, 3, 4, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+)
+
+
+def test_video_logits_are_the_head_over_the_mean_of_the_tokens(video_model):
+    classifier = VideoClassifier(VideoEncoder(video_model), 5, drop_path=0.2, head_drop=0.5).eval()
+    torch.nn.init.normal_(classifier.head.weight)
+    video_model.encoder_norm = torch.nn.Identity()
+    want = layer_norm(video_model.features(CLIPS), (24,), eps=1e-6) @ classifier.head.weight.T
+    torch.testing.assert_close(classifier(CLIPS), want)
+    torch.testing.assert_close(classifier(CLIPS / 255), want, atol=1e-4, rtol=1e-4)
+    classifier.train()
+    assert not torch.equal(classifier(CLIPS), classifier(CLIPS))
+
+
+def test_every_parameter_of_the_video_classifier_is_trained(video_model):
+    classifier = VideoClassifier(VideoEncoder(video_model, checkpoint_blocks=True), 5)
+    torch.nn.init.normal_(classifier.head.weight)
+    classifier(CLIPS).logsumexp(1).sum().backward()
+    assert [n for n, p in classifier.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert len(classifier.state_dict()) == len(list(classifier.parameters()))
+
+
+def test_a_longer_and_larger_clip(video_model):
+    clips = torch.randint(0, 256, (1, 3, 8, 40, 40), dtype=torch.uint8)
+    classifier = VideoClassifier(VideoEncoder(video_model), 5).eval()
+    torch.nn.init.normal_(classifier.head.weight)
+    bigger = VideoMAE(SIZE, (4, 5, 5), patch=8)
+    bigger.load_state_dict(video_model.state_dict())
+    other = VideoClassifier(VideoEncoder(bigger), 5).eval()
+    other.load_state_dict(classifier.state_dict())
+    assert torch.equal(classifier(clips), other(clips))
+
+
+def test_video_layer_decay_through_timm(video_model):
+    import_timm()
+    from timm.optim import param_groups_layer_decay
+
+    classifier = VideoClassifier(VideoEncoder(video_model), 5)
+    groups = param_groups_layer_decay(classifier, 0.1, layer_decay=0.5)
+    names = {p: n for n, p in classifier.named_parameters()}
+    scale = {names[p]: g["lr_scale"] for g in groups for p in g["params"]}
+    for name, value in scale.items():
+        layer = 1 + int(name.split(".")[2]) if "blocks" in name else 0 if name.startswith("encoder.") else 4
+        assert value == 0.5 ** (4 - layer), name
+    with pytest.raises(ValueError, match=r"head_drop must be in \[0, 1\), got 1"):
+        VideoClassifier(VideoEncoder(video_model), 5, head_drop=1)

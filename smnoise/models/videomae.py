@@ -33,7 +33,49 @@ SIZES = {
 }
 
 
-class VideoMAE(nn.Module):
+class Cubes(nn.Module):
+    """Base of what reads clips: their cubes, normalised by mean and std.
+
+    Args:
+        tubelet, patch: frames and pixels (along both sides) of a cube.
+        channels: colour channels; mean and std must have as many values.
+        mean, std: normalisation of the input, for pixels in [0, 1].
+    """
+
+    def __init__(
+        self, tubelet: int, patch: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ):
+        super().__init__()
+        if not len(mean) == len(std) == channels:
+            raise ValueError(f"mean and std need {channels} values each, got {len(mean)} and {len(std)}")
+        self.tubelet, self.patch, self.channels = tubelet, patch, channels
+        self.cube = (tubelet, patch, patch)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    @property
+    def values(self) -> int:
+        """Of a cube, over all channels."""
+        return self.channels * self.tubelet * self.patch * self.patch
+
+    def grid_of(self, pixels: Tensor) -> tuple[int, int, int]:
+        """Tokens along (T, H, W) of clips [B, C, T, H, W]; ValueError where cubes do not fit."""
+        if pixels.dim() != 5 or pixels.shape[1] != self.channels:
+            raise ValueError(f"pixels must be [B, {self.channels}, T, H, W], got {tuple(pixels.shape)}")
+        if any(n % c for n, c in zip(pixels.shape[2:], self.cube, strict=True)):
+            raise ValueError(
+                f"frames, height and width {tuple(pixels.shape[2:])} must be multiples of the cube {self.cube}"
+            )
+        return tuple(n // c for n, c in zip(pixels.shape[2:], self.cube, strict=True))
+
+    def cubes(self, pixels: Tensor, ids: Tensor) -> Tensor:
+        """The cubes `ids` [B, N] of clips [B, C, T, H, W], normalised by the model's mean and std: float32
+        [B, N, C, P], the pixels of a cube ordered (frame, row, column)."""
+        unit = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+        return ops.gather_patches(pixels, ids, self.cube, unit / self.std, -self.mean / self.std)
+
+
+class VideoMAE(Cubes):
     """Encoder over the visible tokens, narrow decoder over all, loss on the hidden ones.
 
     Args:
@@ -57,11 +99,9 @@ class VideoMAE(nn.Module):
         std: tuple[float, ...] = IMAGENET_STD,
         checkpoint_blocks: bool = False,
     ):
-        super().__init__()
+        super().__init__(tubelet, patch, channels, mean, std)
         if isinstance(size, str):
             size = find_size(size, SIZES)
-        if not len(mean) == len(std) == channels:
-            raise ValueError(f"mean and std need {channels} values each, got {len(mean)} and {len(std)}")
         import_timm()
         from timm.models.beit import Block  # query and value have a bias, key has none, as in VideoMAE
 
@@ -70,26 +110,21 @@ class VideoMAE(nn.Module):
             return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
 
         self.size, self.grid = size, tuple(grid)
-        self.tubelet, self.patch, self.channels = tubelet, patch, channels
-        self.cube = (tubelet, patch, patch)
         self.checkpoint_blocks = checkpoint_blocks
-        values = channels * tubelet * patch * patch
         # The 3D convolution of the original as a matrix: the same numbers, in the same order (C, t, h, w).
-        self.embed = nn.Linear(values, size.width)
+        self.embed = nn.Linear(self.values, size.width)
         self.encoder = blocks(size.width, size.depth, size.heads)
         self.encoder_norm = nn.LayerNorm(size.width, eps=1e-6)
         self.bridge = nn.Linear(size.width, size.decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, size.decoder_width))
         self.decoder = blocks(size.decoder_width, size.decoder_depth, size.decoder_heads)
         self.decoder_norm = nn.LayerNorm(size.decoder_width, eps=1e-6)
-        self.head = nn.Linear(size.decoder_width, values)
+        self.head = nn.Linear(size.decoder_width, self.values)
 
         tokens = grid[0] * grid[1] * grid[2]
         constants = {
             "encoder_positions": sinusoid(tokens, size.width),
             "decoder_positions": sinusoid(tokens, size.decoder_width),
-            "mean": torch.tensor(mean),
-            "std": torch.tensor(std),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
@@ -104,22 +139,6 @@ class VideoMAE(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay, besides biases and other vectors."""
         return {"mask_token"}
-
-    def grid_of(self, pixels: Tensor) -> tuple[int, int, int]:
-        """Tokens along (T, H, W) of clips [B, C, T, H, W]; ValueError where cubes do not fit."""
-        if pixels.dim() != 5 or pixels.shape[1] != self.channels:
-            raise ValueError(f"pixels must be [B, {self.channels}, T, H, W], got {tuple(pixels.shape)}")
-        if any(n % c for n, c in zip(pixels.shape[2:], self.cube, strict=True)):
-            raise ValueError(
-                f"frames, height and width {tuple(pixels.shape[2:])} must be multiples of the cube {self.cube}"
-            )
-        return tuple(n // c for n, c in zip(pixels.shape[2:], self.cube, strict=True))
-
-    def cubes(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """The cubes `ids` [B, N] of clips [B, C, T, H, W], normalised by the model's mean and std: float32
-        [B, N, C, P], the pixels of a cube ordered (frame, row, column)."""
-        unit = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
-        return ops.gather_patches(pixels, ids, self.cube, unit / self.std, -self.mean / self.std)
 
     def encode(self, cubes: Tensor, ids_keep: Tensor) -> Tensor:
         """Normalised cubes [B, V, C, P], at ids_keep [B, V]: features [B, V, width]."""
