@@ -16,7 +16,8 @@ from smnoise import CheckpointError, DataError
 from smnoise.train import audio as pretraining
 from smnoise.train import checkpoint, log
 from smnoise.train.audio_data import WeightedClips, class_weights
-from smnoise.train.finetune_audio import classifier_of, ends_epoch, evaluate, finetune, pretrained
+from smnoise.train.finetune import ends_epoch
+from smnoise.train.finetune_audio import classifier_of, evaluate, finetune, pretrained
 from smnoise.train.finetune_config import PRESETS, RECIPE, Config
 from smnoise.train.labels import labelled_sounds
 from smnoise.train.optim import layer_groups

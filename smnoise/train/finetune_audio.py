@@ -22,8 +22,6 @@ so a checkpoint needs to hold just the number of steps.
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
@@ -32,25 +30,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ..errors import CheckpointError, DataError
+from ..errors import CheckpointError
 from ..fbank import DATA_SETS
 from ..models.audiomae import SIZES, AudioEncoder
 from ..models.classifier import AudioClassifier
 from ..models.common import Size
 from . import audio, checkpoint
-from . import log as logs
-from .audio_data import AudioClips, EveryFile, WeightedClips, class_weights, loader, missing_from_list
+from .audio_data import SOUND, AudioClips, EveryFile, WeightedClips, class_weights
 from .audio_inputs import Spectrograms, Statistics
 from .augment import kept_patches, mixup, spec_augment, token_dropping
 from .draws import torch_seeded
 from .features import outputs_of
+from .finetune import Job, check_finite, check_labels, fine_tune
 from .finetune_config import RECIPE, SCRATCH, Config
 from .labels import LabelledFiles, labelled_sounds
-from .ledger import Ledger
 from .linear import scores_of
-from .log import RunLog
-from .optim import adamw, cosine, layer_groups, peak_lr, warmup_steps
-from .run import choose_device, command, count_steps, digest_of_names, open_run, recipe
+from .run import choose_device, command, recipe
 
 
 def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioClassifier:
@@ -68,93 +63,27 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
         encoder, inputs = pretrained(config)
         model = AudioClassifier(encoder, len(train.names), drop_path=config.drop_path)
     inputs.to(device)
-    clips = clips_of(config, train, inputs)
-    clips[0]  # a data set that cannot be read is found out here, not in a worker
-    steps = count_steps(config, len(clips))
-
-    model.to(device)
-    optimizer = adamw(layer_groups(model, config.weight_decay, config.layer_decay), config)
-    warmup = warmup_steps(config, len(clips), steps)
-    schedule = cosine(optimizer, config, steps, warmup)
-
-    wanted = recipe(
-        config,
-        RECIPE,
-        sounds=digest_of_names(config.train, train.paths),
-        labels=hashlib.sha256(train.targets.numpy().tobytes()).hexdigest()[:16],
-        test_sounds=digest_of_names(config.test, test.paths),
-        classes=train.names,
-        encoder={
-            "size": astuple(encoder.size),
-            "grid": encoder.grid,
-            "patch": encoder.patch,
-            "positions": positions_of(encoder),
+    job = Job(
+        medium=SOUND,
+        model=model,
+        clips=clips_of(config, train, inputs),
+        train=train,
+        test=test,
+        recipe={
+            **recipe(config, RECIPE),
+            "encoder": {
+                "size": astuple(encoder.size),
+                "grid": encoder.grid,
+                "patch": encoder.patch,
+                "positions": positions_of(encoder),
+            },
+            "inputs": {"rate": inputs.log_mel.sample_rate, **inputs.statistics._asdict()},
         },
-        inputs={"rate": inputs.log_mel.sample_rate, **inputs.statistics._asdict()},
+        loss_of=lambda batch: loss_of(config, model, inputs, batch, device, bfloat16),
+        evaluate=lambda last: evaluate(config, model, inputs, test, device),
     )
-    opened = open_run(config, wanted, model, optimizer, steps)
-    first_step = opened.first_step
-    for data in (config.train, config.test):
-        notes += [f"skipped: {line!r} of {data} names no file" for line in missing_from_list(data)]
-    samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
-    batches = iter(loader(clips, samples, config.batch_size, config.workers))
-
-    with RunLog(config.out, first_step, steps) as log:
-        log.event(
-            first_step,
-            f"classifier, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, grid {encoder.grid}, "
-            f"{len(train.names)} classes; {len(train.paths)} sound files, {len(clips)} clips an epoch, "
-            f"{len(test.paths)} files to test; {steps} steps of {config.clips_per_step} clips, "
-            f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
-        )
-        for note in opened.notes + notes:
-            log.event(first_step, note)
-        best = max((r["score"] for r in logs.read(config.out) if "score" in r), default=-math.inf)
-        ledger = Ledger(config, log, opened, steps, len(clips), len(train.paths), model, optimizer, device)
-        told: set[str] = set()
-        for step in range(first_step + 1, steps + 1):
-            schedule.step_update(step - 1)
-            model.train()
-            for number in range((step - 1) * config.accumulate, step * config.accumulate):
-                batch = next(batches)
-                with torch_seeded(config.seed, 1 + number, device):
-                    loss = loss_of(config, model, inputs, batch, device, bfloat16)
-                (loss / config.accumulate).backward()
-                ledger.forward(step, loss, batch["broken"])
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
-            # Before the checkpoint, so that none is without the scores that were due.
-            if step == steps or ends_epoch(step, config.clips_per_step, len(clips)):
-                scores, broken = evaluate(config, model, inputs, test, device)
-                log.scores({"step": step, **scores})
-                for message in sorted(set(broken) - told):
-                    log.event(step, f"skipped: {message} (a test file)")
-                told.update(broken)
-                if scores["score"] > best:
-                    best = scores["score"]
-                    checkpoint.save(
-                        config.out / "best", step, model, optimizer, {"recipe": opened.recipe}, keep=1
-                    )
-            stopping = step < steps and stop()
-            ledger.end(step, norm, stopping)
-            if stopping:
-                break
+    fine_tune(config, job, device, stop, notes)
     return model
-
-
-def check_labels(config: Config, train: LabelledFiles, test: LabelledFiles) -> list[str]:
-    """What a person should be told of the labels. Raises DataError where the loss cannot use them."""
-    if config.loss == "softmax" and (train.several or test.several):
-        raise DataError(f"{config.train} or {config.test} has files with several labels; use --loss binary")
-    empty = [name for name, files in zip(train.names, train.targets.sum(dim=0), strict=True) if not files]
-    if not empty:
-        return []
-    message = f"{len(empty)} of {len(train.names)} classes have no training file, for example {empty[0]}"
-    if config.loss == "softmax":
-        raise DataError(f"{config.train}: {message}; number the classes from 0 without a gap")
-    return [message]
 
 
 def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
@@ -262,11 +191,6 @@ def loss_of(
     return cross_entropy(logits.float(), target, label_smoothing=config.smoothing)
 
 
-def ends_epoch(step: int, clips_per_step: int, clips: int) -> bool:
-    """Whether an epoch of so many clips ends in step `step`, counted from 1."""
-    return step * clips_per_step // clips > (step - 1) * clips_per_step // clips
-
-
 def evaluate(
     config: Config, model: AudioClassifier, inputs: Spectrograms, test: LabelledFiles, device: torch.device
 ) -> tuple[dict[str, float], list[str]]:
@@ -278,11 +202,7 @@ def evaluate(
     model.eval()
     clips = EveryFile(test.paths, inputs.log_mel.sample_rate, inputs.samples)
     logits, places, broken = outputs_of(model, clips, inputs, device, config.batch_size, config.workers)
-    if not logits.isfinite().all():
-        raise FloatingPointError(
-            f"training diverged: the classifier answers with NaN or Inf; the checkpoints in {config.out} are from "
-            "before. Lower base_lr, set clip_grad, or use dtype float32"
-        )
+    check_finite(logits, config)
     right, precision = scores_of(logits, test.targets[places], config.loss == "binary")
     if config.loss == "binary":
         return {"mean_average_precision": precision.value, "score": precision.value}, broken
