@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tune VideoMAE's encoder to classify videos, and score it after every epoch.
+
+    python -m smnoise.train.finetune_video --run runs/video --train TRAIN --test TEST --out runs/classes
+    python -m smnoise.train.finetune_video ... --preset ssv2-800 --train train.txt --test test.txt
+    python -m smnoise.train.finetune_video ... --from-scratch          # without pretraining, to compare
+    python -m smnoise.train.finetune_video ... --resume                # go on after a stop
+
+TRAIN and TEST are two folders with a folder a class, or two list files with `path label` a line. The folder of the
+run then holds config.json, log.jsonl with the scores, checkpoints/ (the newest) and best/checkpoints/ (the one with
+the best accuracy). Each epoch is scored on the middle of each test video; after the last one also on the
+recipe's segments x crops, probabilities averaged: views_accuracy.
+
+Presets are the published scripts' recipes for Kinetics-400 and Something-Something v2 (each by the epochs of
+pretraining before) and UCF101; any number of theirs can be given instead. A script's many GPUs are accumulated passes
+here: on a larger GPU raise --batch-size and lower --accumulate alike. Differences from the released code: crop and flip
+come before RandAugment, erasing works on bytes (noise beyond black and white is cut off), the warm-up begins at 0,
+and bfloat16 needs no loss scaling.
+
+Besides first weights all that is random is a function of (seed, sample number), or of (seed, pass) for mixing and
+dropout, so a checkpoint needs to hold just the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..errors import CheckpointError
+from ..models.classifier import VideoClassifier, VideoEncoder
+from ..models.common import Size
+from ..models.videomae import VideoMAE
+from . import checkpoint, video, video_runs
+from .draws import torch_seeded
+from .features import outputs_of
+from .finetune import Job, check_finite, check_labels, fine_tune
+from .finetune_video_config import RECIPE, SCRATCH, Config
+from .labels import LabelledFiles, labelled_videos
+from .linear import scores_of
+from .run import choose_device, command, recipe
+from .video_augment import LabelledClips, mixed
+from .video_data import VIDEO
+from .video_eval import EveryVideo, over_views
+
+
+def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoClassifier:
+    """Train, and return the trained classifier. Files and errors are those of the module's head.
+
+    stop: asked after each step; when it says so, a checkpoint is saved and training ends early.
+
+    Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
+    FloatingPointError when the loss stops being finite.
+    """
+    device, bfloat16 = choose_device(config.device, config.dtype)
+    train, test = labelled_videos(config.train, config.test, config.classes)
+    notes = check_labels(config, train, test)
+    with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
+        encoder, views = pretrained(config)
+        model = VideoClassifier(
+            encoder, len(train.names), drop_path=config.drop_path, head_drop=config.head_drop
+        )
+    job = Job(
+        medium=VIDEO,
+        model=model,
+        clips=clips_of(config, train, views),
+        train=train,
+        test=test,
+        recipe={
+            **recipe(config, RECIPE),
+            "encoder": {
+                "size": astuple(encoder.size),
+                "grid": encoder.grid,
+                "tubelet": encoder.tubelet,
+                "patch": encoder.patch,
+            },
+            "inputs": {name: getattr(views, name) for name in ("frames", "stride", "size")},
+        },
+        loss_of=lambda batch: loss_of(config, model, batch, device, bfloat16),
+        evaluate=lambda last: evaluate(config, model, views, test, device, last),
+    )
+    fine_tune(config, job, device, stop, notes)
+    return model
+
+
+def pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo]:
+    """The encoder, on the CPU, and how test videos are viewed, yet without any.
+
+    Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or clips do not
+    fit its cubes.
+    """
+    if config.from_scratch:
+        settings = video.Config(
+            data=config.train,
+            out=config.out,
+            mask_ratio=0.5,
+            seed=config.seed,
+            **{name: getattr(config, name) for name in SCRATCH},
+        )
+        model = video_runs.untrained(settings)
+    else:
+        model, settings = video_runs.trained(config.run)
+        for name in ("model", "tubelet", "patch"):
+            if getattr(config, name) not in (None, found := getattr(settings, name)):
+                raise ValueError(
+                    f"{config.run} is another architecture: its {name} is not the one asked for "
+                    f"({found}, not {getattr(config, name)}); leave it out"
+                )
+    views = EveryVideo(
+        [],
+        *(getattr(config, name) or getattr(settings, name) for name in ("frames", "stride", "size")),
+        sampling=config.sampling,
+    )
+    if views.frames % settings.tubelet or views.size % settings.patch:
+        raise ValueError(
+            f"frames must be a multiple of the tubelet of {settings.tubelet} and size of the patch of "
+            f"{settings.patch}, got {views.frames} and {views.size}"
+        )
+    return VideoEncoder(model, checkpoint_blocks=config.checkpoint_blocks), views
+
+
+def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> LabelledClips:
+    """The training clips by sample number."""
+    return LabelledClips(
+        train.paths,
+        seed=config.seed,
+        labels=train.numbers(),
+        frames=views.frames,
+        stride=views.stride,
+        size=views.size,
+        sampling=config.sampling,
+        views=config.views,
+        flip=config.flip,
+        randaugment=config.randaugment,
+        erasing=config.erasing,
+        short_side=config.short_side,
+    )
+
+
+def loss_of(
+    config: Config, model: VideoClassifier, batch: dict, device: torch.device, bfloat16: bool
+) -> Tensor:
+    """The loss of a training batch; views become clips of their own."""
+    pixels = batch["clip"].to(device, non_blocking=True).flatten(0, 1)
+    labels = batch["label"].to(device, non_blocking=True).repeat_interleave(config.views)
+    targets, smoothing = labels, config.smoothing
+    if config.mixes:
+        pixels, targets = mixed(
+            pixels.float().div_(255),
+            labels,
+            model.head.out_features,
+            seed=config.seed,
+            number=batch["pass"],
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            smoothing=config.smoothing,
+        )
+        smoothing = 0.0  # the targets are smooth already
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        logits = model(pixels)
+    return cross_entropy(logits.float(), targets, label_smoothing=smoothing)
+
+
+def evaluate(
+    config: Config,
+    model: VideoClassifier,
+    views: EveryVideo,
+    test: LabelledFiles,
+    device: torch.device,
+    many: bool,
+) -> tuple[dict[str, float], list[str]]:
+    """Accuracy and mAP of the middle of each test video, in float32, and "score", the accuracy, by which checkpoints
+    are ranked; with `many` also of the config's segments and crops; and what was wrong with files left out.
+
+    Raises DataError where none decodes, FloatingPointError where the model's answer is no number.
+    """
+    model.eval()
+    once = replace(views, paths=test.paths)
+    scores, broken = score(config, model, once, test, device)
+    found = {**scores, "score": scores["accuracy"]}
+    if many and config.segments * config.crops > 1:
+        scores, _ = score(
+            config, model, replace(once, segments=config.segments, crops=config.crops), test, device
+        )
+        found |= {f"views_{name}": value for name, value in scores.items()}
+    return found, broken
+
+
+def score(
+    config: Config, model: VideoClassifier, clips: EveryVideo, test: LabelledFiles, device: torch.device
+) -> tuple[dict[str, float], list[str]]:
+    """Accuracy and mAP of the mean probability over views, and what was wrong with files left out."""
+    function = over_views(lambda pixels: model(pixels).softmax(dim=1))
+    batch_size = max(1, config.batch_size // (clips.segments * clips.crops))
+    found, places, broken = outputs_of(
+        function, clips, lambda pixels: pixels, device, batch_size, config.workers
+    )
+    check_finite(found, config)
+    right, precision = scores_of(found.log(), test.targets[places], several=False)
+    return {"accuracy": right, "mean_average_precision": precision.value}, broken
+
+
+def classifier_of(run: Path) -> tuple[VideoClassifier, EveryVideo, list[str]]:
+    """The classifier of a run's newest whole checkpoint (or of its best one: run / "best"), on the CPU and in
+    evaluation mode, how videos are viewed (`replace(views, paths=...)`), and the names of its classes.
+
+    Raises CheckpointError where there is none, or it is not of this trainer.
+    """
+    tensors, _, state, _ = checkpoint.newest(run)
+    before = state["recipe"]
+    if missing := [name for name in ("classes", "encoder", "inputs", "views") if name not in before]:
+        raise CheckpointError(
+            f"{run} is no run of smnoise.train.finetune_video: its recipe has no {missing[0]}"
+        )
+    parts = before["encoder"]
+    model = VideoMAE(
+        Size(*parts["size"]), tuple(parts["grid"]), tubelet=parts["tubelet"], patch=parts["patch"]
+    )
+    classifier = VideoClassifier(VideoEncoder(model), len(before["classes"]))
+    classifier.load_state_dict(tensors)
+    return (
+        classifier.eval(),
+        EveryVideo([], **before["inputs"], sampling=before["sampling"]),
+        before["classes"],
+    )
+
+
+def main() -> None:
+    command(Config, finetune, __doc__)
+
+
+if __name__ == "__main__":
+    main()
