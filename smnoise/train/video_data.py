@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import av
 import numpy as np
@@ -20,6 +20,9 @@ from ..errors import DataError
 from .draws import choose
 from .media_files import Medium, find_files, lines_without_file
 from .numbered import NumberedClips, collate, loader
+
+if TYPE_CHECKING:
+    from .cache_clips import FrameStore
 
 __all__ = [
     "VideoClips",
@@ -98,8 +101,7 @@ class VideoFile:
         A frame that the decoder drops is replaced by the one before it (or the first that comes). Where the size
         changes within a file, all frames are brought to the size that its header says.
         """
-        shrink = min(1.0, (short_side or self.width) / min(self.width, self.height)) if short_side else 1.0
-        size = round(self.width * shrink), round(self.height * shrink)
+        size = self._size(short_side)
         wanted = sorted(set(indices))
         try:
             images = self._decode(wanted, size, seek=self.stamps is not None and wanted[0] > 0)
@@ -113,6 +115,23 @@ class VideoFile:
         for i in wanted:
             last = images.setdefault(i, last)
         return np.stack([images[i] for i in indices])
+
+    def read_whole(self, short_side: int | None = None) -> np.ndarray:
+        """All frames, uint8 [frames, H, W, 3], each as `read` gives it alone. Raises DataError where one does not
+        decode: what `read` gives for it depends on the others that are asked for."""
+        size = self._size(short_side)
+        try:
+            images = self._decode(list(range(self.frames)), size, seek=False)
+        except self.FAILURES as error:
+            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
+        if len(images) < self.frames:
+            raise DataError(f"{self.path}: {self.frames - len(images)} of {self.frames} frames do not decode")
+        return np.stack([images[i] for i in range(self.frames)])
+
+    def _size(self, short_side: int | None) -> tuple[int, int]:
+        """Width and height of frames that are reduced to `short_side`."""
+        shrink = min(1.0, short_side / min(self.width, self.height)) if short_side else 1.0
+        return round(self.width * shrink), round(self.height * shrink)
 
     def _decode(self, wanted: list[int], size: tuple[int, int], seek: bool) -> dict[int, np.ndarray]:
         images: dict[int, np.ndarray] = {}
@@ -185,6 +204,8 @@ class VideoClips(NumberedClips):
         short_side: frames are reduced to this while decoding; None keeps the file's own size.
         cache_mib: decoded frames of whole files that each worker keeps; 0 decodes every clip anew.
         threads: decoder threads.
+        store: a cache on disk (`cache_clips.FrameStore`), made with the same short_side, which is read instead of
+            the videos it has.
 
     An item is {"clip": uint8 [3, frames, size, size], "sample": n, "broken": [messages]}.
     """
@@ -198,17 +219,27 @@ class VideoClips(NumberedClips):
     short_side: int | None = None
     cache_mib: int = 0
     threads: int = 1
+    store: FrameStore | None = None
     _cache: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self):
+        if self.store is not None and self.store.short_side != self.short_side:
+            raise ValueError(
+                f"the cache {self.store.folder} was made with short_side {self.store.short_side}, but clips are asked "
+                f"for with {self.short_side}; give both the same"
+            )
 
     @property
     def clips_per_file(self) -> int:
         return self.clips_per_video
 
     def read_clip(self, index: int, sample: int) -> dict:
-        file = open_video(self.paths[index], self.threads)
-        starts = max(1, file.frames - (self.frames - 1) * self.stride)
-        start = choose(self.seed, sample, 0, starts)
-        images = self._read(file, clip_indices(file.frames, self.frames, self.stride, start))
+        held = None if self.store is None else self.store.frames(self.paths[index])
+        file = None if held is not None else open_video(self.paths[index], self.threads)
+        frames = file.frames if held is None else len(held)
+        starts = max(1, frames - (self.frames - 1) * self.stride)
+        indices = clip_indices(frames, self.frames, self.stride, choose(self.seed, sample, 0, starts))
+        images = self._read(file, indices) if held is None else held[indices]
         top, left, height, width = crop_box(*images.shape[1:3], self.seed, sample)
         crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
         clip = torch.nn.functional.interpolate(

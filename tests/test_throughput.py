@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The share of waiting, by a clock that only goes when it is told to."""
+
+import pytest
+
+from smnoise.train.throughput import LoaderWaits
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def slow_batches(clock, seconds, count=6):
+    for n in range(count):
+        clock.now += seconds
+        yield n
+
+
+def test_the_share_is_that_of_the_time_spent_waiting():
+    clock = Clock()
+    waits, seen = LoaderWaits(clock), []
+    for batch in waits.watch(slow_batches(clock, 3.0)):
+        clock.now += 1.0
+        seen.append(batch)
+        if batch == 2:
+            assert waits.take() == pytest.approx(0.75)
+    assert seen == list(range(6))
+    assert waits.take() == pytest.approx(0.75)
+    assert waits.take() == 0
+
+
+def test_a_loader_that_keeps_up_waits_for_nothing():
+    clock = Clock()
+    waits = LoaderWaits(clock)
+    for _ in waits.watch(slow_batches(clock, 0.0)):
+        clock.now += 1.0
+    assert waits.take() == 0
+
+
+def test_what_is_no_training_is_left_out():
+    clock = Clock()
+    waits = LoaderWaits(clock)
+    for _ in waits.watch(slow_batches(clock, 1.0)):
+        clock.now += 1.0
+    clock.now += 88.0
+    waits.pause(88.0)
+    assert waits.take() == pytest.approx(0.5)
+
+
+def test_an_error_of_the_loader_is_passed_on():
+    def broken():
+        yield 1
+        raise OSError("disk")
+
+    batches = LoaderWaits().watch(broken())
+    assert next(batches) == 1
+    with pytest.raises(OSError, match="disk"):
+        next(batches)
