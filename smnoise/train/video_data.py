@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import av
 import numpy as np
 import torch
 
 from ..errors import DataError
+from . import torchcodec_reader
 from .draws import choose
 from .media_files import Medium, find_files, lines_without_file
 from .numbered import NumberedClips, collate, loader
@@ -206,6 +207,7 @@ class VideoClips(NumberedClips):
         threads: decoder threads.
         store: a cache on disk (`cache_clips.FrameStore`), made with the same short_side, which is read instead of
             the videos it has.
+        reader: of frames: pyav, or torchcodec (see `torchcodec_reader`), which cannot reduce them to short_side.
 
     An item is {"clip": uint8 [3, frames, size, size], "sample": n, "broken": [messages]}.
     """
@@ -220,6 +222,7 @@ class VideoClips(NumberedClips):
     cache_mib: int = 0
     threads: int = 1
     store: FrameStore | None = None
+    reader: Literal["pyav", "torchcodec"] = "pyav"
     _cache: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self):
@@ -228,6 +231,13 @@ class VideoClips(NumberedClips):
                 f"the cache {self.store.folder} was made with short_side {self.store.short_side}, but clips are asked "
                 f"for with {self.short_side}; give both the same"
             )
+        if self.reader == "torchcodec":
+            if self.short_side is not None:
+                raise ValueError(
+                    "reader torchcodec gives frames of the file's own size; leave short_side out"
+                )
+            if why := torchcodec_reader.reason():
+                raise ValueError(f"{why}; use reader pyav")
 
     @property
     def clips_per_file(self) -> int:
@@ -248,6 +258,8 @@ class VideoClips(NumberedClips):
         return {"clip": clip.transpose(0, 1).contiguous()}
 
     def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
+        if self.reader == "torchcodec":
+            return torchcodec_reader.read(file.path, indices, self.threads)
         if not self.cache_mib:
             return file.read(indices, self.short_side)
         held = self._cache.get(file.path)
