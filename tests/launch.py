@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -30,10 +29,7 @@ def command(trainer: str, config, *more: str, ranks: int = 1, restarts: int = 0)
     """smnoise.train.`trainer`, or the script of that name, in so many processes."""
     program = [trainer] if trainer.endswith(".py") else ["-m", f"smnoise.train.{trainer}"]
     if ranks > 1 or restarts:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(port)]
+        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--standalone"]
         program = [*launcher, "--max-restarts", str(restarts), "--monitor-interval", "0.1", *program]
     return [sys.executable, *program, *arguments(config), *more]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes train as one with a larger batch: the same clips and masks, the same losses within rounding."""
 
+import shutil
 from dataclasses import replace
 
 import launch
@@ -9,8 +10,12 @@ import pytest
 import soundfile
 import torch
 from media import write_video
+from safetensors.torch import load_file
 
+from smnoise import CheckpointError
+from smnoise.models.videomae import VideoMAE
 from smnoise.train import audio, checkpoint, log, video
+from smnoise.train.gather import gather
 from smnoise.train.numbered import Share
 
 RECORDER = '''
@@ -106,13 +111,11 @@ def test_two_processes_are_two_accumulated_passes(trainer, config, tmp_path):
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, atol=1e-4, rtol=0)
 
-    longer = replace(both, resume=True)
-    for folder in checkpoint.steps(both.out)[:1]:
-        (folder / "state.json").write_text("damaged")  # so that it goes back to step 4
-    done = launch.run(trainer, replace(longer, accumulate=2))
+    go_back(both, 4)
+    done = launch.run(trainer, replace(both, accumulate=2, resume=True))
     assert done.returncode == 0, done.stdout
     assert "resumed after step 4" in done.stdout
-    assert losses(longer) == pytest.approx(losses(config), rel=1e-5)
+    assert losses(both) == pytest.approx(losses(config), rel=1e-5)
 
 
 def test_another_global_batch_is_another_recipe(config, trainer):
@@ -136,3 +139,137 @@ def test_a_step_is_the_same_samples_for_any_number_of_processes(size):
         )
     ]
     assert steps == [list(range(120, 144)), list(range(144, 168))]
+
+
+def go_back(config, step):
+    """Damage newer checkpoints, so that the run is resumed from that step."""
+    for folder in checkpoint.steps(config.out):
+        if int(folder.name[-8:]) > step:
+            (folder / "state.json").write_text("damaged")
+
+
+def trained(trainer, config, *more, ranks=1):
+    done = launch.run(trainer, config, *more, ranks=ranks)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_sharded_run_is_the_run_and_goes_on_in_any_number_of_processes(trainer, config, tmp_path):
+    trained(trainer, config)
+    sharded = replace(config, accumulate=1, shard=True)
+    trained(trainer, sharded := replace(sharded, out=tmp_path / "sharded"), ranks=2)
+    assert losses(sharded) == pytest.approx(losses(config), rel=1e-5)
+    newest = checkpoint.steps(sharded.out)[0]
+    assert sum(file.name.startswith("shard-") for file in newest.iterdir()) == 2
+    for found, expected in zip(
+        checkpoint.newest(sharded.out)[:2], checkpoint.newest(config.out)[:2], strict=True
+    ):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, atol=1e-4, rtol=0)
+
+    whole = losses(sharded)
+    for ranks, more in ((2, {}), (4, {"batch_size": 1}), (1, {"accumulate": 2, "shard": False})):
+        other = replace(sharded, resume=True, out=tmp_path / f"in {ranks}", **more)
+        shutil.copytree(sharded.out, other.out)
+        go_back(other, 4)
+        assert "resumed after step 4" in trained(trainer, other, ranks=ranks)
+        assert losses(other) == (whole if ranks == 2 else pytest.approx(whole, rel=1e-5))
+
+    go_back(config, 4)
+    assert "resumed after step 4" in trained(
+        trainer, replace(config, accumulate=1, resume=True, shard=True), ranks=2
+    )
+    assert losses(config) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_sharded_checkpoint_becomes_one_file(config, trainer, tmp_path):
+    config = replace(config, accumulate=1, epochs=1, shard=True)
+    trained(trainer, config, ranks=2)
+    assert gather(config.out, tmp_path / "model.safetensors") == 3
+    tensors = load_file(tmp_path / "model.safetensors")
+    model = audio.untrained(config) if trainer == "audio" else VideoMAE("tiny", config.grid, patch=8)
+    model.load_state_dict(tensors)
+    other = torch.nn.Linear(1, 1)
+    with pytest.raises(CheckpointError, match="another model"):
+        checkpoint.resume(checkpoint.steps(config.out)[0], other, torch.optim.AdamW(other.parameters()))
+
+
+def test_sharding_needs_company(config, trainer):
+    done = launch.run(trainer, replace(config, shard=True))
+    assert done.returncode == 1
+    assert "shard is for several processes" in done.stdout
+
+
+def test_three_processes_resume_with_the_same_bits(config, trainer, tmp_path):
+    """Sums of three numbers depend on their order, hence on how gradients are put together for sending."""
+    config = replace(config, batch_size=2, accumulate=1, epochs=3)
+    trained(trainer, config, ranks=3)
+    other = replace(config, out=tmp_path / "other", resume=True)
+    shutil.copytree(config.out, other.out)
+    go_back(other, 4)
+    trained(trainer, other, ranks=3)
+    assert losses(other) == losses(config)
+    first, second = (checkpoint.newest(c.out)[0] for c in (config, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["ddp", "shard"])
+def test_bfloat16_and_recomputing_train(config, trainer, shard):
+    config = replace(config, epochs=1, checkpoint_blocks=True, dtype="bfloat16", clip_grad=1.0, shard=shard)
+    trained(trainer, replace(config, batch_size=1), ranks=2)
+    assert len(losses(config)) == 3
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["ddp", "shard"])
+def test_compiled_models_train(data, tmp_path, shard):
+    """Of one trainer: this takes minutes of compiling."""
+    config = replace(
+        config_of("video", data, tmp_path / "run"), epochs=1, batch_size=1, checkpoint_blocks=True
+    )
+    trained("video", replace(config, compile=True, shard=shard), ranks=2)
+    trained("video", plain := replace(config, shard=shard, out=tmp_path / "plain"), ranks=2)
+    assert losses(config) == pytest.approx(losses(plain), rel=1e-4)
+
+
+DYING = '''
+import os, signal
+from pathlib import Path
+
+from smnoise.train import {trainer} as trainer
+from smnoise.train.ledger import Ledger
+
+end, mark = Ledger.end, Path(os.environ["MARK"])
+
+def last_words(self, step, *rest):
+    """The second process ends after step 4, once, with an error or without a word."""
+    if step == 5 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.touch()
+        if os.environ["HOW"] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError("the disk of the second machine is gone")
+    end(self, step, *rest)
+
+Ledger.end = last_words
+trainer.main()
+'''
+
+
+@pytest.mark.parametrize("how", ["killed", "an error"])
+def test_one_process_that_dies_ends_all_and_torchrun_starts_anew(config, trainer, tmp_path, how):
+    config = replace(config, accumulate=1, workers=1)
+    script, mark = tmp_path / "dying.py", tmp_path / "mark"
+    script.write_text(DYING.format(trainer=trainer))
+    environment = {"MARK": str(mark), "HOW": how}
+    ended = launch.run(str(script), config, ranks=2, environment=environment)
+    assert ended.returncode != 0
+    assert ("second machine is gone" in ended.stdout) == (how == "an error")
+    assert max(losses(config)) == 4
+
+    mark.unlink()
+    other = replace(config, out=tmp_path / "restarted")
+    done = launch.run(str(script), other, ranks=2, restarts=1, environment=environment)
+    assert done.returncode == 0, done.stdout
+    assert "resumed after step 4" in done.stdout
+    trained(trainer, whole := replace(config, out=tmp_path / "whole"), ranks=2)
+    assert losses(other) == losses(whole)

@@ -50,7 +50,7 @@ from .run import (
     open_run,
     recipe,
 )
-from .world import averaging, data_parallel, join, processes
+from .world import averaging, data_parallel, join, processes, settle
 
 COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
 
@@ -136,6 +136,9 @@ class Config:
     """torch.compile the model."""
     checkpoint_blocks: bool = False
     """Recompute activations in the backward pass, to save memory."""
+    shard: bool = False
+    """Spread weights and optimiser state over the processes (FSDP2), to save memory; checkpoints then have a file from
+    each. Any run can be resumed with or without."""
     workers: int = 4
     """Processes that read files; 0: read in the training process."""
     log_every: int = 10
@@ -233,9 +236,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     steps = count_steps(config, len(clips))
 
     model = untrained(config).to(device)
-    if config.compile:
-        model.compile()
-    train = data_parallel(model, world, device)
+    train = data_parallel(model, world, device, config)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
@@ -272,6 +273,9 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
+        silence = torch.zeros(config.batch_size, config.frames, config.mels, device=device)
+        masks = sampler(range(config.batch_size), device=device)
+        settle(train, lambda: train(silence, masks)[0], device)
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)

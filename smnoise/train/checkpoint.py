@@ -3,8 +3,9 @@
 
     checkpoints/step-00000400/model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-The manifest holds the sha256 of the other files, so that a truncated or altered checkpoint is told from a good
-one. A process killed while saving leaves the previous checkpoint as it was.
+Of a model that is spread over processes there is a file from each instead of the first two; see `shards`. The
+manifest holds the sha256 of the other files, so that a truncated or altered checkpoint is told from a good one. A
+process killed while saving leaves the previous checkpoint as it was.
 """
 
 from __future__ import annotations
@@ -21,28 +22,40 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import CheckpointError
+from . import shards
+from .world import ALONE, World
 
 FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
 NAME = re.compile(r"step-\d{8}")
 FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
+SHARD = re.compile(r"shard-.*\.safetensors")
 
 
-def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2) -> Path:
+def save(
+    run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2, world: World = ALONE
+) -> Path:
     """Write checkpoint `step` of a run and delete all older ones but `keep - 1`. Returns its folder.
+
+    All processes of `world` call it; the first one writes, or of a sharded model each its part.
 
     state: anything JSON can hold. Raises CheckpointError where it cannot be written.
     """
     folder = run / FOLDER
     final = folder / f"step-{step:08d}"
     temporary = folder / f"{TEMPORARY}{step:08d}"
-    try:
+
+    def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in folder.glob(f"{TEMPORARY}*"):
             shutil.rmtree(stale)
         temporary.mkdir()
+
+    def write() -> None:
         save_file(_contiguous(model.state_dict()), temporary / "model.safetensors")
         save_file(_flat(optimizer), temporary / "optimizer.safetensors")
+
+    def finish() -> None:
         (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
         manifest = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
@@ -55,12 +68,21 @@ def save(run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, k
         _sync(folder)
         for old in [f for f in steps(run) if f.name < final.name][keep - 1 :]:
             shutil.rmtree(old)
-    except (OSError, SafetensorError) as error:
+
+    try:
+        world.first(begin)
+        if shards.is_sharded(model):
+            shards.write(temporary, model, optimizer)
+        else:
+            world.first(write)
+        world.first(finish)
+    except (OSError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(
             f"cannot write checkpoint {final}: {error}; older ones are untouched"
         ) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if world.writes:
+            shutil.rmtree(temporary, ignore_errors=True)
     return final
 
 
@@ -73,8 +95,10 @@ def check(folder: Path) -> dict:
     """The state of a checkpoint. Raises CheckpointError if it is not whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        if set(manifest) != FILES:
-            raise CheckpointError(f"{folder}: its manifest lists {sorted(manifest)}, not {sorted(FILES)}")
+        if set(manifest) != FILES and not _of_shards(manifest):
+            raise CheckpointError(
+                f"{folder}: its manifest lists {sorted(manifest)}, not {sorted(FILES)}, nor a file from each process"
+            )
         for name, digest in manifest.items():
             if _sha256(folder / name) != digest:
                 raise CheckpointError(
@@ -88,6 +112,8 @@ def check(folder: Path) -> dict:
 def tensors(folder: Path) -> tuple[dict, dict]:
     """The model tensors and optimiser tensors of a checkpoint that `check` found whole."""
     try:
+        if _has_shards(folder):
+            return shards.gather(folder)
         return tuple(load_file(folder / f"{name}.safetensors") for name in ("model", "optimizer"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {folder}: {error}") from error
@@ -123,17 +149,40 @@ def newest(run: Path) -> tuple[dict, dict, dict, list[str]]:
     return *tensors(folder), state, wrong
 
 
+def resume(folder: Path, model: torch.nn.Module, optimizer) -> None:
+    """Put back the tensors of a checkpoint that `check` found whole; all processes call it.
+
+    Raises CheckpointError if they belong to another model.
+    """
+    if shards.is_sharded(model) and _has_shards(folder):
+        shards.load(folder, model, optimizer)
+    else:
+        restore(model, optimizer, *tensors(folder))
+
+
 def restore(model: torch.nn.Module, optimizer, model_tensors: dict, optimizer_tensors: dict) -> None:
     """Put a checkpoint's tensors back. Raises CheckpointError if they belong to another model."""
+    targets = model.state_dict()
     try:
-        model.load_state_dict(model_tensors)
+        model.load_state_dict({n: shards.placed(t, targets.get(n)) for n, t in model_tensors.items()})
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint is of another model: {error}") from error
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in optimizer_tensors.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = tensor
+        state.setdefault(int(number), {})[name] = shards.placed(tensor, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _of_shards(names) -> bool:
+    """Whether these are the files of a sharded checkpoint."""
+    others = set(names) - {"state.json"}
+    return bool(others) and "state.json" in names and all(map(SHARD.fullmatch, others))
+
+
+def _has_shards(folder: Path) -> bool:
+    return not (folder / "model.safetensors").exists()
 
 
 def _flat(optimizer) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import torch
 from . import checkpoint
 from .log import RunLog
 from .run import Opened
+from .shards import local, whole
 from .world import ALONE, World
 
 
@@ -67,7 +68,7 @@ class Ledger:
         if step % config.log_every == 0 or saving:
             self._name_broken_files(step)
             loss = self.world.mean(self.loss_sum) / (step - self.logged)
-            if not math.isfinite(loss) or (saving and not all_finite(self.model)):
+            if not math.isfinite(loss) or (saving and self.world.any(not all_finite(self.model))):
                 raise FloatingPointError(
                     f"training diverged by step {step} (loss {loss}); the checkpoints in {config.out} "
                     "are from before. "
@@ -80,7 +81,7 @@ class Ledger:
                     "epoch": step * config.clips_per_step / self.clips,
                     "loss": loss,
                     "lr": max(group["lr"] for group in self.optimizer.param_groups),
-                    "grad_norm": grad_norm.item(),
+                    "grad_norm": whole(grad_norm).item(),
                     "step_seconds": seconds,
                     "clips_per_second": config.clips_per_step / seconds,
                 }
@@ -92,7 +93,7 @@ class Ledger:
         if saving:
             paused = time.perf_counter()
             state = {"recipe": self.recipe}
-            self.world.first(lambda: checkpoint.save(config.out, step, self.model, self.optimizer, state))
+            checkpoint.save(config.out, step, self.model, self.optimizer, state, world=self.world)
             self.since += time.perf_counter() - paused
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
@@ -105,5 +106,5 @@ class Ledger:
 
 
 def all_finite(model: torch.nn.Module) -> bool:
-    """Whether every weight is a number: a loss can be finite although its gradient was not."""
-    return bool(torch.stack([p.isfinite().all() for p in model.parameters()]).all())
+    """Whether every weight of this process is a number: a loss can be finite although its gradient was not."""
+    return bool(torch.stack([local(p).isfinite().all() for p in model.parameters()]).all())

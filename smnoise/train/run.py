@@ -23,7 +23,7 @@ from ..errors import CheckpointError, DataError
 from ..files import write_text
 from . import checkpoint
 from .signals import StopOnSignal
-from .world import ALONE, World, processes, restarted
+from .world import ALONE, World, attempt, processes
 
 
 class Opened(NamedTuple):
@@ -126,7 +126,7 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
             "the processes would not train the same run; give all the same settings and the same files:\n  "
             + "\n  ".join(wishes)
         )
-    resume = config.resume or (restarted() and world.first(lambda: bool(checkpoint.steps(config.out))))
+    resume = config.resume or (attempt() and world.first(lambda: bool(checkpoint.steps(config.out))))
     opened = Opened(0, [], wanted)
     if resume:
         folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
@@ -143,7 +143,7 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
             raise CheckpointError(
                 f"{config.out} has trained {state['step']} steps already, more than the {steps} asked for"
             )
-        checkpoint.restore(model, optimizer, *checkpoint.tensors(folder))
+        checkpoint.resume(folder, model, optimizer)
         notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
         opened = Opened(state["step"], [*notes, f"resumed after step {state['step']}"], before)
     world.first(lambda: make_folder(config, resume))

@@ -32,7 +32,7 @@ from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .video_data import VideoClips, find_videos, loader, missing_from_list
-from .world import averaging, data_parallel, join, processes
+from .world import averaging, data_parallel, join, processes, settle
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,9 @@ class Config:
     """torch.compile the model."""
     checkpoint_blocks: bool = False
     """Recompute activations in the backward pass, to save memory."""
+    shard: bool = False
+    """Spread weights and optimiser state over the processes (FSDP2), to save memory; checkpoints then have a file from
+    each. Any run can be resumed with or without."""
     workers: int = 4
     """Processes that decode videos; 0: decode in the training process."""
     short_side: int | None = None
@@ -176,9 +179,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             checkpoint_blocks=config.checkpoint_blocks,
         )
     model.to(device)
-    if config.compile:
-        model.compile()
-    train = data_parallel(model, world, device)
+    train = data_parallel(model, world, device, config)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
@@ -206,6 +207,9 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
+        black = torch.zeros(config.batch_size, 3, config.frames, config.size, config.size, device=device)
+        masks = sampler(range(config.batch_size), device=device)
+        settle(train, lambda: train(black, masks)[0], device)
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+
+from .draws import torch_seeded
 
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
 
@@ -28,9 +34,9 @@ def processes() -> int:
     return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in LAUNCHED) else 1
 
 
-def restarted() -> bool:
-    """Whether torchrun runs this command anew, since a process of an earlier attempt died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def attempt() -> int:
+    """How often torchrun started this command before, because a process died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,11 @@ def join(device: torch.device) -> World:
     if not dist.is_initialized():
         if processes() == 1:
             return ALONE
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        # torchrun's store outlives an attempt; without a name for each, a process may read the address of a dead one.
+        store, rank, size = next(rendezvous("env://"))
+        store = dist.PrefixStore(f"attempt {attempt()}", store)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(leave)
     return World(dist.get_rank(), dist.get_world_size())
 
@@ -103,20 +113,55 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def data_parallel(model: torch.nn.Module, world: World, device: torch.device) -> torch.nn.Module:
-    """The model, so that a backward pass averages the gradients of all processes; alone, the model itself."""
-    if world.size == 1:
-        return model
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,  # they are constants
-        gradient_as_bucket_view=True,
-    )
+def data_parallel(model: torch.nn.Module, world: World, device: torch.device, config) -> torch.nn.Module:
+    """The model, compiled if config.compile, so that a backward pass averages the gradients of all processes.
+
+    config.shard: spread weights, gradients and optimiser state over the processes (FSDP2), block by block; the
+    optimiser is made behind this. Else each process has them all (DDP). Alone, it is the model itself.
+
+    Raises ValueError where there is nobody to share with.
+    """
+    if config.shard and world.size == 1:
+        raise ValueError(
+            "shard is for several processes; start with torchrun --nproc-per-node, or leave it out"
+        )
+    blocks = [b for m in model.modules() if isinstance(m, torch.nn.ModuleList) for b in m]
+    if config.compile:
+        # In place, so that names of weights stay. Within FSDP a block at a time, for weights come and go between.
+        for part in blocks if config.shard else [model]:
+            part.compile()
+    if config.shard:
+        warnings.filterwarnings(
+            "ignore", "FSDP2-wrapped module .* returned a view"
+        )  # nothing is changed in place
+        mesh = init_device_mesh(device.type, (world.size,))
+        for part in (*blocks, model):
+            fully_shard(part, mesh=mesh)
+    elif world.size > 1:
+        device_ids = [device] if device.type == "cuda" else None
+        train = DistributedDataParallel(model, device_ids, gradient_as_bucket_view=True)
+        train.broadcast_buffers = False  # they are constants
+        return train
+    return model
+
+
+def settle(train: torch.nn.Module, loss: Callable[[], torch.Tensor], device: torch.device) -> None:
+    """A first pass, which counts for nothing, where gradients are averaged by DDP.
+
+    DDP puts gradients together anew behind its first pass, by the order in which they came. The order of its sums
+    changes with that, and would do so in a resumed run at another step than in one that was not interrupted.
+    """
+    if isinstance(train, DistributedDataParallel):
+        with torch_seeded(0, 0, device):
+            loss().backward()
+        for parameter in train.parameters():
+            parameter.grad = None
 
 
 def averaging(train: torch.nn.Module, last: bool) -> AbstractContextManager:
     """Around each forward and backward pass of a step: only the last one averages gradients over the processes."""
+    if isinstance(train, FSDPModule):
+        train.set_requires_gradient_sync(last)
     if isinstance(train, DistributedDataParallel) and not last:
         return train.no_sync()
     return nullcontext()
