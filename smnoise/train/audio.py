@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from ..errors import CheckpointError
 from ..fbank import DATA_SETS, LogMel
@@ -112,7 +113,7 @@ class Config:
     warmup_epochs: float = 3
     """Linear warm-up of the learning rate from 0."""
     batch_size: int = 64
-    """Clips in a forward pass of a process."""
+    """Clips in a forward pass of a process, each of which has `views` rows there."""
     accumulate: int = 8
     """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
     base_lr: float = 2e-4
@@ -125,6 +126,11 @@ class Config:
     """Largest gradient norm; none: no clipping."""
     clips_per_file: int = 1
     """Clips drawn from each file in an epoch."""
+    views: int = 1
+    """Gains, rolls and masks of each clip that is read. Epochs, batch_size and learning rate count clips, not views."""
+    view_masks: Literal["consecutive", "partition"] = "consecutive"
+    """consecutive: of view v of clip n, mask n * views + v. partition, for optim-blue: complementary masks, the first
+    ones of partition n."""
 
     seed: int = 0
     """Of weights, order, clips, masks and dropout."""
@@ -150,7 +156,7 @@ class Config:
         check_numbers(
             self,
             at_least_one=("frames", "mels", "patch", "measured_clips", "epochs", "batch_size", "accumulate",
-                          "clips_per_file", "log_every", "save_every"),
+                          "clips_per_file", "views", "log_every", "save_every"),
             not_negative=("workers", "warmup_epochs", "weight_decay", "min_lr"),
             positive_or_none=("clip_grad",),
         )  # fmt: skip
@@ -169,7 +175,14 @@ class Config:
         elif not all(map(math.isfinite, self.statistics)) or not self.statistics[1] > 0:
             raise ValueError(f"statistics must be a mean and a positive deviation, got {self.statistics}")
         LogMel(self.rate, self.mels)  # raises for a rate too low
-        self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+        sampler = self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+        if self.view_masks == "partition":
+            most = sampler.num_masks if self.mask == "optim-blue" else 0
+            if self.views > most:
+                raise ValueError(
+                    f"view_masks partition is for mask optim-blue, whose partitions have {most or 'K'} masks, and no "
+                    f"more views than that; got {self.mask} and {self.views} views; use consecutive"
+                )
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -195,6 +208,12 @@ class Config:
         kind = COLOR_KINDS[f"{COLORS.get(self.mask, self.mask).capitalize()}3D"]
         return kind(self.grid, self.mask_ratio, seed=self.seed)
 
+    def mask_numbers(self, samples: Tensor) -> Tensor:
+        """Which masks the rows of a batch have: int64 [B], of their sample numbers [B]."""
+        if self.view_masks == "consecutive":
+            return samples
+        return samples // self.views * self.sampler().num_masks + samples % self.views
+
     def known_statistics(self) -> Statistics | None:
         """None where they are to be measured."""
         if self.statistics == "auto":
@@ -208,7 +227,7 @@ class Config:
 RECIPE = ("model", "decoder", "positions", "normalise_target", "rate", "frames", "mels", "patch", "statistics",
           "measured_clips", "gain", "roll", "mask", "mask_ratio", "blue_delta", "blue_weights", "blue_decay",
           "blue_steps", "epochs", "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad",
-          "clips_per_file", "seed")  # fmt: skip
+          "clips_per_file", "views", "view_masks", "seed")  # fmt: skip
 
 
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioMAE:
@@ -229,6 +248,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         samples=log_mel.num_samples(config.frames),
         seed=config.seed,
         clips_per_file=config.clips_per_file,
+        views=config.views,
         gain=config.gain,
         roll=config.roll,
     )
@@ -249,7 +269,8 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     first_step = opened.first_step
     if "mean" not in opened.recipe:
         # Silence is found out even where the statistics are known.
-        first = range(min(len(clips), config.measured_clips if config.statistics == "auto" else 16))
+        count = min(len(clips), config.measured_clips if config.statistics == "auto" else 16)
+        first = range(0, count * config.views, config.views)  # a view of each
         measured = world.first(lambda: measure(loader(clips, first, 1, config.workers), log_mel, device))
         opened.recipe.update((config.known_statistics() or measured)._asdict())
     statistics = Statistics(opened.recipe["mean"], opened.recipe["std"])
@@ -257,8 +278,9 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
 
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     passes = config.accumulate * world.size  # of a step, over all processes
-    share = Share(range(first_step * passes, steps * passes), config.batch_size, world.rank, world.size)
-    batches = iter(loader(clips, share, config.batch_size, config.workers))
+    rows = config.batch_size * config.views  # of a pass
+    share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
+    batches = iter(loader(clips, share, rows, config.workers))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -273,8 +295,8 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
-        silence = torch.zeros(config.batch_size, config.frames, config.mels, device=device)
-        masks = sampler(range(config.batch_size), device=device)
+        silence = torch.zeros(rows, config.frames, config.mels, device=device)
+        masks = sampler(range(rows), device=device)
         settle(train, lambda: train(silence, masks)[0], device)
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
@@ -284,7 +306,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
                 wave, length, sample = (
                     batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
                 )
-                spectrograms, masks = inputs(wave, length), sampler(sample)
+                spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample))
                 with averaging(train, last=number == config.accumulate):
                     # The same dropout in all passes of a step, so that to accumulate, or to share the work among
                     # processes, is to have a larger batch.

@@ -194,10 +194,11 @@ def read_padded(file: AudioFile, start: int, samples: int, rate: int) -> tuple[t
 
 @dataclass
 class AudioClips(NumberedClips):
-    """Clips by global sample number: item n is place n % len of epoch n // len.
+    """Clips by global sample number: clip n is place n % len of epoch n // len.
 
     Args:
         paths: sound files, of any rate and number of channels.
+        views: items of each clip: the same part of the file, each with a roll and a gain of its own.
         rate: of the clips, in Hz.
         samples: length of a clip at that rate. Of a longer file a random part is taken; the file's end is always
             within reach, and a shorter file is taken whole.
@@ -219,6 +220,7 @@ class AudioClips(NumberedClips):
     gain: bool = False
     roll: bool = False
     labels: list[int] | torch.Tensor | None = None
+    _kept: tuple = field(default=(None, None), init=False, repr=False)
 
     def __post_init__(self):
         if self.rate not in RATES or self.samples < 1 or self.clips_per_file < 1:
@@ -230,15 +232,23 @@ class AudioClips(NumberedClips):
             raise ValueError(f"need a label for each of {len(self.paths)} paths, got {len(self.labels)}")
 
     def read_clip(self, index: int, sample: int) -> dict:
-        file = open_audio(self.paths[index])
-        start = choose(self.seed, sample, START, starts(file, self.samples, self.rate))
-        wave, length = read_padded(file, start, self.samples, self.rate)
+        wave, length = self._wave(index, sample // self.views)
         if self.roll:
             wave[:length] = wave[:length].roll(choose(self.seed, sample, ROLL, length))
         if self.gain:
             wave *= 0.5 + beta_10_10(self.seed, sample, GAIN)
         label = -1 if self.labels is None else self.labels[index]
         return {"wave": wave, "length": length, "label": label}
+
+    def _wave(self, index: int, clip: int) -> tuple[torch.Tensor, int]:
+        """The part of a file that a clip is, float32 [samples], and how much of it is of the file; kept for the clip's
+        other views, which come next."""
+        if self._kept[0] != (index, clip):
+            file = open_audio(self.paths[index])
+            start = choose(self.seed, clip, START, starts(file, self.samples, self.rate))
+            self._kept = (index, clip), read_padded(file, start, self.samples, self.rate)
+        wave, length = self._kept[1]
+        return wave.clone(), length
 
 
 @dataclass
@@ -262,8 +272,8 @@ class WeightedClips(AudioClips):
     def __len__(self) -> int:
         return len(self.paths) if self.draws is None else self.draws
 
-    def turn(self, sample: int) -> int:
-        at = (choose(self.seed, sample, FILE, 1 << 32) + 0.5) / (1 << 32) * self._ends[-1]
+    def turn(self, clip: int) -> int:
+        at = (choose(self.seed, clip, FILE, 1 << 32) + 0.5) / (1 << 32) * self._ends[-1]
         return min(int(np.searchsorted(self._ends, at, side="right")), len(self.paths) - 1)
 
 

@@ -24,11 +24,12 @@ MISSING_NAMED = 5
 
 @dataclass
 class NumberedClips(Dataset):
-    """Base of the data sets: item n is place n % len of epoch n // len.
+    """Base of the data sets: clip n is place n % len of epoch n // len, and item n is clip n.
 
     Args:
         paths: the files.
         seed: of the order, and of what a subclass chooses.
+        views: items of each clip, which is then decoded once: item n is view n % views of clip n // views.
 
     A subclass names its medium, says how many clips a file has in an epoch, and reads one. An item is what
     it read, "sample": n and "broken": the messages of the files that this process found broken.
@@ -38,6 +39,7 @@ class NumberedClips(Dataset):
 
     paths: list[Path]
     seed: int = field(default=0, kw_only=True)
+    views: int = field(default=1, kw_only=True)
     _broken: dict[Path, str] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -47,19 +49,22 @@ class NumberedClips(Dataset):
 
     @abstractmethod
     def read_clip(self, index: int, sample: int) -> dict:
-        """The clip of paths[index] for a sample number. Raises DataError where the file is broken."""
+        """The item of paths[index] for a sample number. Raises DataError where the file is broken.
+
+        What is decoded may depend on clip number sample // views alone, what is cut of it on the sample number.
+        """
 
     def __len__(self) -> int:
         """Clips in an epoch."""
         return len(self.paths) * self.clips_per_file
 
-    def turn(self, sample: int) -> int:
-        """Which of the files a sample number is of."""
-        epoch, place = divmod(sample, len(self))
+    def turn(self, clip: int) -> int:
+        """Which of the files a clip is of."""
+        epoch, place = divmod(clip, len(self))
         return int(permutation(self.seed, epoch, len(self))[place]) // self.clips_per_file
 
     def __getitem__(self, sample: int) -> dict:
-        turn = self.turn(sample)
+        turn = self.turn(sample // self.views)
         for attempt in range(len(self.paths)):
             # A broken file's turn goes to the next ones in file order: the same ones in every run.
             # A file that fails is asked again for its next clip, so that what a process met before changes nothing.

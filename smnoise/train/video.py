@@ -69,7 +69,7 @@ class Config:
     warmup_epochs: float = 40
     """Linear warm-up of the learning rate from 0."""
     batch_size: int = 32
-    """Clips in a forward pass of a process."""
+    """Clips in a forward pass of a process, each of which has `views` rows there."""
     accumulate: int = 1
     """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
     base_lr: float = 1.5e-4
@@ -82,6 +82,8 @@ class Config:
     """Largest gradient norm; none: no clipping."""
     clips_per_video: int = 1
     """Clips drawn from each video in an epoch."""
+    views: int = 1
+    """Crops and masks of each decoded clip. Epochs, batch_size and learning rate count clips, not views."""
 
     seed: int = 0
     """Of weights, order, crops and masks."""
@@ -111,7 +113,7 @@ class Config:
         check_numbers(
             self,
             at_least_one=("frames", "stride", "size", "tubelet", "patch", "epochs", "batch_size", "accumulate",
-                          "clips_per_video", "log_every", "save_every"),
+                          "clips_per_video", "views", "log_every", "save_every"),
             not_negative=("workers", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"),
             positive_or_none=("short_side", "clip_grad"),
         )  # fmt: skip
@@ -141,8 +143,8 @@ class Config:
 
 # What a resumed run must share with the run that it goes on with, besides clips_per_step.
 RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask_ratio", "boundary", "epochs",
-          "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad", "clips_per_video", "seed",
-          "short_side")  # fmt: skip
+          "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad", "clips_per_video", "views",
+          "seed", "short_side")  # fmt: skip
 
 
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoMAE:
@@ -163,6 +165,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         size=config.size,
         seed=config.seed,
         clips_per_video=config.clips_per_video,
+        views=config.views,
         short_side=config.short_side,
         cache_mib=config.cache_mib,
     )
@@ -192,8 +195,9 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     first_step = opened.first_step
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     passes = config.accumulate * world.size  # of a step, over all processes
-    share = Share(range(first_step * passes, steps * passes), config.batch_size, world.rank, world.size)
-    batches = iter(loader(clips, share, config.batch_size, config.workers))
+    rows = config.batch_size * config.views  # of a pass
+    share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
+    batches = iter(loader(clips, share, rows, config.workers))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -207,8 +211,8 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         for note in opened.notes + notes:
             log.event(first_step, note)
         model.train()
-        black = torch.zeros(config.batch_size, 3, config.frames, config.size, config.size, device=device)
-        masks = sampler(range(config.batch_size), device=device)
+        black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)
+        masks = sampler(range(rows), device=device)
         settle(train, lambda: train(black, masks)[0], device)
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):

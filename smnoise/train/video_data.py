@@ -195,10 +195,11 @@ def crop_box(height: int, width: int, seed: int, sample: int) -> tuple[int, int,
 
 @dataclass
 class VideoClips(NumberedClips):
-    """Clips by global sample number: item n is place n % len of epoch n // len.
+    """Clips by global sample number: clip n is place n % len of epoch n // len.
 
     Args:
         paths: video files.
+        views: items of each clip: the same frames, each with a crop of its own.
         frames, stride, size: a clip is `frames` frames, `stride` apart, resized to `size` pixels square.
         seed: of order, starts and crops.
         clips_per_video: how often each file is drawn from in an epoch.
@@ -224,6 +225,7 @@ class VideoClips(NumberedClips):
     store: FrameStore | None = None
     reader: Literal["pyav", "torchcodec"] = "pyav"
     _cache: dict[Path, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _kept: tuple = field(default=(None, None), init=False, repr=False)
 
     def __post_init__(self):
         if self.store is not None and self.store.short_side != self.short_side:
@@ -244,18 +246,24 @@ class VideoClips(NumberedClips):
         return self.clips_per_video
 
     def read_clip(self, index: int, sample: int) -> dict:
-        held = None if self.store is None else self.store.frames(self.paths[index])
-        file = None if held is not None else open_video(self.paths[index], self.threads)
-        frames = file.frames if held is None else len(held)
-        starts = max(1, frames - (self.frames - 1) * self.stride)
-        indices = clip_indices(frames, self.frames, self.stride, choose(self.seed, sample, 0, starts))
-        images = self._read(file, indices) if held is None else held[indices]
+        images = self._frames(index, sample // self.views)
         top, left, height, width = crop_box(*images.shape[1:3], self.seed, sample)
         crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
         clip = torch.nn.functional.interpolate(
             crop.contiguous(), size=(self.size, self.size), mode="bilinear", antialias=True
         )
         return {"clip": clip.transpose(0, 1).contiguous()}
+
+    def _frames(self, index: int, clip: int) -> np.ndarray:
+        """The frames of a clip, uint8 [frames, H, W, 3]; kept for its other views, which come next."""
+        if self._kept[0] != (index, clip):
+            held = None if self.store is None else self.store.frames(self.paths[index])
+            file = None if held is not None else open_video(self.paths[index], self.threads)
+            frames = file.frames if held is None else len(held)
+            starts = max(1, frames - (self.frames - 1) * self.stride)
+            indices = clip_indices(frames, self.frames, self.stride, choose(self.seed, clip, 0, starts))
+            self._kept = (index, clip), self._read(file, indices) if held is None else held[indices]
+        return self._kept[1]
 
     def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
         if self.reader == "torchcodec":
