@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretrain AudioMAE on your sounds, with masks made in the loop.
 
-    python -m smnoise.train.audio --data SOUNDS --out runs/audio                  # the published recipe
-    python -m smnoise.train.audio --data SOUNDS --out runs/audio --resume         # go on after a stop
+    torchrun --nproc-per-node 8 -m smnoise.train.audio --recipe audiomae-base-audioset-8gpu --data SOUNDS \
+        --out runs/audio
+    torchrun ... --resume                                                         # go on after a stop
+    python -m smnoise.train.audio --data SOUNDS --out runs/audio                  # the published recipe on one GPU
     python -m smnoise.train.audio --data SOUNDS --out runs/small --model tiny --frames 256 --statistics auto \
         --batch-size 16 --accumulate 1 --epochs 50 --warmup-epochs 5              # a laptop
 
-SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json,
-log.jsonl and checkpoints/. Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two
-things. The mask is Optim Blue where AudioMAE hides patches at random. And all files are brought to one rate, where
+SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json, log.jsonl and
+checkpoints/. `recipes` has the published recipe for several numbers of GPUs, and --recipe @FILE takes settings of your
+own, such as another run's config.json.
+
+Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where AudioMAE hides patches at random. And all files are brought to one rate, where
 AudioMAE reads each at its own: a mel bin is then the same frequency in every file. The reconstruction loss
 tells whether training works; it does not rank masks.
 
 Besides the initial weights all that is random is a function of (seed, global sample number): the order of clips,
 their parts, gains and masks; or of (seed, step): the decoder's dropout. So a checkpoint needs to hold just the
-number of steps.
+number of steps. A step sees the same clips, masks and dropout for any batch_size, accumulate and
+number of processes with the same product, and may be resumed with others.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import tyro
 
 from ..errors import CheckpointError, DataError
 from ..files import write_text
 from . import checkpoint
+from .recipes import parse
 from .signals import StopOnSignal
 from .world import ALONE, World, attempt, processes
 
@@ -168,7 +168,7 @@ def command(config_type: type, train: Callable, description: str, *, many: bool 
     try:
         if processes() > 1 and not many:
             raise ValueError(f"this trainer runs in one process, but torchrun started {processes()}")
-        config = tyro.cli(config_type, description=description)
+        config = parse(config_type, description)
         with StopOnSignal() as stop:
             train(config, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

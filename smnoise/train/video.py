@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretrain VideoMAE on your videos, with masks made in the loop.
 
-    python -m smnoise.train.video --data VIDEOS --out runs/video                  # the published recipe
-    python -m smnoise.train.video --data VIDEOS --out runs/video --resume         # go on after a stop
+    torchrun --nproc-per-node 8 -m smnoise.train.video --recipe videomae-base-k400-8gpu --data VIDEOS --out runs/video
+    torchrun ... --resume                                                         # go on after a stop
+    python -m smnoise.train.video --recipe videomae-base-k400-1gpu --data VIDEOS --out runs/video
     python -m smnoise.train.video --data VIDEOS --out runs/small --model tiny --size 112 --patch 8 \
         --batch-size 8 --epochs 50 --warmup-epochs 5                              # a laptop
 
-VIDEOS is a folder, or a list file with a path a line. The folder runs/video then holds config.json,
-log.jsonl and checkpoints/. Defaults are VideoMAE's recipe for Kinetics-400 (ViT-B), but for the mask: Green3D
+VIDEOS is a folder, or a list file with a path a line. The folder runs/video then holds config.json, log.jsonl and
+checkpoints/. `recipes` has the published recipes for several numbers of GPUs, and --recipe @FILE takes settings of your
+own, such as another run's config.json.
+
+Defaults are VideoMAE's recipe for Kinetics-400 (ViT-B), but for the batch, which is one GPU's, and the mask: Green3D
 where VideoMAE has tubes. The reconstruction loss tells whether training works; it does not rank masks.
 
 Nothing here is random besides the initial weights: the order of clips, their frames, crops and masks are
-functions of (seed, global sample number), so a checkpoint needs to hold just the number of steps.
+functions of (seed, global sample number), so a checkpoint needs to hold just the number of steps. A step sees the same
+clips and masks for any batch_size, accumulate and number of processes with the same product, and may be resumed with
+others.
 """
 
 from __future__ import annotations

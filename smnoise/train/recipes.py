@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings by name: --recipe videomae-base-k400-8gpu, or --recipe @FILE for settings of your own.
+
+A file holds settings as a run's config.json does, which is such a file itself: --recipe @runs/video/config.json is that
+run again, but for where it is and the device. What else is on the command line goes before the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from .world import processes
+
+# Published numbers of VideoMAE (its scripts for ViT-B) and AudioMAE (AudioSet). Masks are this package's
+# defaults; --mask random (audio) or white (video) is plain random masking.
+KINETICS = {
+    "model": "base",
+    "frames": 16,
+    "stride": 4,
+    "size": 224,
+    "tubelet": 2,
+    "patch": 16,
+    "mask_ratio": 0.9,
+    "epochs": 800,
+    "warmup_epochs": 40.0,
+    "base_lr": 1.5e-4,
+    "min_lr": 1e-5,
+    "weight_decay": 0.05,
+    "betas": (0.9, 0.95),
+}
+AUDIOSET = {
+    "model": "base",
+    "decoder": "local",
+    "rate": 16000,
+    "frames": 1024,
+    "mels": 128,
+    "patch": 16,
+    "statistics": "audioset",
+    "mask_ratio": 0.8,
+    "epochs": 33,
+    "warmup_epochs": 3.0,
+    "base_lr": 2e-4,
+    "min_lr": 0.0,
+    "weight_decay": 1e-4,
+    "betas": (0.9, 0.95),
+}
+
+
+class Recipe(NamedTuple):
+    """Settings for so many processes."""
+
+    trainer: str | None
+    """Its module's last name; None for any."""
+    settings: dict
+    clips_per_step: int | None = None
+    """The published global batch."""
+    gpus: int | None = None
+
+
+def _for_gpus(name: str, trainer: str, settings: dict, clips: int, splits: dict) -> dict[str, Recipe]:
+    """A recipe for each number of GPUs, split into (batch_size, accumulate)."""
+    return {
+        f"{name}-{gpus}gpu": Recipe(trainer, settings | dict(zip(("batch_size", "accumulate"), split, strict=True)),
+                                    clips, gpus)
+        for gpus, split in splits.items()
+    }  # fmt: skip
+
+
+RECIPES = (
+    _for_gpus("videomae-base-k400", "video", KINETICS, 2048, {1: (64, 32), 8: (64, 4), 64: (32, 1)})
+    | _for_gpus("videomae-base-ssv2", "video", KINETICS | {"stride": 2}, 2048, {1: (64, 32), 8: (64, 4), 64: (32, 1)})
+    | _for_gpus("audiomae-base-audioset", "audio", AUDIOSET, 512, {1: (64, 8), 8: (64, 1), 64: (8, 1)})
+)  # fmt: skip
+ELSEWHERE = {"resume", "device"}  # of a run's config.json, besides what has no default
+
+
+def required(config_type: type) -> list[str]:
+    """The settings without a default."""
+    return [field.name for field in fields(config_type) if field.default is MISSING]
+
+
+def find(name: str, config_type: type) -> Recipe:
+    """The recipe of that name for a trainer's Config, or that of a file, @FILE.
+
+    Raises ValueError where there is none, or it has settings that the trainer does not know.
+    """
+    trainer = config_type.__module__.rsplit(".", 1)[-1]
+    known = {field.name for field in fields(config_type)}
+    if name.startswith("@"):
+        try:
+            settings = json.loads(Path(name[1:]).read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"recipe {name} cannot be read: {error}") from None
+        if not isinstance(settings, dict):
+            raise ValueError(
+                f"recipe {name} must be a JSON object of settings, got {type(settings).__name__}"
+            )
+        if unknown := sorted(set(settings) - known):
+            raise ValueError(f"recipe {name} has settings that this trainer has not: {', '.join(unknown)}")
+        kept = set(settings) - ELSEWHERE - set(required(config_type))
+        return Recipe(None, {n: tuple(v) if isinstance(v := settings[n], list) else v for n in kept})
+    if name not in RECIPES or RECIPES[name].trainer != trainer:
+        mine = ", ".join(n for n, r in RECIPES.items() if r.trainer == trainer) or "none"
+        raise ValueError(f"recipe must be a file, @FILE, or one for this trainer ({mine}); got {name!r}")
+    return RECIPES[name]
+
+
+def parse(config_type: type, description: str, arguments: Sequence[str] | None = None):
+    """The Config of a command line, which may name a recipe whose settings then are the defaults.
+
+    Raises ValueError where the recipe is for another number of processes and the command line does not say how to
+    share the work out.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    named, rest = parser.parse_known_args(arguments)
+    if named.recipe is None:
+        return tyro.cli(config_type, description=description, args=rest)
+    recipe = find(named.recipe, config_type)
+    default = config_type(**dict.fromkeys(required(config_type), tyro.MISSING), **recipe.settings)
+    config = tyro.cli(config_type, description=description, args=rest, default=default)
+    shared_out = [(c.batch_size, c.accumulate) for c in (default, config)]
+    if recipe.clips_per_step not in (None, config.clips_per_step) and shared_out[0] == shared_out[1]:
+        raise ValueError(
+            f"recipe {named.recipe} sees {recipe.clips_per_step} clips a step on {recipe.gpus} GPUs; {processes()} x "
+            f"{config.batch_size} x {config.accumulate} are {config.clips_per_step}. Start {recipe.gpus} processes, "
+            "take the recipe for so many GPUs, or choose --batch-size and --accumulate"
+        )
+    return config
