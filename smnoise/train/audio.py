@@ -12,9 +12,10 @@ SOUNDS is a folder, or a list file with a path a line. The folder runs/audio the
 checkpoints/. `recipes` has the published recipe for several numbers of GPUs, and --recipe @FILE takes settings of your
 own, such as another run's config.json.
 
-Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where AudioMAE hides patches at random. And all files are brought to one rate, where
-AudioMAE reads each at its own: a mel bin is then the same frequency in every file. The reconstruction loss
-tells whether training works; it does not rank masks.
+Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where
+AudioMAE hides patches at random. And all files are brought to one rate, where AudioMAE reads each at its own: a mel
+bin is then the same frequency in every file. The reconstruction loss tells whether training works; it does not rank
+masks.
 
 Besides the initial weights all that is random is a function of (seed, global sample number): the order of clips,
 their parts, gains and masks; or of (seed, step): the decoder's dropout. So a checkpoint needs to hold just the

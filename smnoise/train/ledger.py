@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import torch
 
 from . import checkpoint
-from .log import RunLog
+from .curves import Watch
+from .log import RunLog, read
 from .run import Opened
 from .shards import local, whole
 from .world import ALONE, World
@@ -50,6 +51,7 @@ class Ledger:
         self.model, self.optimizer = model, optimizer
         self.skipped: set[str] = set()
         self.broken: set[str] = set()
+        self.watch = Watch(self.recipe, config.log_every, read(config.out))
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
 
@@ -75,17 +77,18 @@ class Ledger:
                     "Lower base_lr, set clip_grad, or use dtype float32"
                 )
             seconds = (time.perf_counter() - self.since) / (step - self.logged)
-            self.log.step(
-                {
-                    "step": step,
-                    "epoch": step * config.clips_per_step / self.clips,
-                    "loss": loss,
-                    "lr": max(group["lr"] for group in self.optimizer.param_groups),
-                    "grad_norm": whole(grad_norm).item(),
-                    "step_seconds": seconds,
-                    "clips_per_second": config.clips_per_step / seconds,
-                }
-            )
+            record = {
+                "step": step,
+                "epoch": step * config.clips_per_step / self.clips,
+                "loss": loss,
+                "lr": max(group["lr"] for group in self.optimizer.param_groups),
+                "grad_norm": whole(grad_norm).item(),
+                "step_seconds": seconds,
+                "clips_per_second": config.clips_per_step / seconds,
+            }
+            self.log.step(record)
+            if warning := self.watch(record):
+                self.log.event(step, warning)
             self.logged, self.since = step, time.perf_counter()
             self.loss_sum.zero_()
         else:
