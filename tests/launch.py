@@ -25,16 +25,16 @@ def arguments(config) -> list[str]:
     return parts
 
 
-def command(trainer: str, config, *more: str, ranks: int = 1, restarts: int = 0) -> list[str]:
-    """smnoise.train.`trainer`, or the script of that name, in so many processes."""
-    program = [trainer] if trainer.endswith(".py") else ["-m", f"smnoise.train.{trainer}"]
+def command(trainer: str | list[str], config, *more: str, ranks: int = 1, restarts: int = 0) -> list[str]:
+    """smnoise.train.`trainer`, or a script with its arguments, in so many processes."""
+    program = ["-m", f"smnoise.train.{trainer}"] if isinstance(trainer, str) else trainer
     if ranks > 1 or restarts:
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--standalone"]
         program = [*launcher, "--max-restarts", str(restarts), "--monitor-interval", "0.1", *program]
     return [sys.executable, *program, *arguments(config), *more]
 
 
-def run(trainer: str, config, *more: str, ranks: int = 1, restarts: int = 0, **options):
+def run(trainer: str | list[str], config, *more: str, ranks: int = 1, restarts: int = 0, **options):
     """The finished process, what it said in stdout. `environment` is added to this process's."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
     return subprocess.run(

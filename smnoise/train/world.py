@@ -127,8 +127,9 @@ def data_parallel(model: torch.nn.Module, world: World, device: torch.device, co
         )
     blocks = [b for m in model.modules() if isinstance(m, torch.nn.ModuleList) for b in m]
     if config.compile:
-        # In place, so that names of weights stay. Within FSDP a block at a time, for weights come and go between.
-        for part in blocks if config.shard else [model]:
+        # In place, so that names of weights stay. With others a block at a time: between blocks gradients are sent
+        # while the backward pass goes on, and sharded weights come and go.
+        for part in blocks if world.size > 1 else [model]:
             part.compile()
     if config.shard:
         warnings.filterwarnings(
