@@ -129,7 +129,7 @@ class Config:
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.95)
     clip_grad: float | None = None
-    """Largest gradient norm; none: no clipping."""
+    """Largest gradient norm; None: no clipping."""
     clips_per_file: int = 1
     """Clips drawn from each file in an epoch."""
     views: int = 1
@@ -283,6 +283,11 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     inputs = Spectrograms(config.rate, config.frames, config.mels, statistics).to(device)
 
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    if isinstance(sampler, OptimBlue) and sampler.rest > 0.05 * sampler.num_tokens:
+        notes.append(
+            f"Optim Blue leaves {sampler.rest} of {sampler.num_tokens} tokens out of each partition, mostly from the "
+            "middle: those at the border will be visible more often (help(smnoise.OptimBlue))"
+        )
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)

@@ -11,10 +11,11 @@ a line. The folder of the run then holds config.json, log.jsonl with the scores,
 best/checkpoints/ (the one with the best score: accuracy, or mAP for several labels a clip).
 
 Presets are AudioMAE's published recipes for AudioSet-20K, AudioSet-2M and ESC-50; any number of theirs can be given
-instead. Three things differ from the released code. Its SpecAugment maxima look swapped (192 of 128 mel bins
-and 48 frames, where CAV-MAE has 48 and 192): the presets have them the other way round, and
---mask-bins 192 --mask-frames 48 is as published (ESC-50: 96 and 24). Its rotation of clips in time does nothing
-to mono sound: it is off, and --roll does what was meant. And files are brought to one rate, that of the pretraining.
+instead. What differs from the released code: its SpecAugment maxima look swapped (192 of 128 mel bins and 48 frames,
+where CAV-MAE has 48 and 192): the presets have them the other way round, and --mask-bins 192 --mask-frames 48 is as
+published (ESC-50: 96 and 24). Its rotation of clips in time does nothing to mono sound: it is off, and --roll does what
+was meant. Files are brought to one rate, that of the pretraining. Clips are mixed with others of their batch, also
+where --balanced draws them, not with any of the set. The class token has no weight decay; the learning rate ends at 0.
 
 Besides first weights all that is random is a function of (seed, sample number), or of (seed, pass) for drop path,
 so a checkpoint needs to hold just the number of steps.
@@ -62,6 +63,7 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
     with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
         encoder, inputs = pretrained(config)
         model = AudioClassifier(encoder, len(train.names), drop_path=config.drop_path)
+    notes += told_of_inputs(config, encoder, inputs)
     inputs.to(device)
     job = Job(
         medium=SOUND,
@@ -145,6 +147,30 @@ def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
     return Statistics(*(DATA_SETS[config.statistics][1:] if named else config.statistics))
 
 
+def told_of_inputs(config: Config, encoder: AudioEncoder, inputs: Spectrograms) -> list[str]:
+    """What is worth knowing of the inputs: where they come from, and where they are not the pretraining's."""
+    mean, std = inputs.statistics
+    notes = [
+        f"preset {config.preset}: {config.frames} frames, log-mel mean {mean:.4g} and deviation {std:.4g}"
+    ]
+    if config.run is not None:
+        before = audio.trained(config.run)[1]
+        if before.frames != config.frames:
+            notes.append(
+                f"the run was trained on {before.frames} frames; --frames {before.frames} has as many here"
+            )
+            if positions_of(encoder) == "published":
+                notes.append(
+                    "published positions are right at the run's own length only: others have other codes"
+                )
+        if before.statistics != inputs.statistics:
+            mean, std = before.statistics
+            notes.append(
+                f"the run was trained with mean {mean:.4g} and deviation {std:.4g}; --statistics run has the same here"
+            )
+    return notes
+
+
 def clips_of(config: Config, train: LabelledFiles, inputs: Spectrograms) -> AudioClips:
     """The training clips by sample number, each with its row of targets."""
     common = {
@@ -152,6 +178,7 @@ def clips_of(config: Config, train: LabelledFiles, inputs: Spectrograms) -> Audi
         "rate": inputs.log_mel.sample_rate,
         "samples": inputs.samples,
         "seed": config.seed,
+        "gain": config.gain,
         "roll": config.roll,
         "labels": train.targets,
     }

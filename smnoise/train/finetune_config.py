@@ -18,6 +18,7 @@ AUDIOSET = {
     "drop_time": 0.2,
     "drop_freq": 0.2,
     "mixup": 0.5,
+    "gain": True,
     "mask_bins": 48,
     "mask_frames": 192,
     "frames": 1024,
@@ -49,6 +50,7 @@ PRESETS = {
         "drop_time": 0.0,
         "drop_freq": 0.0,
         "mixup": 0.0,
+        "gain": False,
         "mask_bins": 24,
         "mask_frames": 96,
         "frames": 512,
@@ -104,6 +106,8 @@ class Config:
     """Share of the frequencies whose patches are dropped."""
     mixup: float | None = None
     """Chance that a clip is mixed with another one of its batch."""
+    gain: bool | None = None
+    """Multiply each clip by 0.5 + Beta(10, 10)."""
     mask_bins: int | None = None
     """SpecAugment: most mel bins that are hidden; 0: none."""
     mask_frames: int | None = None
@@ -132,7 +136,7 @@ class Config:
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's usual ones."""
     clip_grad: float | None = None
-    """Largest gradient norm; none: no clipping."""
+    """Largest gradient norm; None: no clipping."""
 
     seed: int = 0
     """Of weights, order, clips and all that is done to them."""
@@ -193,6 +197,6 @@ class Config:
 
 
 # What a resumed run must share with the run that it goes on with, besides files, classes, encoder and inputs.
-RECIPE = ("from_scratch", "frames", "loss", "smoothing", "drop_path", "drop_time", "drop_freq", "mixup",
+RECIPE = ("from_scratch", "frames", "loss", "smoothing", "drop_path", "drop_time", "drop_freq", "mixup", "gain",
           "mask_bins", "mask_frames", "roll", "balanced", "draws", "epochs", "warmup_epochs", "batch_size",
           "accumulate", "base_lr", "min_lr", "layer_decay", "weight_decay", "betas", "clip_grad", "seed")  # fmt: skip

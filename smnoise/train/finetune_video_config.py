@@ -117,7 +117,7 @@ class Config:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     clip_grad: float | None = None
-    """Largest gradient norm; none: no clipping."""
+    """Largest gradient norm; None: no clipping."""
 
     seed: int = 0
     """Of weights, order, clips and all that is done to them."""

@@ -85,7 +85,7 @@ class Config:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     clip_grad: float | None = None
-    """Largest gradient norm; none: no clipping."""
+    """Largest gradient norm; None: no clipping."""
     clips_per_video: int = 1
     """Clips drawn from each video in an epoch."""
     views: int = 1
