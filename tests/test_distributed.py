@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes train as one with a larger batch: the same clips and masks, the same losses within rounding."""
 
+import os
 import shutil
+import signal
+import subprocess
+import time
 from dataclasses import replace
 
 import launch
@@ -287,3 +291,21 @@ def test_a_broken_file_that_another_process_met_is_named_once(config, trainer, d
     named = [r["event"] for r in log.read(config.out) if "1.wav" in r.get("event", "")]
     assert len(named) == 1
     assert "(1 of 3 files)" in named[0]
+
+
+@pytest.mark.parametrize("trainer", ["video"])
+def test_asked_to_stop_all_processes_stop_after_the_same_step_with_a_checkpoint(config, trainer, tmp_path):
+    """torchrun passes SIGTERM on to each; they see it at different moments."""
+    config = replace(config, accumulate=1, epochs=200, save_every=10_000, workers=1)
+    process = subprocess.Popen(launch.command(trainer, config, ranks=2), env={**os.environ, "OMP_NUM_THREADS": "1"},
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    deadline = time.monotonic() + launch.SECONDS
+    while max(losses(config), default=0) < 3:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=launch.SECONDS)
+    (folder,) = checkpoint.steps(config.out)
+    assert f"stopped after step {int(folder.name[-8:])}" in said
+    assert max(losses(config)) == int(folder.name[-8:])
