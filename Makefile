@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-audio test bench clean
+.PHONY: test-processes demo demo-audio test bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -14,11 +14,16 @@ demo-audio: $(VENV)/.train $(VENV)/sounds
 test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --require=nvrtc --require=triton $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --require=nvrtc --require=triton --ignore=tests/test_distributed.py \
+		--ignore=tests/test_kill.py $(PYTEST_OPTIONS)
 	PYTHONPATH=$(VENV)/triton-3.6 $(BIN)/python -m pytest --require=triton -q -p no:cacheprovider \
 		-k "triton and (known or equals_the_reference or hard_scores) and not any" \
 		tests/test_known_answers.py tests/test_color_mask.py tests/test_threshold.py
 	$(BIN)/python -m smnoise verify
+
+# Trainers in several processes, and trainers that are killed: a quarter of an hour by themselves.
+test-processes: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_distributed.py tests/test_kill.py $(PYTEST_OPTIONS)
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/run.py
