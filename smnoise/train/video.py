@@ -178,16 +178,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     clips[0]  # a data set that cannot be read is found out here, not in a worker
     steps = count_steps(config, len(clips))
 
-    with torch.random.fork_rng(devices=[]):  # the caller's generator stays as it is
-        torch.default_generator.manual_seed(config.seed)
-        model = VideoMAE(
-            config.model,
-            config.grid,
-            tubelet=config.tubelet,
-            patch=config.patch,
-            checkpoint_blocks=config.checkpoint_blocks,
-        )
-    model.to(device)
+    model = untrained(config).to(device)
     train = data_parallel(model, world, device, config)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
@@ -241,6 +232,19 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             if stopping:
                 break
     return model
+
+
+def untrained(config: Config) -> VideoMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        return VideoMAE(
+            config.model,
+            config.grid,
+            tubelet=config.tubelet,
+            patch=config.patch,
+            checkpoint_blocks=config.checkpoint_blocks,
+        )
 
 
 def main() -> None:

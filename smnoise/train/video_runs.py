@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from ..errors import CheckpointError
 from ..models.videomae import VideoMAE
 from . import checkpoint
-from .video import RECIPE, Config
+from .video import RECIPE, Config, untrained
 
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")
 
@@ -23,13 +21,6 @@ def config_of(run: Path, recipe: dict) -> Config:
     if missing := [name for name in NEEDED if name not in recipe]:
         raise CheckpointError(f"{run} is no run of smnoise.train.video: its recipe has no {missing[0]}")
     return Config(data=run, out=run, **{name: recipe[name] for name in RECIPE if name in recipe})
-
-
-def untrained(config: Config) -> VideoMAE:
-    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        return VideoMAE(config.model, config.grid, tubelet=config.tubelet, patch=config.patch)
 
 
 def trained(run: Path) -> tuple[VideoMAE, Config]:
