@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The VideoMAE trainer, run as a user runs it: real files in, a run folder out."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -260,6 +261,9 @@ def test_too_little_data_for_one_step_is_an_error(config):
         ({"short_side": 0}, "short_side"),
         ({"warmup_epochs": float("nan")}, "warmup_epochs"),
         ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"decode_ratio": 1.0}, "leave decoder_mask at none"),
+        ({"decoder_mask": "white", "decode_ratio": 0.01}, "visible"),
+        ({"decoder_mask": "white", "decode_ratio": 0.04}, "leaves no token to decode"),
     ],
 )
 def test_a_config_that_cannot_work_is_never_made(config, change, words):
@@ -317,6 +321,46 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not os.path.exists("x")
+
+
+def test_with_dual_masking_a_run_is_resumed_bit_for_bit(config, tmp_path):
+    """And is another run than one that decodes all."""
+    dual = replace(config, decoder_mask="white", decode_ratio=0.3, epochs=2)
+    whole = weights(pretrain(dual))
+    pretrain(everything := replace(dual, decoder_mask="none", out=tmp_path / "all"))
+    assert losses(dual.out) != losses(everything.out)
+    stopped = replace(dual, out=tmp_path / "stopped")
+    asked = iter([False, True])
+    pretrain(stopped, stop=lambda: next(asked))
+    resumed = weights(pretrain(replace(stopped, resume=True)))
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+    said = next(r["event"] for r in log.read(dual.out) if "event" in r)
+    assert "8 of 32 tokens visible, 7 decoded" in said
+    with pytest.raises(CheckpointError, match=r"decode_ratio: 0\.3 then, 0\.4 now"):
+        pretrain(replace(dual, decode_ratio=0.4, resume=True))
+
+
+def test_encoder_and_decoder_masks_do_not_go_together(config):
+    """Of one seed the decoder would show just what the encoder sees."""
+    dual = replace(config, mask="white", mask_ratio=0.5, decoder_mask="white", size=128)
+    encoder, decoder = dual.sampler()(range(50)), dual.decoder_sampler()(range(50))
+    both = (~encoder.mask & ~decoder.mask).double().mean().item()
+    assert both == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_checkpoint_from_before_dual_masking_is_resumed(config):
+    pretrain(replace(config, epochs=1))
+    state = checkpoint.steps(config.out)[0] / "state.json"
+    said = json.loads(state.read_text())
+    for name in ("decoder_mask", "decode_ratio"):
+        del said["recipe"][name]
+    state.write_text(json.dumps(said))
+    manifest = state.with_name("manifest.json")
+    digests = json.loads(manifest.read_text()) | {
+        "state.json": hashlib.sha256(state.read_bytes()).hexdigest()
+    }
+    manifest.write_text(json.dumps(digests))
+    pretrain(replace(config, epochs=1, resume=True))
 
 
 def test_the_recipe_names_fields_of_the_config(config):

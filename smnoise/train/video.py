@@ -25,11 +25,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from ..dual import DualMasks, dual
+from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS, Color3D
 from .ledger import Ledger
@@ -70,6 +73,10 @@ class Config:
     """Share of tokens that is hidden."""
     boundary: Literal["field", "wrap"] = "field"
     """field: a window of unbounded noise. wrap: a torus, three times faster."""
+    decoder_mask: Literal["none", "green", "white", "red", "blue", "purple"] = "none"
+    """Dual masking: decode, and learn from, only the hidden tokens that a second mask of this kind shows. none: all."""
+    decode_ratio: float = 0.5
+    """With a decoder mask: share of the hidden tokens that is decoded, the same number in every clip."""
 
     epochs: int = 800
     warmup_epochs: float = 40
@@ -131,6 +138,14 @@ class Config:
                 f"and size {self.size} of patch {self.patch}"
             )
         self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+        if not 0 < self.decode_ratio < 1:
+            raise ValueError(
+                f"decode_ratio must be in (0, 1), the share of hidden tokens that is decoded, got {self.decode_ratio}; "
+                "to decode all, leave decoder_mask at none"
+            )
+        self.decoder_sampler()
+        if not self.num_decoded:
+            raise ValueError(f"decode_ratio {self.decode_ratio} leaves no token to decode; raise it")
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -143,14 +158,47 @@ class Config:
         return self.batch_size * self.accumulate * processes()
 
     def sampler(self) -> Color3D:
-        kind = COLOR_KINDS[f"{self.mask.capitalize()}3D"]
-        return kind(self.grid, self.mask_ratio, boundary=self.boundary, seed=self.seed)
+        return self._color(self.mask, self.mask_ratio, self.seed)
+
+    def decoder_sampler(self) -> Color3D | None:
+        """What it shows is decoded. Its seed is another one, or it would be cut from the same noise."""
+        if self.decoder_mask == "none":
+            return None
+        return self._color(self.decoder_mask, float(1 - self._decoded), self.seed ^ 1 << 63)
+
+    @property
+    def num_decoded(self) -> int:
+        """Tokens of a clip that are decoded."""
+        hidden = self.sampler().num_tokens - self.sampler().visible_per_sample
+        return hidden if self.decoder_mask == "none" else math.floor(hidden * self._decoded)
+
+    def masks(self) -> Callable[..., MaskBatch | DualMasks]:
+        """Makes of sample numbers, and a device, what the model is given."""
+        sampler, decoder, count = self.sampler(), self.decoder_sampler(), self.num_decoded
+        if decoder is None:
+            return sampler
+
+        def both(samples, device=None) -> DualMasks:
+            shown = decoder(samples, device=device, outputs="mask")
+            return dual(sampler(samples, device=device), shown, count)
+
+        return both
+
+    @property
+    def _decoded(self) -> Fraction:
+        """decode_ratio as the decimal that it is written as."""
+        return Fraction(repr(float(self.decode_ratio)))
+
+    def _color(self, color: str, mask_ratio: float, seed: int) -> Color3D:
+        return COLOR_KINDS[f"{color.capitalize()}3D"](
+            self.grid, mask_ratio, boundary=self.boundary, seed=seed
+        )
 
 
 # What a resumed run must share with the run that it goes on with, besides clips_per_step.
-RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask_ratio", "boundary", "epochs",
-          "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad", "clips_per_video", "views",
-          "seed", "short_side")  # fmt: skip
+RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask_ratio", "boundary", "decoder_mask",
+          "decode_ratio", "epochs", "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad",
+          "clips_per_video", "views", "seed", "short_side")  # fmt: skip
 
 
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoMAE:
@@ -183,7 +231,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
-    sampler = config.sampler()
+    sampler, masks_of = config.sampler(), config.masks()
 
     wanted = recipe(
         config, RECIPE, clips_per_step=config.clips_per_step, videos=digest_of_names(config.data, paths)
@@ -200,8 +248,9 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         log.event(
             first_step,
             f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-            f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
-            f"{len(paths)} videos, {len(clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips "
+            f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible, "
+            f"{config.num_decoded} decoded; {len(paths)} videos, {len(clips)} clips an epoch; "
+            f"{steps} steps of {config.clips_per_step} clips "
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
@@ -209,7 +258,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             log.event(first_step, note)
         model.train()
         black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)
-        masks = sampler(range(rows), device=device)
+        masks = masks_of(range(rows), device=device)
         settle(train, lambda: train(black, masks)[0], device)
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
         for step in range(first_step + 1, steps + 1):
@@ -217,7 +266,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             for number in range(1, config.accumulate + 1):
                 batch = next(batches)
                 pixels = batch["clip"].to(device, non_blocking=True)
-                masks = sampler(batch["sample"]).to(device, non_blocking=True)
+                masks = masks_of(batch["sample"]).to(device, non_blocking=True)
                 with averaging(train, last=number == config.accumulate):
                     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                         loss, _ = train(pixels, masks)
