@@ -18,6 +18,9 @@ clips show clear sky, in which no motion is seen, and nobody reaches an accuracy
 The amplitude decides how hard the task is. At 3, in 8 frames of 64 pixels, a window moves 2 to 6 pixels a frame, and a
 small ViT that learns from labels alone is right in 0.83 of clips of a video that it has not seen, after 300 steps of 32
 clips.
+
+By default the video is frozen at one frame, so that labels are exact. `source="moving"` plays it below the window
+instead: closer to a camera, but then a walking person in a "still" clip moves, and a pan may follow what it shows.
 """
 
 from __future__ import annotations
