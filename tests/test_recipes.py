@@ -2,6 +2,8 @@
 """Recipes by name give the published numbers, on any number of GPUs that they are for."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -104,3 +106,15 @@ def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, c
 def test_without_a_recipe_it_is_the_defaults():
     assert parse(video.Config, "", PLACE) == video.Config(data=Path("somewhere"), out=Path("elsewhere"))
     assert recipes.required(video.Config) == ["data", "out"]
+
+
+@pytest.mark.parametrize("trainer", ["video", "audio"])
+def test_the_command_knows_its_recipes_and_its_name(trainer):
+    """Started as a module, when its classes are of __main__."""
+    command = [sys.executable, "-m", f"smnoise.train.{trainer}"]
+    name = next(name for name, recipe in RECIPES.items() if recipe.trainer == trainer and recipe.gpus == 1)
+    done = subprocess.run([*command, "--recipe", name, *PLACE], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "somewhere is neither a folder" in done.stderr
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert f"usage: python -m smnoise.train.{trainer} [-h]" in shown.stdout

@@ -130,6 +130,15 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine(config):
     assert rates[-1] < 0.1 * peak
 
 
+def test_a_warm_up_as_long_as_the_run_is_told(config, tmp_path):
+    pretrain(replace(config, epochs=1, warmup_epochs=1))
+    assert any(
+        "warmup_epochs 1 is not less than epochs 1" in r.get("event", "") for r in log.read(config.out)
+    )
+    pretrain(shorter := replace(config, epochs=1, warmup_epochs=0.5, out=tmp_path / "shorter"))
+    assert not any("warmup" in r.get("event", "") for r in log.read(shorter.out))
+
+
 def test_vectors_and_the_mask_token_do_not_decay(config, monkeypatch):
     seen = []
     adamw = torch.optim.AdamW
@@ -220,8 +229,12 @@ def test_the_first_signal_asks_and_the_second_interrupts():
     before = signal.getsignal(signal.SIGTERM)
     with StopOnSignal() as stop:
         assert not stop()
+        assert not stop.told
         signal.raise_signal(signal.SIGTERM)
+        assert not stop.told  # a run that ends in this step is not stopped
         assert stop()
+        assert stop.told
+        assert stop.number == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -10,7 +10,8 @@
 
 SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json, log.jsonl and
 checkpoints/. `recipes` has the published recipe for several numbers of GPUs, and --recipe @FILE takes settings of your
-own, such as another run's config.json.
+own, such as another run's config.json. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or
+Ctrl-C stopped, after a checkpoint, and 1 for an error.
 
 Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where
 AudioMAE hides patches at random. And all files are brought to one rate, where AudioMAE reads each at its own: a mel
@@ -46,7 +47,7 @@ from .draws import torch_seeded
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
+from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
 from .run import (
     check_numbers,
     choose_device,
@@ -303,7 +304,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + notes:
+        for note in opened.notes + warmup_note(config) + notes:
             log.event(first_step, note)
         model.train()
         silence = torch.zeros(rows, config.frames, config.mels, device=device)

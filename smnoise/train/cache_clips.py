@@ -202,7 +202,7 @@ class Config:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__)
+        config = tyro.cli(Config, description=__doc__, prog="python -m smnoise.train.cache_clips")
         if config.check:
             store = FrameStore(config.out)
             store.check()

@@ -179,4 +179,4 @@ def main(name: tyro.conf.Positional[str], runs: tyro.conf.Positional[tuple[Path,
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, description=__doc__, prog="python -m smnoise.train.curves")

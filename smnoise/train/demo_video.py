@@ -124,7 +124,7 @@ def run(demo: Demo) -> None:
 
 def main() -> None:
     try:
-        run(tyro.cli(Demo, description=__doc__))
+        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.train.demo_video"))
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"smnoise: {error}") from error
 

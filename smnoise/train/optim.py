@@ -43,6 +43,16 @@ def warmup_steps(config, clips: int, steps: int) -> int:
     return min(round(config.warmup_epochs * clips / config.clips_per_step), steps - 1)
 
 
+def warmup_note(config) -> list[str]:
+    """What a person should be told where `warmup_steps` cuts the warm-up."""
+    if config.warmup_epochs < config.epochs:
+        return []
+    return [
+        f"warning: warmup_epochs {config.warmup_epochs:g} is not less than epochs {config.epochs}, so the learning "
+        "rate only rises, to its peak in the last step; lower warmup_epochs"
+    ]
+
+
 def cosine(optimizer: torch.optim.Optimizer, config, steps: int, warmup: int):
     """A schedule whose step_update(n) sets the learning rate of step n, counted from 0; it keeps no position.
 

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -163,17 +165,25 @@ def make_folder(config, resume: bool) -> None:
 def command(config_type: type, train: Callable, description: str, *, many: bool = False) -> None:
     """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line.
 
+    The exit status is 0 for a run that came to its end, 128 + the signal's number for one that a signal stopped (143
+    after SIGTERM, 130 after Ctrl-C), and 1 for an error.
+
     many: whether several processes can train together.
     """
+    stop = StopOnSignal()
     try:
         if processes() > 1 and not many:
             raise ValueError(f"this trainer runs in one process, but torchrun started {processes()}")
         config = parse(config_type, description)
-        with StopOnSignal() as stop:
+        with stop:
             train(config, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit(
-            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one"
-        ) from None
+        print(
+            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + (stop.number or signal.SIGINT)) from None
+    if stop.told:
+        raise SystemExit(128 + stop.number)

@@ -9,7 +9,8 @@
 
 VIDEOS is a folder, or a list file with a path a line. The folder runs/video then holds config.json, log.jsonl and
 checkpoints/. `recipes` has the published recipes for several numbers of GPUs, and --recipe @FILE takes settings of your
-own, such as another run's config.json.
+own, such as another run's config.json. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or
+Ctrl-C stopped, after a checkpoint, and 1 for an error.
 
 Defaults are VideoMAE's recipe for Kinetics-400 (ViT-B), but for the batch, which is one GPU's, and the mask: Green3D
 where VideoMAE has tubes. The reconstruction loss tells whether training works; it does not rank masks.
@@ -38,7 +39,7 @@ from ..samplers import COLOR_KINDS, Color3D
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
+from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .video_data import VideoClips, find_videos, loader, missing_from_list
 from .world import averaging, data_parallel, join, processes, settle
@@ -254,7 +255,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + notes:
+        for note in opened.notes + warmup_note(config) + notes:
             log.event(first_step, note)
         model.train()
         black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)
