@@ -26,6 +26,7 @@ from smnoise.convert import huggingface
 from smnoise.dual import dual
 from smnoise.files import write_text
 from smnoise.models.videomae import IMAGENET_MEAN, IMAGENET_STD, SIZES, VideoMAE
+from smnoise.train.memory import keep_freed_memory
 
 PATH = Path(__file__).parent / "results" / "step.json"
 DUAL = " with dual masking"
@@ -51,7 +52,7 @@ class Program:
 
     def __init__(self, model, call, compiled: bool):
         self.model, self.call = model, torch.compile(call) if compiled else call
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
 
     def step(self) -> float:
         loss = self.call()
@@ -157,6 +158,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     import transformers
+
+    keep_freed_memory()
 
     results = {
         "torch": torch.__version__,

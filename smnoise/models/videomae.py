@@ -21,6 +21,7 @@ from ..compat import import_timm
 from ..dual import DualMasks
 from ..masks import MaskBatch
 from .common import Size, check_masks, find_size, init_linears, run_blocks
+from .lean import lean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -132,6 +133,7 @@ class VideoMAE(Cubes):
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
         self._init_weights()
+        lean(self)
 
     def _init_weights(self) -> None:
         # Left at PyTorch's defaults, as in the original: the patch embedding and the bridge.

@@ -35,7 +35,7 @@ def peak_lr(lr: float, clips_per_step: int) -> float:
 def adamw(groups: list[dict], config) -> torch.optim.AdamW:
     """AdamW for a Config with base_lr, betas and clips_per_step."""
     lr = peak_lr(config.base_lr, config.clips_per_step)
-    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=1e-8)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=1e-8, fused=True)
 
 
 def warmup_steps(config, clips: int, steps: int) -> int:

@@ -23,6 +23,7 @@ import torch
 from ..errors import CheckpointError, DataError
 from ..files import write_text
 from . import checkpoint
+from .memory import keep_freed_memory
 from .recipes import parse
 from .signals import StopOnSignal
 from .world import ALONE, World, attempt, processes
@@ -61,7 +62,8 @@ def check_numbers(
 def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
     """The device for a Config's `device` and whether its `dtype` means autocast to bfloat16.
 
-    Under torchrun cuda is the GPU of the process's number on its machine.
+    Under torchrun cuda is the GPU of the process's number on its machine. On the CPU, freed memory stays with the
+    process from now on.
 
     Raises ValueError where a GPU is asked for that is not there.
     """
@@ -76,6 +78,8 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
                              "lower --nproc-per-node")  # fmt: skip
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
 
 
