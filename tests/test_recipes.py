@@ -76,10 +76,12 @@ def test_the_command_line_goes_before_the_recipe(launched):
 def test_a_runs_own_config_is_a_recipe(tmp_path):
     """But for where it was and what it ran on."""
     before = audio.Config(data=Path("a"), out=Path("b"), model="tiny", resume=True, device="cpu", views=2,
+                          knn_every=5, knn_train=Path("c"), knn_test=Path("d"), keep_every=1000,
                           statistics=(-7.0, 4.0), blue_weights=(1, 2, 3, 4), clip_grad=0.5)  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(asdict(before), default=str))
     config = parse(audio.Config, "", ["--recipe", f"@{tmp_path}/config.json", *PLACE])
-    now = {"data": Path("somewhere"), "out": Path("elsewhere"), "resume": False, "device": "auto"}
+    now = {"data": Path("somewhere"), "out": Path("elsewhere"), "resume": False, "device": "auto",
+           "knn_every": 0, "knn_train": None, "knn_test": None}  # fmt: skip
     assert asdict(config) == asdict(before) | now
 
 

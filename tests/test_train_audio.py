@@ -429,7 +429,8 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
 def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
     """batch_size and accumulate are in it as their product over all processes, clips_per_step."""
     elsewhere = {"data", "out", "resume", "batch_size", "accumulate", "device", "dtype", "compile",
-                 "checkpoint_blocks", "shard", "workers", "log_every", "save_every"}  # fmt: skip
+                 "checkpoint_blocks", "shard", "workers", "log_every", "save_every", "keep_every", "knn_every",
+                 "knn_train", "knn_test"}  # fmt: skip
     assert set(trainer.RECIPE) == set(Config.__dataclass_fields__) - elsewhere
 
 

@@ -79,7 +79,14 @@ RECIPES = (
     | _for_gpus("videomae-base-ssv2", "video", KINETICS | {"stride": 2}, 2048, {1: (64, 32), 8: (64, 4), 64: (32, 1)})
     | _for_gpus("audiomae-base-audioset", "audio", AUDIOSET, 512, {1: (64, 8), 8: (64, 1), 64: (8, 1)})
 )  # fmt: skip
-ELSEWHERE = {"resume", "device"}  # of a run's config.json, besides what has no default
+ELSEWHERE = {
+    "resume",
+    "device",
+    "frames_cache",
+    "knn_every",
+    "knn_train",
+    "knn_test",
+}  # of a run's config.json, besides what has no default
 
 
 def required(config_type: type) -> list[str]:

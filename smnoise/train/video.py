@@ -27,21 +27,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from ..dual import DualMasks, dual
+from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS, Color3D
+from .cache_clips import FrameStore
+from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
-from .video_data import VideoClips, find_videos, loader, missing_from_list
+from .throughput import LoaderWaits
+from .video_data import VIDEO, VideoClips, find_videos, loader, missing_from_list
+from .video_eval import EveryVideo, over_views
 from .world import averaging, data_parallel, join, processes, settle
 
 
@@ -118,19 +124,34 @@ class Config:
     """Reduce frames to this many pixels along the shorter side while decoding."""
     cache_mib: int = 0
     """Decoded frames that each worker keeps in memory, for small data sets."""
+    frames_cache: Path | None = None
+    """Folder that `smnoise.train.cache_clips` made of these videos with the same short_side: it is read instead."""
     log_every: int = 10
     """Steps from one log line to the next."""
     save_every: int = 500
     """Steps from one checkpoint to the next; the last step is always saved."""
+    keep_every: int | None = None
+    """Steps, a multiple of save_every: checkpoints of a multiple of it are kept for good, besides the two newest."""
+    knn_every: int = 0
+    """Steps from one k-NN probe of the frozen features to the next, which changes nothing in training; 0: none."""
+    knn_train: Path | None = None
+    """For it: folder with a folder a class, or list file with `path label` a line."""
+    knn_test: Path | None = None
+    """Likewise; these files are told by those."""
 
     def __post_init__(self):
         check_numbers(
             self,
             at_least_one=("frames", "stride", "size", "tubelet", "patch", "epochs", "batch_size", "accumulate",
                           "clips_per_video", "views", "log_every", "save_every"),
-            not_negative=("workers", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"),
+            not_negative=("workers", "knn_every", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"),
             positive_or_none=("short_side", "clip_grad"),
         )  # fmt: skip
+        check_knn(self)
+        if self.keep_every is not None and (self.keep_every < 1 or self.keep_every % self.save_every):
+            raise ValueError(
+                f"keep_every must be a multiple of save_every {self.save_every}, got {self.keep_every}"
+            )
         if not self.base_lr > 0 or self.min_lr > self.base_lr:
             raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
         if self.frames % self.tubelet or self.size % self.patch:
@@ -157,6 +178,17 @@ class Config:
     def clips_per_step(self) -> int:
         """The global batch."""
         return self.batch_size * self.accumulate * processes()
+
+    def advice(self) -> str:
+        """Where the loader is the limit."""
+        workers = f"raise --workers ({self.workers} now)"
+        if self.frames_cache is not None:
+            return f"{workers} or --views"
+        short_side = f" --short-side {self.short_side}" if self.short_side else ""
+        return (
+            f"{workers} or --views, or decode once and for all: python -m smnoise.train.cache_clips --data {self.data} "
+            f"--out CACHE{short_side}, then --frames-cache CACHE"
+        )
 
     def sampler(self) -> Color3D:
         return self._color(self.mask, self.mask_ratio, self.seed)
@@ -213,6 +245,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     device, bfloat16 = choose_device(config.device, config.dtype)
     world = join(device)
     paths = find_videos(config.data)
+    store, notes = cached(config, paths)
     clips = VideoClips(
         paths,
         frames=config.frames,
@@ -223,10 +256,15 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         views=config.views,
         short_side=config.short_side,
         cache_mib=config.cache_mib,
+        store=store,
     )
     clips[0]  # a data set that cannot be read is found out here, not in a worker
     steps = count_steps(config, len(clips))
 
+    probe = None
+    if config.knn_every:
+        views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
+        probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
     model = untrained(config).to(device)
     train = data_parallel(model, world, device, config)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
@@ -239,11 +277,12 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     )
     opened = open_run(config, wanted, model, optimizer, steps, world)
     first_step = opened.first_step
-    notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    notes += [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
-    batches = iter(loader(clips, share, rows, config.workers))
+    waits = LoaderWaits()
+    batches = waits.watch(loader(clips, share, rows, config.workers))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -261,7 +300,8 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)
         masks = masks_of(range(rows), device=device)
         settle(train, lambda: train(black, masks)[0], device)
-        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world,
+                        waits=waits, advice=config.advice(), probe=probe, keep_every=config.keep_every)  # fmt: skip
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             for number in range(1, config.accumulate + 1):
@@ -282,6 +322,22 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             if stopping:
                 break
     return model
+
+
+def cached(config: Config, paths: list[Path]) -> tuple[FrameStore | None, list[str]]:
+    """The run's cache of frames, if it has one, and what a person should be told of it. Raises DataError where it is of
+    other videos."""
+    if config.frames_cache is None:
+        return None, []
+    store = FrameStore(config.frames_cache)
+    held = sum(path in store for path in paths)
+    if not held:
+        raise DataError(
+            f"{config.frames_cache} has none of the {len(paths)} videos of {config.data}; make a cache of them with "
+            "python -m smnoise.train.cache_clips, or leave frames_cache out"
+        )
+    others = "" if held == len(paths) else f"; the other {len(paths) - held} are decoded for each clip"
+    return store, [f"{held} of {len(paths)} videos are read from {config.frames_cache}{others}"]
 
 
 def untrained(config: Config) -> VideoMAE:
