@@ -64,7 +64,7 @@ class Ledger:
         self.skipped: set[str] = set()
         self.broken: set[str] = set()
         self.skipped_by_probe: set[str] = set()
-        self.watch = Watch(self.recipe, config.log_every, read(config.out))
+        self.watch = Watch(self.recipe, config.log_every, type(config), read(config.out))
         self.waits, self.verdict, self.probe, self.keep_every = waits, Verdict(advice), probe, keep_every
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
