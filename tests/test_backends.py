@@ -116,7 +116,10 @@ def test_status_table(capsys):
 
 
 def test_the_core_imports_no_training_library():
-    code = "import sys, smnoise; smnoise.Green3D; print(sorted({'timm', 'torchvision', 'av', 'tyro', 'rich'} & set(sys.modules)))"
+    code = (
+        "import sys, smnoise; smnoise.Green3D\n"
+        "print(sorted({'timm', 'torchvision', 'av', 'tyro', 'rich'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
