@@ -11,7 +11,8 @@ typedef unsigned int smn_u32;
 typedef unsigned long long smn_u64;
 typedef long long smn_i64;
 
-enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1, SMN_PURPOSE_ORDER = 2 };
+enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1, SMN_PURPOSE_ORDER = 2,
+       SMN_PURPOSE_STRATEGY = 3, SMN_PURPOSE_TIE = 4 };
 enum { SMN_RELEASE = 64 };  // steps that a token is left alone after no swap helped it, section 7
 enum { SMN_BANK = 32 };  // sigmas per bank, section 3
 
@@ -69,11 +70,11 @@ SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, int i
     }
 }
 
-// Section 7. The four words that order tokens 4 * call .. 4 * call + 3 of a partition.
-SMN_FN void smn_order_words(smn_u64 seed, smn_u64 partition, smn_u32 call, smn_u32 words[4]) {
+// Words 4 * call .. 4 * call + 3 of a sample (extension 4); section 7 orders the tokens of a partition by them.
+SMN_FN void smn_words(smn_u64 seed, smn_u64 sample, smn_u32 purpose, smn_u32 call, smn_u32 words[4]) {
     words[0] = smn_counter0(call, 0);
-    words[1] = smn_counter1(0, SMN_PURPOSE_ORDER);
-    words[2] = (smn_u32)partition;
-    words[3] = (smn_u32)(partition >> 32);
+    words[1] = smn_counter1(0, purpose);
+    words[2] = (smn_u32)sample;
+    words[3] = (smn_u32)(sample >> 32);
     smn_philox(words, seed);
 }

@@ -3,6 +3,8 @@
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "strategy_block.h"
+#include "words_block.h"
 
 // What changes from call to call.
 typedef struct {
@@ -78,6 +80,15 @@ SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* fir
     if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
 }
 
+// out: [batch, count]. A thread takes Philox calls, of four words each.
+SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* out, int64_t batch, int64_t count,
+                        int32_t purpose) {
+    const int64_t calls = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < batch * calls; i += step)
+        write_words((smn_u64)*seed, (smn_u64)samples[i / calls], (smn_u32)purpose, i % calls, count,
+                    out + i / calls * count);
+}
+
 // One axis of a Gaussian filter of a given volume.
 SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
     const int64_t tasks = gaussian_tasks(axis), step = (int64_t)gridDim.x * blockDim.x;
@@ -114,4 +125,17 @@ SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_
             }
         }
     }
+}
+
+// One block a sample. call.scores: [B, L], where a sample's scores do not fit into shared memory.
+SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid_constant__ smn_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
+    const long long row = blockIdx.x;
+    int* steps = (int*)(shared + SMN_SCRATCH_BYTES);
+    const int ranked = smn_ranked(plan);
+    int* bits = plan.shared ? steps + 2 * ranked : (int*)call.scores + row * plan.ranking.tokens;
+    const StrategyBlock b = {&plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], steps, steps + ranked, bits};
+    strategy_block(block, b, rows_of(call.out, row, plan.ranking));
 }

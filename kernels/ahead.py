@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, threshold
+from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, strategy, threshold
 
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
@@ -73,6 +73,30 @@ KERNELS = {
             )
         ],
     ),
+    "strategy, steps": (
+        strategy.step_scores_kernel,
+        {**SEEDS, "scores_ptr": FLOATS},
+        [
+            {"KIND": kind, "AXIS": axis, "BLOCK": 512}
+            for kind, axis in (
+                ("axis", 0),
+                ("axis", 1),
+                ("axis", 2),
+                ("bars", 0),
+                ("cells", 0),
+                ("running", 0),
+            )
+        ],
+    ),
+    "strategy, boxes": (
+        strategy.box_scores_kernel,
+        {**SEEDS, "durations_ptr": INTS, "sizes_ptr": INTS, "scores_ptr": FLOATS},
+        [
+            {"OVERHANG": overhang, "INVERSE": inverse, "BLOCK": 512, **ones}
+            for overhang, inverse in ((False, False), (False, True), (True, False), (True, True))
+            for ones in ({}, {"T": 1}, {"T": 1, "durations": 1, "sizes": 1})
+        ],
+    ),
     "gather_patches": (
         gather_patches.gather_patches_kernel,
         {"pixels_ptr": BYTES, "ids_ptr": LONGS, "scale_ptr": FLOATS, "shift_ptr": FLOATS, "out_ptr": FLOATS},
@@ -120,6 +144,11 @@ KERNELS = {
         },
         [{"WIDTH": 384, "IN_GRID": in_grid, "BLOCK": 512} for in_grid in (False, True)],
     ),
+    "random_words": (
+        random.random_words_kernel,
+        {**SEEDS, "out_ptr": LONGS},
+        [{"PURPOSE": 3, "BLOCK": 256}, {"PURPOSE": 15, "BLOCK": 256}],
+    ),
     "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
 }
 TRAINING = {
@@ -129,7 +158,8 @@ TRAINING = {
 }  # no masks: their divisions may hold fused steps
 OPTIONS = {
     "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS, "sigma": color.OPTIONS,
-    "optim_blue": optim_blue.OPTIONS, "threshold": threshold.OPTIONS,
+    "optim_blue": optim_blue.OPTIONS, "strategy, boxes": strategy.OPTIONS, "strategy, steps": strategy.OPTIONS,
+    "threshold": threshold.OPTIONS,
 }  # fmt: skip
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

@@ -15,13 +15,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import ColorSpec, OptimBlueSpec, search_start, tables
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, tables
 from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
-from .plan import Gaussian, OptimBlue, Outputs, Patches, PatchLoss, Plan, Ranking, blue_plan_of, plan_of
+from .plan import (
+    Gaussian,
+    OptimBlue,
+    Outputs,
+    Patches,
+    PatchLoss,
+    Plan,
+    Ranking,
+    Strategy,
+    blue_plan_of,
+    plan_of,
+    strategy_plan_of,
+)
 
 DEVICES = ("cpu",)
-ABI = 6
+ABI = 7
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -52,6 +64,12 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_optim_blue_masks.argtypes = [
         POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_strategy_mask.argtypes = [
+        POINTER(Strategy), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_random_words.argtypes = [
+        c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int, c_int64, c_void_p,
     ]  # fmt: skip
     library.smn_gather_patches.argtypes = [
         POINTER(Patches), c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
@@ -215,6 +233,35 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     )  # fmt: skip
     _check(status)
     return outputs
+
+
+@lru_cache(maxsize=256)
+def _strategy_plan(spec: StrategySpec) -> Strategy:
+    plan = strategy_plan_of(spec, *(array.ctypes.data for array in spec.boxes), SHARED_BYTES)
+    plan.spec = spec  # whose arrays it points into
+    return plan
+
+
+def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
+    outputs = allocate(len(samples), spec.tokens, spec.visible, wanted)
+    samples, pointers = samples.contiguous(), Outputs.of(outputs)
+    status = _load()[0].smn_strategy_mask(
+        byref(_strategy_plan(spec)), CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
+    )  # fmt: skip
+    _check(status)
+    return outputs
+
+
+def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
+    samples = samples.contiguous()
+    out = torch.empty(len(samples), count, dtype=torch.int64, device="cpu")
+    status = _load()[0].smn_random_words(
+        CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), len(samples), purpose, count, out.data_ptr(),
+    )  # fmt: skip
+    _check(status)
+    return out
 
 
 def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:

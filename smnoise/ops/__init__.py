@@ -13,6 +13,8 @@ from .gather_patches import gather_patches
 from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
+from .random_words import random_words
+from .strategy_mask import strategy_mask
 from .threshold import threshold
 
 __all__ = [
@@ -24,5 +26,7 @@ __all__ = [
     "gaussian_filter",
     "optim_blue",
     "patch_loss",
+    "random_words",
+    "strategy_mask",
     "threshold",
 ]
