@@ -62,7 +62,7 @@ class Config:
     resume: bool = False
     """Go on from the newest whole checkpoint in `out`."""
 
-    model: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16
     """Frames of a clip."""
     stride: int = 4
