@@ -56,6 +56,20 @@ def test_a_sample_is_decoded_alike_in_any_batch():
     assert torch.equal(whole, torch.cat(parts))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_makes_the_same_choice_without_being_waited_for():
+    masks = [ENCODER(range(20)), DECODER(range(20))]
+    want = dual(*masks, 54).ids_decode
+    masks = [m.to("cuda") for m in masks]
+    dual(*masks, 54)  # compiles and loads what it needs
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = dual(*masks, 54).ids_decode
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(found.cpu(), want)
+
+
 @pytest.mark.parametrize("num_decoded", [36, 54, 72])
 def test_no_token_is_preferred(num_decoded):
     """Of 4000 samples each token is hidden 3000 times or so, and decoded in a share of them that is the same for all.
