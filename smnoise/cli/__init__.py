@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments = sys.argv[1:]
         signal.signal(signal.SIGTERM, _terminated)
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()  # here, and not at exit, where a reader that has gone would be an error
+        return code
     except KeyboardInterrupt:
         print("smnoise: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -36,6 +36,8 @@ def gif(
     """
     if len({p.shape for p in panels.values()}) != 1:
         raise ValueError(f"panels must have one shape, got {[p.shape for p in panels.values()]}")
+    larger = -(-LEAST // next(iter(panels.values())).shape[2])
+    panels = {name: p.repeat(larger, axis=1).repeat(larger, axis=2) for name, p in panels.items()}
     frames = [_page([p[i] for p in panels.values()], list(panels), footer, columns or len(panels))
               for i in range(len(next(iter(panels.values()))))]  # fmt: skip
     # The palette of an even sample of all frames.
@@ -97,7 +99,7 @@ def strip(
     """Rows of pictures, uint8 [columns, H, W, 3] by name and all of one shape, with a title above each column."""
     titles = list(titles)
     columns, height, width = next(iter(rows.values())).shape[:3]
-    label = 0.06 * max(len(line) for name in rows for line in name.split("\n"))
+    label = 0.1 + 0.06 * max(len(line) for name in rows for line in name.split("\n"))
     side = (style.WIDTH - label) / columns
     high = min(side * height / width, HIGHEST)
     tall = len(rows) * (high + 0.04) + 0.16 + 0.2 * bool(title) + 0.15 * bool(footer)

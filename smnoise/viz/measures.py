@@ -116,7 +116,7 @@ def measure(
         lines += torch.fft.fft(shown - visible / tokens, dim=1).abs().square().sum((0, 2, 3))
         for axis in pairs:
             pairs[axis] += pairs_apart(shown, AXES.index(axis) + 1)
-        if len(nearest) < 2:  # distances are the slow part, and 128 masks tell them well
+        if len(nearest) < 128:  # distances are the slow part, and 128 masks tell them well
             nearest.extend(nearest_visible(batch))
         step(batch.batch_size)
     counts, per_frame, apart = torch.cat(counts), torch.cat(per_frame), torch.cat(nearest).sort().values

@@ -7,7 +7,8 @@ import numpy as np
 
 from .style import HIDDEN
 
-GLIMPSE = 0.14  # of what a mask hides, so that one sees what it moves over; the encoder sees nothing of it
+GLIMPSE = 0.16  # of what a mask hides, so that one sees what it moves over; the encoder sees nothing of it
+SHADES = 10  # of that glimpse, which is grey: what has colour is visible, and a GIF's palette is for that
 
 
 def enlarged(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -24,7 +25,9 @@ def enlarged(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def masked(pictures: np.ndarray, mask: np.ndarray, glimpse: float = GLIMPSE) -> np.ndarray:
     """Pictures uint8 [..., 3] under a mask over their tokens, bool with the dimensions before the last."""
     hidden = enlarged(mask, pictures.shape[:-1])[..., None]
-    dark = pictures * glimpse + np.float32(HIDDEN) * 255 * (1 - glimpse)
+    grey = pictures @ np.float32([0.299, 0.587, 0.114])
+    levels = np.round(grey / 255 * SHADES)[..., None] * (255 / SHADES)
+    dark = levels * glimpse + np.float32(HIDDEN) * 255 * (1 - glimpse)
     return np.where(hidden, np.round(dark), pictures).astype(np.uint8)
 
 
