@@ -26,7 +26,7 @@ from smnoise.train.demo_audio import SECONDS
 from smnoise.train.demo_sounds import Sound, corpus, split
 from smnoise.train.demo_sounds import prepare as cut
 from smnoise.train.features import outputs_of
-from smnoise.train.linear import few_shot, linear_probe
+from smnoise.train.linear import FEW, few_shot, linear_probe
 from smnoise.train.numbered import loader
 from smnoise.train.run import choose_device
 
@@ -130,5 +130,5 @@ def scores(task: Audio, function, sounds: Sounds, workers: int, device: torch.de
     labels = [torch.tensor([sound.label for sound in side]) for side in (sounds.train, sounds.test)]
     sets = features[0], labels[0], features[1], labels[1]
     few = few_shot(*sets, per_class=task.few)
-    full = linear_probe(*sets, groups=[sound.group for sound in sounds.train])
+    full = linear_probe(*sets, strengths=[FEW])
     return {"few-label accuracy": few.accuracy, "linear accuracy": full.accuracy}

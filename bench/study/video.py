@@ -22,7 +22,7 @@ from smnoise.files import replace_file, write_text
 from smnoise.train import checkpoint, log, video
 from smnoise.train.features import outputs_of
 from smnoise.train.labels import LabelledFiles, labelled_videos
-from smnoise.train.linear import linear_probe
+from smnoise.train.linear import FEW, linear_probe
 from smnoise.train.motion import MOTIONS, MotionClips
 from smnoise.train.nearest import nearest_probe
 from smnoise.train.run import choose_device
@@ -84,7 +84,6 @@ def prepare(task: Video, videos: tuple[list[Path], list[Path]], folder: Path) ->
             item = clips[sample]
             label = folder / name / MOTIONS[item["label"]]
             label.mkdir(parents=True, exist_ok=True)
-            # The block comes first in the name: clips of one block are one group for the probe.
             write_lossless(label / f"{sample // len(MOTIONS):05}.mkv", item["clip"])
         write_text(done, what)
 
@@ -137,5 +136,6 @@ def scores(
             raise OSError(f"{broken[0]}; delete the folder of clips, and it is made anew")
         features.append(found)
     sets = features[0], sides[0].numbers(), features[1], sides[1].numbers()
-    linear = linear_probe(*sets, groups=[path.stem for path in sides[0].paths])
+    # One strength for all: to choose it costs twenty fits, more than a small cell's training.
+    linear = linear_probe(*sets, strengths=[FEW])
     return {"linear accuracy": linear.accuracy, "nearest accuracy": nearest_probe(*sets).accuracy}
