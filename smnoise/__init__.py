@@ -19,7 +19,7 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
 if TYPE_CHECKING:
     from .errors import BackendError, CheckpointError, DataError, SmnoiseError
     from .masks import MaskBatch
-    from .samplers import (
+    from .samplers import (  # type: ignore[no-redef]  # functions named like the modules that hold them
         STRATEGIES,
         Block,
         Blue1D,

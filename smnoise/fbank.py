@@ -51,6 +51,10 @@ class LogMel(torch.nn.Module):
     are always at the floor, log(float32 eps), as Kaldi's formula has it.
     """
 
+    first: torch.Tensor
+    weights: torch.Tensor
+    hann: torch.Tensor
+
     def __init__(self, sample_rate: int, num_mels: int = 128, window_ms: int = 25, shift_ms: int = 10):
         super().__init__()
         sample_rate = as_int("sample_rate", sample_rate, 1, 10**7)

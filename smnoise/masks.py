@@ -66,8 +66,10 @@ class MaskBatch(NamedTuple):
 
     def to(self, device, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
-        moved = [v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]]
-        return self._replace(**dict(zip(self._fields, moved, strict=False)))
+        mask, keep, hide, restore = (
+            v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
+        )
+        return MaskBatch(mask, keep, hide, restore, self.grid, self.num_visible)
 
     def need(self, name: str) -> torch.Tensor:
         """One of the outputs. Raises ValueError if it was not asked for."""

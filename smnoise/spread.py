@@ -56,7 +56,8 @@ def spread(masks: MaskBatch) -> Spread:
             ]
         )
     seen = shown.double().mean(0)
-    return Spread(*(sums / len(keep)).tolist(), seen.min().item(), seen.max().item())
+    nearest, touching4, touching8, void = (sums / len(keep)).tolist()
+    return Spread(nearest, touching4, touching8, void, seen.min().item(), seen.max().item())
 
 
 def radial_spectrum(masks: MaskBatch, bins: int = 16) -> tuple[Tensor, Tensor]:

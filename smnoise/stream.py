@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .masks import MaskBatch
@@ -42,7 +44,12 @@ class MaskStream:
         outputs: str = ALL_OUTPUTS,
     ):
         self.sampler = sampler
-        self.arguments = {"rank": rank, "world_size": world_size, "backend": backend, "outputs": outputs}
+        self.arguments: dict[str, Any] = {
+            "rank": rank,
+            "world_size": world_size,
+            "backend": backend,
+            "outputs": outputs,
+        }
         self.batch_size = batch_size
         self.step = torch.full((), step, dtype=torch.int64, device=device)
         # Held: made anew in each call it would cost a kernel each time.

@@ -15,6 +15,8 @@ loss.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..masks import MaskBatch
@@ -63,6 +65,7 @@ def replace_patch_drop(model: torch.nn.Module, sampler: Sampler) -> PatchDrop:
         with_indices = present.return_indices
     else:
         with_indices = present is None or type(present).__name__ == "PatchDropoutWithIndices"
-    drop = PatchDrop(sampler, model.num_prefix_tokens, with_indices).train(model.training)
+    prefix: Any = model.num_prefix_tokens
+    drop = PatchDrop(sampler, prefix, with_indices).train(model.training)
     model.patch_drop = drop
     return drop

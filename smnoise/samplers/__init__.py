@@ -89,7 +89,7 @@ def from_json(text: str) -> Sampler:
     kind = KINDS[name]
     if values.pop("contract", 1) != 1:
         raise ValueError("this version of smnoise implements contract 1 only")
-    unknown = set(values) - {f.name for f in fields(kind)}
+    unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
     try:
