@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables in README.md and docs/ from all results there.
+"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables of README.md and docs/ from all results.
 
 python bench/run.py              # about four minutes
 python bench/run.py --table      # only rewrite the tables from the committed results
