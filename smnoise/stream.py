@@ -21,6 +21,12 @@ class MaskStream:
         with torch.cuda.graph(graph):
             masks = stream()
 
+    >>> import smnoise
+    >>> sampler = smnoise.White3D((1, 2, 3), num_visible=2)
+    >>> stream = smnoise.MaskStream(sampler, batch_size=2, rank=1, world_size=2)
+    >>> stream().ids_keep.tolist(), sampler([2, 3]).ids_keep.tolist()
+    ([[2, 4], [3, 4]], [[2, 4], [3, 4]])
+
     Args:
         sampler: any sampler of smnoise.
         batch_size, rank, world_size: as in `smnoise.sample_indices`.

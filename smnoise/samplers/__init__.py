@@ -78,7 +78,11 @@ __all__ = [
 
 
 def from_json(text: str) -> Sampler:
-    """The sampler that `to_json` wrote. Raises ValueError for anything else."""
+    """The sampler that `to_json` wrote. Raises ValueError for anything else.
+
+    >>> from_json(White3D((2, 4, 4), 0.5, seed=3).to_json()) == White3D((2, 4, 4), 0.5, seed=3)
+    True
+    """
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:

@@ -119,6 +119,9 @@ def sample_indices(
     Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
     change (elastic runs), pass your own global sample numbers instead.
 
+    >>> sample_indices(1, 2, rank=1, world_size=2)
+    tensor([6, 7])
+
     Returns int64 [batch_size].
     """
     batch_size = as_int("batch_size", batch_size, 1, 2**31)
