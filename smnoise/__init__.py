@@ -10,8 +10,9 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
     # In a checkout that was built in place but not installed, kernels/ and csrc/ lie beside this folder.
     __path__.append(str(_here.parent))
 
-from .errors import BackendError, CheckpointError, DataError, SmnoiseError
+from .errors import BackendError, CheckpointError, DataError, PoolError, SmnoiseError
 from .masks import MaskBatch
+from .pools import MaskPool, NoisePool, PoolSampler
 from .samplers import Blue3D, Green3D, OptimBlue, Purple3D, Red3D, White3D, from_json, sample_indices
 from .stream import MaskStream
 
@@ -23,8 +24,12 @@ __all__ = [
     "DataError",
     "Green3D",
     "MaskBatch",
+    "MaskPool",
     "MaskStream",
+    "NoisePool",
     "OptimBlue",
+    "PoolError",
+    "PoolSampler",
     "Purple3D",
     "Red3D",
     "SmnoiseError",

@@ -30,8 +30,11 @@ __all__ = [
 ]
 
 
-def from_json(text: str) -> Sampler:
-    """The sampler that `to_json` wrote. Raises ValueError for anything else."""
+def from_json(text: str, *, pool=None) -> Sampler:
+    """The sampler that `to_json` wrote. Raises ValueError for anything else.
+
+    pool: for a `PoolSampler`, whose JSON names its pool by hash: that pool.
+    """
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:
@@ -46,6 +49,6 @@ def from_json(text: str) -> Sampler:
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
     try:
-        return kind(**values)
+        return kind._of_parameters(values, pool)
     except TypeError as error:
         raise ValueError(f"not the JSON of a {name}: {error}") from None
