@@ -102,18 +102,30 @@ static void work(void* argument) {
     workspace.trim();
 }
 
+// Rows are handed out job.chunk at a time; a thread that would get none is not started.
+static int launch(Job& job, int threads, parallel_fn parallel) {
+    const int64_t turns = (job.batch + job.chunk - 1) / job.chunk;
+    if (threads > turns) threads = (int)turns;
+    if (parallel && threads > 1)
+        parallel(work, &job, (unsigned)threads, 0);
+    else
+        work(&job);
+    return job.status;
+}
+
 static int run(Job& job, int threads, parallel_fn parallel) {
     // A sample of a small grid takes microseconds: hand out several at once in a large batch, but
     // leave every thread sixteen turns, since samples with wide filters take longer.
     job.chunk = job.batch / (16 * (int64_t)(threads > 0 ? threads : 1));
     if (job.chunk < 1) job.chunk = 1;
     if (job.chunk > 8) job.chunk = 8;
-    if (threads > job.batch) threads = (int)job.batch;
-    if (parallel && threads > 1)
-        parallel(work, &job, (unsigned)threads, 0);
-    else
-        work(&job);
-    return job.status;
+    return launch(job, threads, parallel);
+}
+
+// Rows of the training ops: at least 64 at a time, so that the counter is not what threads wait for.
+static int run_rows(Job& job, int threads, parallel_fn parallel) {
+    job.chunk = 64;
+    return launch(job, threads, parallel);
 }
 
 template <class T>
@@ -202,6 +214,24 @@ struct OptimBlue : Job {
     }
 };
 
+struct RandomWords : Job {
+    uint64_t seed;
+    const int64_t* samples;
+    int32_t purpose;
+    int64_t count;
+    int64_t* out;
+    static void some(const Job& base, int64_t from, int64_t to, void*) {
+        const RandomWords& job = (const RandomWords&)base;
+        for (int64_t i = from; i < to; ++i)
+            job.kernels->random_words(job.seed, (uint64_t)job.samples[i], job.purpose, job.count,
+                                      job.out + i * job.count);
+    }
+};
+
+static int64_t values_of(const smn_patches& p) {  // of a patch
+    return (int64_t)p.channels * p.patch[0] * p.patch[1] * p.patch[2];
+}
+
 // Patches are handed out many at a time: one takes less than a microsecond.
 struct Patches : Job {
     const smn_patches* patches;
@@ -209,8 +239,7 @@ struct Patches : Job {
     float* out;
     static void some(const Job& base, int64_t from, int64_t to, void*) {
         const Patches& job = (const Patches&)base;
-        const int32_t* patch = job.patches->patch;
-        const int64_t width = (int64_t)job.patches->channels * patch[0] * patch[1] * patch[2];
+        const int64_t width = values_of(*job.patches);
         for (int64_t i = from; i < to; ++i)
             job.kernels->training->gather_patch(job.patches, job.scale, job.shift, i, job.out + i * width);
     }
@@ -221,10 +250,7 @@ struct PatchLoss : Job {
     double* sums;       // [rows]; or null, for the gradient
     float scale;
     float* gradient;    // [rows, P * C]
-    int64_t width() const {
-        const int32_t* patch = loss->patches.patch;
-        return (int64_t)loss->patches.channels * patch[0] * patch[1] * patch[2];
-    }
+    int64_t width() const { return values_of(loss->patches); }
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const PatchLoss& job = (const PatchLoss&)base;
         const smn_training* training = job.kernels->training;
@@ -257,17 +283,6 @@ struct DecoderTokens : Job {
         }
     }
 };
-
-// Rows a thread takes at a time: at least 64, so that the counter is not what they wait for.
-static int run_rows(Job& job, int threads, parallel_fn parallel) {
-    job.chunk = 64;
-    if (threads > (job.batch + 63) / 64) threads = (int)((job.batch + 63) / 64);
-    if (parallel && threads > 1)
-        parallel(work, &job, (unsigned)threads, 0);
-    else
-        work(&job);
-    return job.status;
-}
 
 SMN_API int smn_abi(void) { return SMN_ABI; }
 
@@ -318,6 +333,14 @@ SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int thread
     if (!kernels) return SMN_NO_SUCH_ISA;
     OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, samples, *out};
     job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_random_words(int isa, int threads, parallel_fn parallel, const int64_t* seed, const int64_t* samples,
+                             int64_t batch, int purpose, int64_t count, int64_t* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    RandomWords job = {{RandomWords::some, kernels, 64, batch}, (uint64_t)*seed, samples, purpose, count, out};
     return run(job, threads, parallel);
 }
 

@@ -7,8 +7,8 @@
 // flat loop as along y and t. One transpose on the way out puts x last again, its rows `pitch` floats apart:
 // a whole number of vectors where that wastes little, so that no load straddles a cache line (1.4x on wrap).
 #pragma once
-#include "contract.h"
 #include "filter_cpu.h"
+#include "philox_cpu.h"
 #include "threshold_cpu.h"
 
 namespace {
@@ -58,28 +58,6 @@ inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
     out.padded = take(p.wrap ? (wrap_y > wrap_t ? wrap_y : wrap_t) : 0);
     if (b) *b = out;
     return bytes;
-}
-
-// The Philox key of each round, as the 64-bit words that are broadcast into lanes.
-struct Keys {
-    uint64_t k0[10], k1[10];
-    explicit Keys(uint64_t seed) {
-        for (uint32_t round = 0; round < 10; ++round) {
-            k0[round] = (uint32_t)seed + round * SMN_PHILOX_W0;
-            k1[round] = (uint32_t)(seed >> 32) + round * SMN_PHILOX_W1;
-        }
-    }
-};
-
-// Philox over W / 2 counters, one in the low half of each 64-bit lane. The high halves collect garbage
-// that nothing reads: the multiply takes low halves only.
-inline void philox_lanes(vq c[4], const Keys& keys) {
-    SMN_UNROLL for (int round = 0; round < 10; ++round) {
-        vq p0 = multiply_low(c[0], SMN_PHILOX_M0), p1 = multiply_low(c[2], SMN_PHILOX_M1);
-        vq c0 = (p1 >> 32) ^ c[1] ^ keys.k0[round];
-        vq c2 = (p0 >> 32) ^ c[3] ^ keys.k1[round];
-        c[0] = c0; c[1] = p1; c[2] = c2; c[3] = p0;
-    }
 }
 
 // Noise of W rows over `blocks` blocks of eight along x: tile[8 * block + x][row].

@@ -69,11 +69,11 @@ SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, int i
     }
 }
 
-// Section 7. The four words that order tokens 4 * call .. 4 * call + 3 of a partition.
-SMN_FN void smn_order_words(smn_u64 seed, smn_u64 partition, smn_u32 call, smn_u32 words[4]) {
+// Words 4 * call .. 4 * call + 3 of a sample (extension 4); section 7 orders the tokens of a partition by them.
+SMN_FN void smn_words(smn_u64 seed, smn_u64 sample, smn_u32 purpose, smn_u32 call, smn_u32 words[4]) {
     words[0] = smn_counter0(call, 0);
-    words[1] = smn_counter1(0, SMN_PURPOSE_ORDER);
-    words[2] = (smn_u32)partition;
-    words[3] = (smn_u32)(partition >> 32);
+    words[1] = smn_counter1(0, purpose);
+    words[2] = (smn_u32)sample;
+    words[3] = (smn_u32)(sample >> 32);
     smn_philox(words, seed);
 }

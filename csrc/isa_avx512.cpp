@@ -5,4 +5,4 @@
 #include "patches_cpu.h"
 
 extern "C" const smn_kernels smn_kernels_avx512 = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, &training};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, random_words, &training};

@@ -4,6 +4,7 @@
 
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "words_block.h"
 
 namespace {
 
@@ -79,7 +80,11 @@ void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask
     blue_mask(block, *p, label, mask, *out);
 }
 
+void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out) {
+    for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, (smn_i64*)out);
+}
+
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, nullptr};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, random_words, nullptr};

@@ -3,6 +3,7 @@
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "words_block.h"
 
 // What changes from call to call.
 typedef struct {
@@ -76,6 +77,15 @@ SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
 // For the conformance check: index[2] of one sample.
 SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
     if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
+}
+
+// out: [batch, count]. A thread takes Philox calls, of four words each.
+SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* out, int64_t batch, int64_t count,
+                        int32_t purpose) {
+    const int64_t calls = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < batch * calls; i += step)
+        write_words((smn_u64)*seed, (smn_u64)samples[i / calls], (smn_u32)purpose, i % calls, count,
+                    out + i / calls * count);
 }
 
 // One axis of a Gaussian filter of a given volume.

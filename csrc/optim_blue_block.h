@@ -45,7 +45,7 @@ SMN_FN void blue_sort(Block& block, const BlueBlock& b, smn_u64 seed, smn_u64 pa
     });
     block.tasks((L + 3) / 4, [=](int call) {
         smn_u32 words[4];
-        smn_order_words(seed, partition, (smn_u32)call, words);
+        smn_words(seed, partition, SMN_PURPOSE_ORDER, (smn_u32)call, words);
         SMN_UNROLL_DEVICE
         for (int i = 0; i < 4; ++i)
             if (4 * call + i < L) keys[4 * call + i] = (smn_u64)words[i] << 32 | (smn_u64)(4 * call + i);

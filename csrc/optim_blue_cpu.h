@@ -55,7 +55,7 @@ inline void sort_tokens(const smn_optim_blue& p, uint64_t seed, uint64_t partiti
     const int n = p.tokens;
     for (int i = 0; i < n; i += 4) {
         smn_u32 four[4];
-        smn_order_words(seed, partition, (smn_u32)i / 4, four);
+        smn_words(seed, partition, SMN_PURPOSE_ORDER, (smn_u32)i / 4, four);
         for (int j = 0; j < 4 && i + j < n; ++j) words[i + j] = (int32_t)four[j];
     }
     int32_t *from = scratch, *to = order;

@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 6
+#define SMN_ABI 7
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -107,6 +107,7 @@ typedef struct {
     // label: int32 [L], the mask that reveals each token, -1 for the rest.
     void (*optim_blue)(const smn_optim_blue*, uint64_t seed, uint64_t partition, int32_t* label, void* workspace);
     void (*optim_blue_mask)(const smn_optim_blue*, const int32_t* label, int32_t mask, const smn_outputs*, uint8_t* scratch);  // scratch: [L]
+    void (*random_words)(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out);
     const smn_training* training;
 } smn_kernels;
 #endif

@@ -120,6 +120,11 @@ KERNELS = {
         },
         [{"WIDTH": 384, "IN_GRID": in_grid, "BLOCK": 512} for in_grid in (False, True)],
     ),
+    "random_words": (
+        random.random_words_kernel,
+        {**SEEDS, "out_ptr": LONGS},
+        [{"PURPOSE": 3, "BLOCK": 256}, {"PURPOSE": 15, "BLOCK": 256}],
+    ),
     "philox": (random.philox_kernel, {"seed_ptr": LONGS, "words_ptr": LONGS}, [{}]),
 }
 TRAINING = {

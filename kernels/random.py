@@ -4,11 +4,14 @@
 Letters: B samples; a program works on a block of lanes. Words are uint32, coordinates int32 (two's complement).
 """
 
+import torch
 import triton
 import triton.language as tl
 
 PURPOSE_NOISE = tl.constexpr(0)
 PURPOSE_SIGMA = tl.constexpr(1)
+# Elements of a program. Triton's interpreter pays for each program, not for each element.
+CALLS = 1 << 13 if triton.knobs.runtime.interpret else 256
 
 
 @triton.jit
@@ -69,6 +72,29 @@ def noise_kernel(
         word = w0 if e < 2 else w1 if e < 4 else w2 if e < 6 else w3
         x = block * 8 + e - from_x
         tl.store(out + x, white(word, e % 2), mask=(row < rows) & (x >= 0) & (x < width))
+
+
+@triton.jit
+def random_words_kernel(seed_ptr, samples_ptr, out_ptr, count, PURPOSE: tl.constexpr, BLOCK: tl.constexpr):
+    """out int64 [B, count]. Programs: (sample, block of Philox calls)."""
+    row = tl.program_id(0).to(tl.int64)
+    sample = tl.load(samples_ptr + row)
+    call = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    zero = call * 0
+    w0, w1, w2, w3 = words(tl.load(seed_ptr), sample, PURPOSE, call, zero, zero)
+    out = out_ptr + row * count
+    for i in tl.static_range(4):
+        word = w0 if i == 0 else w1 if i == 1 else w2 if i == 2 else w3
+        tl.store(out + 4 * call + i, word.to(tl.int64), mask=4 * call + i < count)
+
+
+def random_words(seed, samples, purpose: int, count: int) -> torch.Tensor:
+    """int64 [B, count]: extension 4."""
+    out = torch.empty(len(samples), count, dtype=torch.int64, device=samples.device)
+    if out.numel():
+        grid = (len(samples), triton.cdiv(count, 4 * CALLS))
+        random_words_kernel[grid](seed, samples, out, count, PURPOSE=purpose, BLOCK=CALLS)
+    return out
 
 
 @triton.jit

@@ -54,6 +54,11 @@ def words(seed: int, sample: int, purpose: int, block=0, y=0, t=0) -> np.ndarray
     return philox(counter, seed)
 
 
+def random_words(seed: int, sample: int, purpose: int, count: int) -> np.ndarray:
+    """Extension 4. Words 0 .. count - 1 of a sample: uint32 [count]."""
+    return words(seed, sample, purpose, block=np.arange((count + 3) // 4)).reshape(-1)[:count]
+
+
 def white(seed: int, sample: int, t, y, x) -> np.ndarray:
     """Section 2. White noise in [-0.5, 0.5) at integer coordinates: float32, the broadcast shape."""
     t, y, x = np.broadcast_arrays(*(np.asarray(v, dtype=np.int64) for v in (t, y, x)))
@@ -223,8 +228,7 @@ def partition(seed: int, number: int, spec) -> np.ndarray:
         """S(q - p) of all tokens q."""
         return table[tuple(place[i] - place[i, p] + spec.grid[i] - 1 for i in range(3))]
 
-    word = words(seed, number, PURPOSE_ORDER, block=np.arange((tokens + 3) // 4)).reshape(-1)[:tokens]
-    order = np.argsort(word, kind="stable")
+    order = np.argsort(random_words(seed, number, PURPOSE_ORDER, tokens), kind="stable")
     rank = np.argsort(order)
 
     label, crowd = np.full(tokens, -1), np.zeros((masks, tokens), np.int64)

@@ -20,6 +20,7 @@ OPS = {
     "gaussian_filter": (torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1)), [0.3, 0.0, 0.5]),
     "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "patch_loss": (torch.ones(2, 3, 36), CLIPS, IDS, [2, 3, 3], 1e-6, False, True),
+    "random_words": (SEED, SAMPLES, 5, 7),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }
 

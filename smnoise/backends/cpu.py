@@ -21,7 +21,7 @@ from .outputs import allocate, filtered_shape
 from .plan import Gaussian, OptimBlue, Outputs, Patches, PatchLoss, Plan, Ranking, blue_plan_of, plan_of
 
 DEVICES = ("cpu",)
-ABI = 6
+ABI = 7
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -52,6 +52,9 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_optim_blue_masks.argtypes = [
         POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_random_words.argtypes = [
+        c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int, c_int64, c_void_p,
     ]  # fmt: skip
     library.smn_gather_patches.argtypes = [
         POINTER(Patches), c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
@@ -215,6 +218,17 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     )  # fmt: skip
     _check(status)
     return outputs
+
+
+def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
+    samples = samples.contiguous()
+    out = torch.empty(len(samples), count, dtype=torch.int64, device="cpu")
+    status = _load()[0].smn_random_words(
+        CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), len(samples), purpose, count, out.data_ptr(),
+    )  # fmt: skip
+    _check(status)
+    return out
 
 
 def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:

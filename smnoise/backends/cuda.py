@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from ctypes import Structure, c_int64, c_void_p
+from ctypes import Structure, c_int32, c_int64, c_void_p
 from functools import cache, lru_cache
 
 import numpy as np
@@ -243,6 +243,18 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
         shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)
         _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
     return outputs
+
+
+def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
+    device, samples = samples.device, samples.contiguous()
+    out = torch.empty(len(samples), count, dtype=torch.int64, device=device)
+    if out.numel():
+        with torch.cuda.device(device):
+            blocks = min(-(-len(samples) * -(-count // 4) // THREADS), 1 << 16)
+            pointers = (c_void_p(v.data_ptr()) for v in (seed, samples, out))
+            sizes = c_int64(len(samples)), c_int64(count), c_int32(purpose)
+            _launch(_function(device.index, "random_words"), (blocks, 1), 0, *pointers, *sizes)
+    return out
 
 
 def philox(counter: list[int], seed: int) -> list[int]:

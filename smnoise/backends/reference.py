@@ -63,6 +63,14 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return outputs
 
 
+def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
+    out = torch.empty(len(samples), count, dtype=torch.int64, device="cpu")
+    for row, sample in zip(out, samples.tolist(), strict=True):
+        words = reference.random_words(int(seed) & 2**64 - 1, sample, purpose, count)
+        row[:] = torch.from_numpy(words.astype("int64"))
+    return out
+
+
 def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:
     return _picked(pixels, ids, patch).float() * scale[:, None] + shift[:, None]
 

@@ -114,6 +114,13 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return threshold(scores, spec.visible, 1, wanted)
 
 
+def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
+    from ..kernels import random
+
+    with _on(samples.device):
+        return random.random_words(seed, samples.contiguous(), purpose, count)
+
+
 def gather_patches(pixels, ids, patch, scale, shift) -> torch.Tensor:
     from ..kernels import gather_patches as kernels
 

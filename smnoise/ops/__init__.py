@@ -13,6 +13,7 @@ from .gather_patches import gather_patches
 from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
+from .random_words import random_words
 from .threshold import threshold
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "gaussian_filter",
     "optim_blue",
     "patch_loss",
+    "random_words",
     "threshold",
 ]
