@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pools of masks: what is drawn from them, by a plain NumPy reference; their files, whole and damaged."""
 
+import hashlib
 import io
 import json
 import math
-import os
-import resource
 import signal
+import struct
 import subprocess
 import sys
 import zipfile
@@ -35,9 +35,11 @@ SUBSETS = ["".join(c) for n in range(4) for c in combinations(AXES, n)]
 
 def choices(sampler, seed: int, sample: int):
     """Pattern, window, flips and roll of a sample, word by word."""
-    words = [int(w) for w in reference.words(seed, sample, 4, block=np.arange(2)).reshape(-1)]
+    words = [int(w) for w in reference.random_words(seed, sample, 5, 8)]
     rooms = [s - n + 1 for s, n in zip(sampler.pool.size, sampler.grid, strict=True)]
-    window = [w * r >> 32 if a in sampler.crop else 0 for a, w, r in zip(AXES, words[1:4], rooms, strict=True)]
+    window = [
+        w * r >> 32 if a in sampler.crop else 0 for a, w, r in zip(AXES, words[1:4], rooms, strict=True)
+    ]
     flips = [bool(words[4] >> 31 - i & 1) and a in sampler.flip for i, a in enumerate(AXES)]
     rolls = zip(AXES, words[5:8], sampler.pool.size, strict=True)
     roll = [w * s >> 32 if a in sampler.roll else 0 for a, w, s in rolls]
@@ -90,7 +92,9 @@ def test_all_together_are_numpys(data):
     visible = data.draw(st.integers(1, math.prod(grid[per == "frame" :]) - 1))
     crop, flip, roll = (data.draw(st.sampled_from(SUBSETS)) for _ in range(3))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    noise = torch.randint(-3, 4, (data.draw(st.integers(1, 5)), *size), generator=generator).float()  # with ties
+    noise = torch.randint(
+        -3, 4, (data.draw(st.integers(1, 5)), *size), generator=generator
+    ).float()  # with ties
     seed = data.draw(st.integers(0, 2**64 - 1))
     samples = data.draw(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=6))
     sampler = PoolSampler(
@@ -143,14 +147,15 @@ def test_json_names_the_pool(sampler):
 def test_a_compiled_step_draws_new_masks_each_time():
     torch._dynamo.reset()
     graphs_before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    streams = [smnoise.MaskStream(sampler, 4) for sampler in SAMPLERS.values()]
+    samplers = SAMPLERS["masks"], SAMPLERS["torus"]
+    streams = [smnoise.MaskStream(sampler, 4) for sampler in samplers]
 
     @torch.compile(fullgraph=True)
     def step():
         return [stream().ids_restore + 0 for stream in streams]
 
     for number in range(3):
-        for found, sampler in zip(step(), SAMPLERS.values(), strict=True):
+        for found, sampler in zip(step(), samplers, strict=True):
             assert torch.equal(found, sampler(batch_size=4, step=number).ids_restore)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs_before + 1
 
@@ -159,8 +164,7 @@ def test_masks_come_from_every_pattern_window_and_mirror_image():
     """A volume of distinct numbers tells where each of its values came from."""
     volume = torch.arange(2 * 4 * 5, dtype=torch.float32).view(2, 1, 4, 5)
     sampler = PoolSampler(pools.NoisePool(volume), (1, 3, 3), num_visible=1)
-    seed = torch.tensor(0)
-    scores = sampler.scores(seed, torch.arange(2000))
+    scores = sampler.scores(torch.tensor(0), torch.arange(2000))
     found = {tuple(row) for row in scores.int().tolist()}
     assert len(found) == 2 * (2 * 3) * 4  # patterns, windows, flips
     counts = torch.unique(scores, dim=0, return_counts=True)[1]
@@ -245,11 +249,11 @@ def forged(good, tensors=None, **header):
     """The good file with some of its header changed, under a hash that fits, as a forger would."""
     with safe_open(good, framework="pt") as file:
         told, data = json.loads(file.metadata()["pool"]), file.get_tensor("data").clone()
-    import hashlib
-
     told = {k: v for k, v in {**told, **header}.items() if v is not ...}
     tensors = {"data": data} if tensors is None else tensors
-    digest = hashlib.sha256(canonical(told).encode() + b"".join(t.numpy().tobytes() for t in tensors.values()))
+    digest = hashlib.sha256(
+        canonical(told).encode() + b"".join(t.numpy().tobytes() for t in tensors.values())
+    )
     path = good.with_name("forged.safetensors")
     save_file(tensors, path, {"pool": canonical(told), "sha256": digest.hexdigest()})
     return path
@@ -267,8 +271,8 @@ def test_the_forger_can_write_a_good_file(good):
         ({"contract": 2}, "pool of contract 2, and this smnoise reads 1"),
         ({"format": "another"}, "no pool of smnoise"),
         ({"format": ...}, "no pool of smnoise"),
-        ({"kind": "noises"}, "kind must be masks or noise"),
-        ({"kind": ["noise"]}, "kind must be masks or noise"),
+        ({"kind": "noises"}, "no header has"),
+        ({"kind": ["noise"]}, "no header has"),
         ({"kind": "noise"}, "F32"),
         ({"patterns": 4}, "4 patterns"),
         ({"size": [3, 5, 7]}, "14"),
@@ -277,9 +281,9 @@ def test_the_forger_can_write_a_good_file(good):
         ({"size": None}, "three integers"),
         ({"num_visible": 18}, "show 18 of 90"),
         ({"num_visible": None}, "num_visible must be an integer"),
-        ({"num_visible": ...}, "num_visible"),
+        ({"num_visible": ...}, "no header has"),
         ({"periodic": 1}, "periodic"),
-        ({"surplus": 1}, "sha256"),
+        ({"surplus": 1}, "no header has"),
     ],
 )
 def test_a_header_that_cannot_be_is_refused(good, header, words):
@@ -351,9 +355,7 @@ pools.save(pools.NoisePool(torch.ones(100, 4, 40, 40)), sys.argv[1])
 def test_a_save_that_stops_half_way_leaves_the_old_file(good, how):
     """A disk that is full after 100 kB, and a process that is killed there."""
     before = good.read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-c", SAVE, str(good), how], capture_output=True, text=True, env={**os.environ}
-    )
+    done = subprocess.run([sys.executable, "-c", SAVE, str(good), how], capture_output=True, text=True)
     if how == "kill":
         assert done.returncode == -signal.SIGXFSZ
     else:
@@ -365,7 +367,7 @@ def test_a_save_that_stops_half_way_leaves_the_old_file(good, how):
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(PoolError, match="cannot write pool .*missing"):
+    with pytest.raises(PoolError, match=r"cannot write pool .*missing"):
         pools.save(MASKS, tmp_path / "missing" / "a.safetensors")
 
 
@@ -387,7 +389,11 @@ def test_a_stack_of_colormae_is_a_pool(tmp_path, dtype, compress):
     check(PoolSampler(pool, (1, 14, 14), 0.75), 0, range(8))
     pools.save(pool, tmp_path / "a.safetensors")
     assert pools.load(tmp_path / "a.safetensors") == pool
-    assert pool.source == {"colormae": "green_noise_data_6.npz", "array": "anything", "dtype": stack.dtype.name}
+    assert pool.source == {
+        "colormae": "green_noise_data_6.npz",
+        "array": "anything",
+        "dtype": stack.dtype.name,
+    }
 
 
 def test_a_named_array_and_columns_first(tmp_path):
@@ -432,7 +438,8 @@ def archive(path, *entries: tuple[str, bytes]):
 def npy(shape, dtype, data: bytes = b"") -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        stream,
+        {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape},
     )
     return stream.getvalue() + data
 
@@ -448,7 +455,7 @@ def npy(shape, dtype, data: bytes = b"") -> bytes:
         ([("a.npy", b"\x93NUMPY\x01\x00\x10\x00" + b"{" * 16)], "no array"),
         ([("a.npy", npy((2**40, 2**20, 2**20), "f4"))], "claims"),
         ([("a.npy", npy((2, 3, 3), "f4", b"1234"))], "claims"),
-        ([("a.npy", npy((-2, -3, 3), "f4", b"x" * 72))], "a.npy"),
+        ([("a.npy", npy((-2, -3, 3), "f4", b"x" * 72))], "shape"),
         ([(f"{i}.npy", b"") for i in range(1001)], "1001 entries"),
     ],
 )
@@ -458,31 +465,40 @@ def test_archives_that_hold_no_stack_are_refused(tmp_path, entries, words):
 
 
 def test_a_zip_bomb_is_refused_unread(tmp_path):
-    bomb = archive(tmp_path / "a.npz", ("a.npy", npy((1, 2**13, 2**13), "f4", bytes(2**28))))
-    assert bomb.stat().st_size < 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bomb = archive(tmp_path / "a.npz", ("a.npy", npy((1, 2**11, 2**11), "f4", bytes(2**24))))
+    assert bomb.stat().st_size < 2**16
     with pytest.raises(PoolError, match="raise max_bytes if you trust it"):
-        pools.load_colormae(bomb, max_bytes=2**20)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**16  # in KiB: not the 256 MiB
+        pools.load_colormae(bomb, max_bytes=2**24)
+    whole = bytearray(bomb.read_bytes())
+    claim = struct.pack("<I", 2**24 + 128)  # its size, in the directory and at the entry
+    assert whole.count(claim) == 2
+    bomb.write_bytes(whole.replace(claim, struct.pack("<I", 2**10)))
+    with pytest.raises(PoolError, match="Bad CRC"):
+        pools.load_colormae(bomb, max_bytes=2**24)
 
 
 def test_every_damage_to_an_archive_is_refused(tmp_path):
-    """Of flipped bits, those that only change what nobody reads (dates, attributes) may pass, with the same array."""
+    """Where nobody reads, such as in dates, a flipped bit may pass, with the same array."""
     path = npz(tmp_path / "good.npz", a=STACK[:2, :4, :5].astype(np.float32))
     whole, want = path.read_bytes(), pools.load_colormae(path).data
-    bad, refused = tmp_path / "bad.npz", 0
+    bad, passed = tmp_path / "bad.npz", []
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= 1 << at % 8
         bad.write_bytes(changed)
         try:
-            assert torch.equal(pools.load_colormae(bad).data, want)
+            found = pools.load_colormae(bad).data
         except PoolError:
-            refused += 1
-    assert refused > 0.8 * len(whole)
+            continue
+        assert torch.equal(found, want)
+        passed.append(at)
+    with zipfile.ZipFile(path) as file:
+        (entry,) = file.infolist()
+        data = range(file.start_dir - entry.compress_size, file.start_dir - 1)  # the last byte is padded
+    assert not set(passed) & set(data)
     for length in range(0, len(whole), 5):
         bad.write_bytes(whole[:length])
-        with pytest.raises(PoolError, match="no whole .npz file"):
+        with pytest.raises(PoolError, match=r"no whole \.npz file"):
             pools.load_colormae(bad)
 
 
@@ -509,14 +525,18 @@ def test_every_damage_to_an_archive_is_refused(tmp_path):
         (lambda: pools.NoisePool(torch.zeros(2, 3, 4, 4), source={1, 2}), TypeError, "JSON"),
         (lambda: pools.save("pool", "a"), TypeError, "MaskPool"),
         (lambda: PoolSampler("pool", GRID, 0.9), TypeError, "MaskPool or a NoisePool"),
-        (lambda: PoolSampler(NOISE, (5, 5, 6), 0.9), ValueError, r"fit into that of the pool's patterns, \(4, 9"),
+        (
+            lambda: PoolSampler(NOISE, (5, 5, 6), 0.9),
+            ValueError,
+            r"fit into that of the pool's patterns, \(4, 9",
+        ),
         (lambda: PoolSampler(MASKS, (3, 5, 5)), ValueError, "must be that"),
         (lambda: PoolSampler(NOISE, GRID), ValueError, "mask_ratio or num_visible"),
         (lambda: PoolSampler(NOISE, GRID, 0.9, num_visible=9), ValueError, "just one"),
         (lambda: PoolSampler(NOISE, GRID, num_visible=90), ValueError, "89 of the 90"),
         (lambda: PoolSampler(MASKS, num_visible=18), ValueError, "show 17 of 90"),
         (lambda: PoolSampler(MASKS, mask_ratio=0.5), ValueError, "show 17 of 90"),
-        (lambda: PoolSampler(MASKS, per="frame"), ValueError, "show 17 of 90"),
+        (lambda: PoolSampler(MASKS, per="frame"), ValueError, "show 17 of 30"),
         (lambda: PoolSampler(NOISE, GRID, 0.9, per="row"), ValueError, "clip, frame"),
         (lambda: PoolSampler(MASKS, crop="x"), ValueError, "cannot be cropped"),
         (lambda: PoolSampler(MASKS, flip="z"), ValueError, "flip must be axes"),

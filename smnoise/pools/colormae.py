@@ -5,7 +5,9 @@ as smnoise does."""
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,15 @@ from .pool import NoisePool
 
 MOST_BYTES = 8 << 30
 MOST_ENTRIES = 1000
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)  # by zipfile
 EXACT = ("f2", "f4", "u1", "i1", "u2", "i2")  # what float32 holds without rounding
 
 
@@ -36,6 +47,10 @@ def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int =
         try:
             with zipfile.ZipFile(stream) as archive:
                 entry = _entry(path, archive, name)
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise PoolError(
+                        f"{entry.filename} of {path} is packed in a way that NumPy does not write"
+                    )
                 if entry.file_size > max_bytes:
                     raise PoolError(
                         f"{entry.filename} of {path} unpacks to {entry.file_size} bytes, more than the limit of "
@@ -43,11 +58,11 @@ def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int =
                     )
                 with archive.open(entry) as member:
                     stack = _array(f"{entry.filename} of {path}", member, entry.file_size)
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-            if isinstance(error, PoolError):
-                raise
+        except PoolError:
+            raise
+        except DAMAGE as error:
             raise PoolError(f"{path} is no whole .npz file: {error}; fetch it again") from error
-    source = {"colormae": path.name, "array": entry.filename.removesuffix(".npy"), "dtype": str(stack.dtype)}
+    source = {"colormae": path.name, "array": entry.filename.removesuffix(".npy"), "dtype": stack.dtype.name}
     try:
         return NoisePool(torch.from_numpy(stack.astype(np.float32))[:, None], source=source)
     except ValueError as error:
@@ -70,13 +85,18 @@ def _array(what: str, member, size: int) -> np.ndarray:
     """The array, read no further than its header where that is not one of a stack of numbers."""
     try:
         version = np.lib.format.read_magic(member)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
         shape, by_columns, dtype = read_header[version](member)
-    except (ValueError, KeyError) as error:
+    except (
+        Exception
+    ) as error:  # the header is a Python literal, of which ast and tokenize refuse in many ways
         raise PoolError(f"{what} is no array: {error}; fetch it again") from error
     if dtype.str[1:] not in (*EXACT, "f8"):
         raise PoolError(f"{what} must hold floats or 8 or 16 bit integers, not {dtype}")
-    if len(shape) != 3 or not all(shape):
+    if len(shape) != 3 or min(shape) < 1:
         raise PoolError(f"{what} must have shape [patterns, height, width], not {list(shape)}")
     if math.prod(shape) * dtype.itemsize != size - member.tell():
         raise PoolError(f"{what} claims {list(shape)} of {dtype}, but has {size} bytes; fetch it again")

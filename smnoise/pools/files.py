@@ -17,6 +17,7 @@ from .pool import CONTRACT, FORMAT, VERSION, MaskPool, NoisePool, Pool, canonica
 
 MOST_BYTES = 64 << 30
 DTYPES = {"masks": "U8", "noise": "F32"}
+FIELDS = {"format", "version", "contract", "kind", "patterns", "size", "num_visible", "periodic", "source"}
 REBUILD = "fetch the file again, or build the pool anew"
 
 
@@ -107,15 +108,17 @@ def _header(path: Path, metadata: dict[str, str]) -> tuple[dict, str]:
     except (KeyError, TypeError, ValueError, RecursionError):
         known = False
     if not known:
-        raise PoolError(f"{path} is a safetensors file but no pool of smnoise; pools are written by pools.save")
+        raise PoolError(
+            f"{path} is a safetensors file but no pool of smnoise; pools are written by pools.save"
+        )
     for what, found, wanted in (("version", version, VERSION), ("contract", contract, CONTRACT)):
         if found != wanted or isinstance(found, bool):
             raise PoolError(
                 f"{path} is a pool of {what} {found!r}, and this smnoise reads {wanted}: "
                 "use the smnoise that wrote it, or build the pool anew"
             )
-    if header.get("kind") not in DTYPES:
-        raise PoolError(f"{path} is damaged: its kind must be masks or noise, not {header.get('kind')!r}; {REBUILD}")
+    if set(header) != FIELDS or header["kind"] not in tuple(DTYPES):
+        raise PoolError(f"{path} is damaged: no header has {header!r:.300}; {REBUILD}")
     return header, digest
 
 

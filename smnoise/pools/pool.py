@@ -54,7 +54,9 @@ class Pool:
 
     def __repr__(self) -> str:
         visible = f", num_visible={self.num_visible}" if self.num_visible else ""
-        return f"{type(self).__name__}({len(self)} patterns of {self.size}{visible}, sha256={self.sha256[:12]})"
+        return (
+            f"{type(self).__name__}({len(self)} patterns of {self.size}{visible}, sha256={self.sha256[:12]})"
+        )
 
     @property
     def nbytes(self) -> int:
@@ -151,7 +153,9 @@ class NoisePool(Pool):
 
     def __init__(self, data: Tensor, *, periodic: bool = False, source=None):
         if data.dtype != torch.float32:
-            raise TypeError(f"data of a NoisePool must be float32, got {data.dtype}; convert with data.float()")
+            raise TypeError(
+                f"data of a NoisePool must be float32, got {data.dtype}; convert with data.float()"
+            )
         if data.dim() != 4:
             raise ValueError(f"data of a NoisePool must have shape [K, T, H, W], got {list(data.shape)}")
         super().__init__(data, as_grid(data.shape[1:]), periodic, source)

@@ -19,7 +19,7 @@ from ..spec.checks import as_visible
 from .pool import MaskPool, Pool, unpacked
 
 AXES = "tyx"
-PURPOSE_POOL = 4
+PURPOSE_POOL = 5
 WORDS = 8
 """Of a sample: 0 the pattern; 1, 2, 3 the window along t, y, x; 4 the flips; 5, 6, 7 the roll along t, y, x."""
 
@@ -39,6 +39,8 @@ class _Tables(NamedTuple):
     """Of the pattern along each coordinate's axis."""
     stride: Tensor
     """Of the pattern along each coordinate's axis."""
+    shown: Tensor
+    """float32 [256, 8]: 1 for each bit of a byte that is not set, that is for each visible token."""
     flip_shift: Tensor
     """int64 [3], the place of the bit that flips an axis; a bit that is always 0 for an axis that is never flipped."""
 
@@ -154,6 +156,7 @@ class PoolSampler(Sampler):
         windows = [s - n + 1 if a in self.crop else 1 for a, s, n in zip(AXES, size, self.grid, strict=True)]
         rolls = [s if a in self.roll else 1 for a, s in zip(AXES, size, strict=True)]
         return _Tables(
+            shown=1 - unpacked(torch.arange(256, dtype=torch.uint8, device=device)[:, None], 8).float(),
             choices=of(len(self.pool), *windows, 8, *rolls),
             axis=of(*(i for i, _, _ in every)),
             at=of(*(at for _, _, at in every)),
@@ -176,15 +179,18 @@ class PoolSampler(Sampler):
         tables, data = self._on(samples.device), self.pool.on(samples.device)
         picks = (words * tables.choices) >> 32
         if not isinstance(self.pool, MaskPool):
-            return self._window(data.flatten(), picks[:, 0], picks, tables)
-        rows = data.index_select(0, picks[:, 0])
-        shown = (unpacked(rows, self.num_tokens) == 0).float()
+            return self._window(data.flatten(), picks[:, 0] * math.prod(self.pool.size), picks, tables)
+        # The picked patterns are unpacked first, eight tokens a byte; then they are gathered from as noise is.
+        picked = data.index_select(0, picks[:, 0])
+        shown = tables.shown.index_select(0, picked.flatten().int()).view(len(picked), 8 * data.shape[1])
         if not self.flip and not self.roll:
-            return shown
-        return self._window(shown.flatten(), torch.arange(len(rows), device=rows.device), picks, tables)
+            return shown[:, : self.num_tokens]
+        begin = torch.arange(len(picked), device=picked.device) * shown.shape[1]
+        return self._window(shown.flatten(), begin, picks, tables)
 
-    def _window(self, patterns: Tensor, pattern: Tensor, picks: Tensor, tables: _Tables) -> Tensor:
-        """float32 [B, L]: of each sample's pattern the window, flipped and rolled, in one gather."""
+    def _window(self, patterns: Tensor, begin: Tensor, picks: Tensor, tables: _Tables) -> Tensor:
+        """float32 [B, L]: of each sample's pattern, which begins at `begin`, the window, flipped and rolled, in one
+        gather."""
         flips = (picks[:, 4:5] >> tables.flip_shift) & 1
         start = picks[:, 1:4] + picks[:, 5:8]
         flips, start = (v.index_select(1, tables.axis) for v in (flips, start))
@@ -192,7 +198,7 @@ class PoolSampler(Sampler):
         if self.roll:
             at = at % tables.size
         t, y, x = (at * tables.stride).split(self.grid, dim=1)
-        rows = (pattern[:, None] * math.prod(self.pool.size) + t)[:, :, None] + y[:, None]
+        rows = (begin[:, None] + t)[:, :, None] + y[:, None]
         places = rows[..., None] + x[:, None, None]
         return patterns.index_select(0, places.flatten()).view(len(picks), self.num_tokens)
 
@@ -205,7 +211,7 @@ class PoolSampler(Sampler):
         named = values.get("pool")
         if not isinstance(pool, Pool):
             raise ValueError(
-                f"a PoolSampler needs its pool, the one of sha256 {named}: load it, and give it as from_json(text, pool=...)"
+                f"a PoolSampler needs its pool, the one of sha256 {named}: load it, and give it to from_json as pool"
             )
         if pool.sha256 != named:
             raise ValueError(f"this sampler is one of the pool of sha256 {named}, not of {pool.sha256}")
