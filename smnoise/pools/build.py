@@ -32,7 +32,7 @@ def build_masks(
         progress: True for a bar on the terminal (needs rich), or a function called with (made, k).
     """
     k = _checked(sampler, k)
-    bits = torch.empty(k, -(-sampler.num_tokens // 8), dtype=torch.uint8)
+    bits = torch.empty(k, -(-sampler.num_tokens // 8), dtype=torch.uint8, device="cpu")
     for samples in _chunks(k, sampler.num_tokens, progress):
         masks = sampler(samples.to(device), backend=backend, outputs="mask").mask
         bits[samples[0] : samples[-1] + 1] = packed(masks)
@@ -60,7 +60,7 @@ def build_noise(
     if math.prod(size) < 2:
         raise ValueError(f"a volume has at least two tokens, got size {size}")
     sampler = replace(sampler, grid=size, mask_ratio=None, num_visible=1, per="clip")  # noise knows no count
-    noise = torch.empty(k, *size, dtype=torch.float32)
+    noise = torch.empty(k, *size, dtype=torch.float32, device="cpu")
     for samples in _chunks(k, math.prod(size), progress):
         noise[samples[0] : samples[-1] + 1] = sampler.noise(samples.to(device), backend=backend)
     return NoisePool(noise, **_origin(sampler))
@@ -85,7 +85,7 @@ def _chunks(k: int, tokens: int, progress: Progress) -> Iterator[torch.Tensor]:
     with _reporter(progress) as report:
         for begin in range(0, k, at_once):
             end = min(begin + at_once, k)
-            yield torch.arange(begin, end)
+            yield torch.arange(begin, end, device="cpu")
             report(end, k)
 
 

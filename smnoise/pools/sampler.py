@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,8 @@ class PoolSampler(Sampler):
     Raises:
         ValueError, TypeError: for a parameter that does not fit the pool, when the sampler is made.
     """
+
+    _spec_json: ClassVar[None] = None  # what is drawn from is no text; `_masks` reads the fields
 
     pool: Pool
     grid: tuple[int, int, int] | None = None
@@ -170,8 +172,6 @@ class PoolSampler(Sampler):
         scores = self.scores(seed, samples, backend)
         results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs)
-
-    _spec_json = None
 
     def scores(self, seed: Tensor, samples: Tensor, backend: str = "auto") -> Tensor:
         """What is thresholded: float32 [B, L], the noise of each sample's window, or 1 for each visible token."""
