@@ -35,6 +35,8 @@ def from_json(text: str, *, pool=None) -> Sampler:
 
     pool: for a `PoolSampler`, whose JSON names its pool by hash: that pool.
     """
+    from .. import pools  # noqa: F401  (its sampler is one of KINDS once it is imported)
+
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:
