@@ -214,6 +214,21 @@ struct OptimBlue : Job {
     }
 };
 
+struct Strategy : Job {
+    const smn_strategy* plan;
+    uint64_t seed;
+    const int64_t* samples;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const Strategy& job = (const Strategy&)base;
+        const smn_ranking& r = job.plan->ranking;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = row_of(job.out, i, r.tokens, r.visible);
+            job.kernels->strategy(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+        }
+    }
+};
+
 struct RandomWords : Job {
     uint64_t seed;
     const int64_t* samples;
@@ -333,6 +348,15 @@ SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int thread
     if (!kernels) return SMN_NO_SUCH_ISA;
     OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, samples, *out};
     job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_strategy_mask(const smn_strategy* plan, int isa, int threads, parallel_fn parallel,
+                              const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
+                    *out};
     return run(job, threads, parallel);
 }
 

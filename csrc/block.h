@@ -93,6 +93,7 @@ struct Block {
     SMN_METHOD static int take(int* counter) { return atomicAdd(counter, 1); }
     SMN_METHOD static int ones(unsigned bits) { return __popc(bits); }
     SMN_METHOD static unsigned bits_of(float value) { return __float_as_uint(value); }
+    SMN_METHOD static float float_of(unsigned bits) { return __uint_as_float(bits); }
     SMN_METHOD static float root(float value) { return __fsqrt_rn(value); }
 #else
     template <class F> void each(F f) { for (int i = 0; i < threads; ++i) f(i); }
@@ -127,6 +128,11 @@ struct Block {
         unsigned bits;
         __builtin_memcpy(&bits, &value, 4);
         return bits;
+    }
+    static float float_of(unsigned bits) {
+        float value;
+        __builtin_memcpy(&value, &bits, 4);
+        return value;
     }
     static float root(float value) { return __builtin_sqrtf(value); }
 #endif

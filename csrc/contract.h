@@ -11,7 +11,8 @@ typedef unsigned int smn_u32;
 typedef unsigned long long smn_u64;
 typedef long long smn_i64;
 
-enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1, SMN_PURPOSE_ORDER = 2 };
+enum { SMN_PURPOSE_NOISE = 0, SMN_PURPOSE_SIGMA = 1, SMN_PURPOSE_ORDER = 2,
+       SMN_PURPOSE_STRATEGY = 3, SMN_PURPOSE_TIE = 4 };
 enum { SMN_RELEASE = 64 };  // steps that a token is left alone after no swap helped it, section 7
 enum { SMN_BANK = 32 };  // sigmas per bank, section 3
 

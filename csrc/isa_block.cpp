@@ -4,6 +4,7 @@
 
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "strategy_block.h"
 #include "words_block.h"
 
 namespace {
@@ -80,6 +81,17 @@ void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask
     blue_mask(block, *p, label, mask, *out);
 }
 
+size_t strategy_bytes(const smn_strategy* p) {
+    return SMN_SCRATCH_BYTES + (size_t)p->bytes + sizeof(int) * (size_t)p->ranking.tokens;
+}
+
+void strategy(const smn_strategy* p, uint64_t seed, uint64_t sample, const smn_outputs* out, void* workspace) {
+    Block block = {256, (BlockScratch*)workspace, 0};
+    int* steps = (int*)((char*)workspace + SMN_SCRATCH_BYTES);
+    const int ranked = smn_ranked(*p);
+    strategy_block(block, {p, seed, sample, steps, steps + ranked, steps + 2 * ranked}, *out);
+}
+
 void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out) {
     for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, (smn_i64*)out);
 }
@@ -87,4 +99,5 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, random_words, nullptr};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    strategy_bytes, strategy, random_words, nullptr};

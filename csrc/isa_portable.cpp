@@ -3,6 +3,8 @@
 #include "gaussian_cpu.h"
 #include "optim_blue_cpu.h"
 #include "patches_cpu.h"
+#include "strategy_cpu.h"
 
 extern "C" const smn_kernels smn_kernels_portable = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask, random_words, &training};
+    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    strategy_bytes, strategy, random_words, &training};

@@ -3,6 +3,7 @@
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "strategy_block.h"
 #include "words_block.h"
 
 // What changes from call to call.
@@ -124,4 +125,17 @@ SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_
             }
         }
     }
+}
+
+// One block a sample. call.scores: [B, L], where a sample's scores do not fit into shared memory.
+SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid_constant__ smn_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
+    const long long row = blockIdx.x;
+    int* steps = (int*)(shared + SMN_SCRATCH_BYTES);
+    const int ranked = smn_ranked(plan);
+    int* bits = plan.shared ? steps + 2 * ranked : (int*)call.scores + row * plan.ranking.tokens;
+    const StrategyBlock b = {&plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], steps, steps + ranked, bits};
+    strategy_block(block, b, rows_of(call.out, row, plan.ranking));
 }

@@ -84,6 +84,23 @@ typedef struct {
     const int32_t* table;  // S as [2T - 1][2Y - 1][2X - 1], displacement 0 in the middle
 } smn_optim_blue;
 
+// Frames, bars, blocks and cells, extension 5.
+enum smn_strategy_kind { SMN_AXIS = 0, SMN_BARS = 1, SMN_BLOCKS = 2, SMN_CELLS = 3, SMN_RUNNING = 4 };
+typedef struct {
+    int32_t grid[3];      // T, Y, X
+    int32_t kind;         // smn_strategy_kind
+    int32_t axis;
+    int32_t pace[2];
+    int32_t cell[3];      // t, y, x
+    int32_t overhang, inverse;
+    int32_t n_durations, n_sizes;
+    int32_t bytes;        // of the arrays of strategy_block.h but for the scores; this and
+    int32_t shared;       // whether the scores fit into shared memory beside them (1) are for block algorithms only
+    smn_ranking ranking;
+    const int32_t* durations;
+    const int32_t* sizes; // [n_sizes][2]: y, x
+} smn_strategy;
+
 #ifndef __CUDACC__
 // The training ops, a row (patch or token) at a time (patches_cpu.h); null where an instruction set has none.
 struct smn_patches_;
@@ -107,6 +124,8 @@ typedef struct {
     // label: int32 [L], the mask that reveals each token, -1 for the rest.
     void (*optim_blue)(const smn_optim_blue*, uint64_t seed, uint64_t partition, int32_t* label, void* workspace);
     void (*optim_blue_mask)(const smn_optim_blue*, const int32_t* label, int32_t mask, const smn_outputs*, uint8_t* scratch);  // scratch: [L]
+    size_t (*strategy_bytes)(const smn_strategy*);
+    void (*strategy)(const smn_strategy*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
     void (*random_words)(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out);
     const smn_training* training;
 } smn_kernels;

@@ -112,7 +112,22 @@ inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, float mean
     return {(int32_t)low, 0};  // not reached: one candidate is always the cut
 }
 
-// mask[i] = 1 where the token is masked.
+// mask[i] = 1 where the token is masked. mean, deviation: of the scores, roughly; keys: lanes beyond hold INT32_MIN.
+inline void cut_keys(const smn_ranking& r, const int32_t* keys, float mean, float deviation, uint8_t* mask) {
+    const int n = r.tokens;
+    Cut cut = find_cut(keys, n, r, mean, deviation);
+    vi least = splat(cut.key);
+    int i = 0;
+    for (; i + W <= n; i += W) {
+        uint32_t masked = less_bits(load(keys + i), least);
+        uint64_t bytes[2] = {BYTES.spread[masked & 0xFF], BYTES.spread[masked >> 8 & 0xFF]};
+        memcpy(mask + i, bytes, W);
+    }
+    for (; i < n; ++i) mask[i] = keys[i] < cut.key;
+    for (i = n - 1; cut.spare > 0; --i)
+        if (keys[i] == cut.key) { mask[i] = 1; --cut.spare; }
+}
+
 inline void cut_scores(const smn_ranking& r, const float* score, uint8_t* mask, int32_t* keys) {
     const int n = r.tokens;
     vf sum = vf{}, squares = vf{};
@@ -129,18 +144,7 @@ inline void cut_scores(const smn_ranking& r, const float* score, uint8_t* mask, 
     for (; i < padded(n); ++i) keys[i] = INT32_MIN;
     float mean = s1 / n, variance = s2 / n - mean * mean;
     float deviation = variance > 0 ? __builtin_sqrtf(variance) : 0.0f;
-
-    Cut cut = find_cut(keys, n, r, mean, deviation);
-
-    vi least = splat(cut.key);
-    for (i = 0; i + W <= n; i += W) {
-        uint32_t masked = less_bits(load(keys + i), least);
-        uint64_t bytes[2] = {BYTES.spread[masked & 0xFF], BYTES.spread[masked >> 8 & 0xFF]};
-        memcpy(mask + i, bytes, W);
-    }
-    for (; i < n; ++i) mask[i] = keys[i] < cut.key;
-    for (i = n - 1; cut.spare > 0; --i)
-        if (keys[i] == cut.key) { mask[i] = 1; --cut.spare; }
+    cut_keys(r, keys, mean, deviation, mask);
 }
 
 inline void write_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs& out) {

@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, threshold
+from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, strategy, threshold
 
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
@@ -71,6 +71,23 @@ KERNELS = {
                 ({"L": 2048, "V": 256, "K": 8, "BLOCK": 2048, "MASKS": 8}, {}),
                 ({"L": 2048, "V": 2047, "K": 1, "BLOCK": 2048, "MASKS": 1}, {}),
             )
+        ],
+    ),
+    "strategy, steps": (
+        strategy.step_scores_kernel,
+        {**SEEDS, "scores_ptr": FLOATS},
+        [
+            {"KIND": kind, "AXIS": axis, "BLOCK": 512}
+            for kind, axis in (("axis", 0), ("axis", 1), ("axis", 2), ("bars", 0), ("cells", 0), ("running", 0))
+        ],
+    ),
+    "strategy, boxes": (
+        strategy.box_scores_kernel,
+        {**SEEDS, "durations_ptr": INTS, "sizes_ptr": INTS, "scores_ptr": FLOATS},
+        [
+            {"OVERHANG": overhang, "INVERSE": inverse, "BLOCK": 512, **ones}
+            for overhang, inverse in ((False, False), (False, True), (True, False), (True, True))
+            for ones in ({}, {"T": 1}, {"T": 1, "durations": 1, "sizes": 1})
         ],
     ),
     "gather_patches": (
@@ -134,7 +151,8 @@ TRAINING = {
 }  # no masks: their divisions may hold fused steps
 OPTIONS = {
     "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS, "sigma": color.OPTIONS,
-    "optim_blue": optim_blue.OPTIONS, "threshold": threshold.OPTIONS,
+    "optim_blue": optim_blue.OPTIONS, "strategy, boxes": strategy.OPTIONS, "strategy, steps": strategy.OPTIONS,
+    "threshold": threshold.OPTIONS,
 }  # fmt: skip
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),

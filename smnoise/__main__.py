@@ -18,7 +18,8 @@ from . import __version__, backends, conformance
 from .backends import cpu
 
 OPS = (
-    *("color_mask", "color_noise", "gaussian_filter", "optim_blue", "random_words", "threshold"),
+    *("color_mask", "color_noise", "gaussian_filter", "optim_blue", "random_words"),
+    *("strategy_mask", "threshold"),
     *("decoder_tokens", "gather_patches", "patch_loss"),
 )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 BANK = 32
-PURPOSE_NOISE, PURPOSE_SIGMA, PURPOSE_ORDER = 0, 1, 2
+PURPOSE_NOISE, PURPOSE_SIGMA, PURPOSE_ORDER, PURPOSE_STRATEGY, PURPOSE_TIE = range(5)
 LOW32 = np.uint64(0xFFFFFFFF)
 SHIFT32 = np.uint64(32)
 
@@ -276,3 +276,74 @@ def optim_blue(seed: int, sample: int, spec) -> list[Outputs]:
     number, labels = masks_of(sample, spec)
     label = partition(seed, number, spec)
     return [outputs_of(label != k) for k in labels]
+
+
+LEVELS, TIE_BITS, BOXES = 1 << 12, 18, 1 << 10
+
+
+def ranks(keys: np.ndarray) -> np.ndarray:
+    """Extension 5. The place of each thing in the order of (word, number): int64, the words' shape."""
+    return np.argsort(np.argsort(keys, kind="stable"))
+
+
+def strategy_scores(seed: int, sample: int, spec) -> np.ndarray:
+    """Extension 5. The scores of all tokens: float32 [L]. spec: a smnoise.spec.StrategySpec."""
+    t, y, x = (v.reshape(-1) for v in np.indices(spec.grid))
+    tie = random_words(seed, sample, PURPOSE_TIE, spec.tokens).astype(np.int64) >> 32 - TIE_BITS
+    if spec.kind == "blocks":
+        level, tie = boxed_levels(seed, sample, spec, tie)
+    else:
+        level = LEVELS - 1 - strategy_steps(seed, sample, spec, t, y, x)
+    return (2**23 + (level << TIE_BITS) + tie).astype(np.uint32).view(np.float32)
+
+
+def strategy_steps(seed: int, sample: int, spec, t, y, x) -> np.ndarray:
+    """Extension 5, but for blocks. When each token is shown: int64 [L], 0 first."""
+    height, width = spec.grid[1:]
+    word = random_words(seed, sample, PURPOSE_STRATEGY, spec.ranked)
+    if spec.kind == "axis":
+        return ranks(word)[(t, y, x)[spec.axis]]
+    if spec.kind == "bars":
+        a, b = spec.pace
+        row, column = ranks(word[:height]), ranks(word[height:])
+        row_step = row + np.minimum(width, ((row + 1) * b - 1) // a)
+        column_step = column + np.minimum(height, (column + 1) * a // b)
+        return np.maximum(row_step[y], column_step[x])
+    ct, cy, cx = spec.cell
+    place = ((t % ct) * cy + y % cy) * cx + x % cx
+    if spec.kind == "cells":
+        return ranks(word)[place]
+    return (place - t + (int(word[0]) * spec.ranked >> 32)) % spec.ranked
+
+
+def boxed_levels(seed: int, sample: int, spec, tie: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Extension 5. Levels and ties of blocks, int64 [L] each; `tie`: of tokens in no box."""
+    durations, sizes = spec.boxes
+    t, y, x = np.indices(spec.grid)
+    box = np.full(spec.grid, -1)
+    tie = tie.reshape(spec.grid).copy()
+    words8 = random_words(seed, sample, PURPOSE_STRATEGY, 8 * BOXES).reshape(-1, 8).astype(object)
+    for j, w in enumerate(words8):
+        if (box >= 0).sum() >= spec.boxed:
+            break
+        height, width = (int(n) for n in sizes[w[0] * len(sizes) >> 32])
+        side = int(durations[w[1] * len(durations) >> 32]), height, width
+        new = box < 0
+        for axis, (at, length, word) in enumerate(zip((t, y, x), side, w[2:5], strict=True)):
+            n = spec.grid[axis]
+            if spec.overhang and axis > 0:
+                first = (word * (n + length - 1) >> 32) - (length - 1)
+            else:
+                first = word * (n - length + 1) >> 32
+            new &= (at >= first) & (at < first + length)
+        direction = w[5] >> 30
+        order = (x * spec.grid[1] + y if direction & 2 else y * spec.grid[2] + x) * spec.grid[0] + t
+        box[new] = j
+        tie[new] = (spec.tokens - 1 - order if direction & 1 else order)[new]
+    levels = (0, LEVELS - 1 - box) if spec.inverse else (LEVELS - 1, box)
+    return np.where(box < 0, *levels).reshape(-1), tie.reshape(-1)
+
+
+def strategy_mask(seed: int, sample: int, spec) -> Outputs:
+    """Extension 5: one sample's mask."""
+    return threshold(strategy_scores(seed, sample, spec)[None], spec.visible)

@@ -56,6 +56,10 @@ class Target:
         results = ops.optim_blue(*self.tensors(seed, samples), spec.to_json(), self.backend, **kw)
         return dict(zip(backends.outputs.NAMES, (r.cpu() for r in results), strict=True))
 
+    def strategy_mask(self, spec, samples, seed: int = 0, **kw) -> dict[str, torch.Tensor]:
+        results = ops.strategy_mask(*self.tensors(seed, samples), spec.to_json(), self.backend, **kw)
+        return dict(zip(backends.outputs.NAMES, (r.cpu() for r in results), strict=True))
+
     def random_words(self, purpose: int, count: int, samples, seed: int = 0) -> torch.Tensor:
         return ops.random_words(*self.tensors(seed, samples), purpose, count, self.backend).cpu()
 

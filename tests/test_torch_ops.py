@@ -6,7 +6,7 @@ import torch
 
 import smnoise
 from smnoise import ops
-from smnoise.spec import ColorSpec, OptimBlueSpec
+from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
 
 SPEC = ColorSpec("green", (2, 4, 4), 3).to_json()
 SEED, SAMPLES = torch.tensor(5), torch.arange(3)
@@ -21,6 +21,7 @@ OPS = {
     "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "patch_loss": (torch.ones(2, 3, 36), CLIPS, IDS, [2, 3, 3], 1e-6, False, True),
     "random_words": (SEED, SAMPLES, 5, 7),
+    "strategy_mask": (SEED, SAMPLES, StrategySpec("blocks", (2, 4, 4), 5).to_json()),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }
 

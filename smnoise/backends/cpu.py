@@ -15,10 +15,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..spec import ColorSpec, OptimBlueSpec, search_start, tables
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, tables
 from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
-from .plan import Gaussian, OptimBlue, Outputs, Patches, PatchLoss, Plan, Ranking, blue_plan_of, plan_of
+from .plan import (
+    Gaussian,
+    OptimBlue,
+    Outputs,
+    Patches,
+    PatchLoss,
+    Plan,
+    Ranking,
+    Strategy,
+    blue_plan_of,
+    plan_of,
+    strategy_plan_of,
+)
 
 DEVICES = ("cpu",)
 ABI = 7
@@ -52,6 +64,9 @@ def _load() -> tuple[ctypes.CDLL | None, str | None]:
     ]  # fmt: skip
     library.smn_optim_blue_masks.argtypes = [
         POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_strategy_mask.argtypes = [
+        POINTER(Strategy), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_random_words.argtypes = [
         c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int, c_int64, c_void_p,
@@ -214,6 +229,24 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     samples, pointers = samples.contiguous(), Outputs.of(outputs)
     status = _load()[0].smn_optim_blue_masks(
         byref(_blue_plan(spec)), CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
+    )  # fmt: skip
+    _check(status)
+    return outputs
+
+
+@lru_cache(maxsize=256)
+def _strategy_plan(spec: StrategySpec) -> Strategy:
+    plan = strategy_plan_of(spec, *(array.ctypes.data for array in spec.boxes), SHARED_BYTES)
+    plan.spec = spec  # whose arrays it points into
+    return plan
+
+
+def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
+    outputs = allocate(len(samples), spec.tokens, spec.visible, wanted)
+    samples, pointers = samples.contiguous(), Outputs.of(outputs)
+    status = _load()[0].smn_strategy_mask(
+        byref(_strategy_plan(spec)), CODES[isa()], threads(), _parallel(),
         seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
     )  # fmt: skip
     _check(status)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from ..errors import BackendError
-from ..spec import ColorSpec, OptimBlueSpec, search_start, signed64, tables
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
 from . import nvrtc, outside_capture
 from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
 from .outputs import allocate, filtered_shape
-from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, blue_plan_of, plan_of
+from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, Strategy, blue_plan_of, plan_of, strategy_plan_of
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
@@ -81,9 +81,8 @@ def _function(device: int, name: str) -> int:
     with torch.cuda.device(device):
         _bind_thread()
         function = driver.moduleGetFunction(_module(device), name)
-        if (
-            name.startswith("color_") or name == "optim_blue"
-        ):  # the limit of the kernel, not of a launch: once, at its highest
+        # The limit of the kernel, not of a launch: once, at its highest.
+        if name.startswith("color_") or name in ("optim_blue", "strategy_mask"):
             driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
     return function
 
@@ -242,6 +241,32 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
         call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
         shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)
         _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
+    return outputs
+
+
+@cache  # never dropped: captured graphs hold the addresses
+def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int, list[torch.Tensor]]:
+    outside_capture("preparing a sampler")
+    boxes = [torch.from_numpy(array).to(f"cuda:{device}") for array in spec.boxes]
+    plan = strategy_plan_of(spec, *(v.data_ptr() for v in boxes), SHARED_BYTES - SCRATCH_BYTES)
+    return plan, _function(device, "strategy_mask"), boxes
+
+
+def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
+    device, batch = samples.device, len(samples)
+    outputs = allocate(batch, spec.tokens, spec.visible, wanted, device)
+    with torch.cuda.device(device):
+        plan, function, _ = _strategy(spec, device.index)
+        if not batch or not outputs:
+            return outputs
+        samples, pointers = samples.contiguous(), Outputs.of(outputs)
+        call, shared = Call(seed.data_ptr(), samples.data_ptr(), None, pointers), SCRATCH_BYTES + plan.bytes
+        if plan.shared:
+            shared += 4 * spec.tokens
+        else:
+            scores = torch.empty(batch, spec.tokens, dtype=torch.float32, device=device)
+            call.scores = scores.data_ptr()
+        _launch(function, (batch, 1), shared, plan, call)
     return outputs
 
 

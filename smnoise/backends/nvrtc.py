@@ -21,12 +21,12 @@ from ..files import replace_file
 SOURCE = "kernels.cu"
 HEADERS = (
     *("contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h"),
-    *("optim_blue.h", "optim_blue_block.h", "words_block.h"),
+    *("optim_blue.h", "optim_blue_block.h", "strategy.h", "strategy_block.h", "words_block.h"),
 )
 OPTIONS = ("-std=c++17", "-fmad=false", "--ptxas-options=-v")  # contraction off: it would change masks
 KERNELS = (
     *("color_window_one", "color_window_two", "color_torus_one", "color_torus_two", "threshold"),
-    *("gaussian", "optim_blue", "philox", "random_words", "sigmas"),
+    *("gaussian", "optim_blue", "philox", "random_words", "sigmas", "strategy_mask"),
 )
 
 

@@ -7,8 +7,9 @@ from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
 
 import torch
 
-from ..spec import ColorSpec, OptimBlueSpec, Tables
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, Tables, search_start
 from ..spec.optim_blue import MASKS
+from ..spec.strategy import STRATEGIES
 from .layout import Layout
 
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
@@ -108,6 +109,27 @@ class OptimBlue(Structure):
     ]
 
 
+class Strategy(Structure):
+    """smn_strategy."""
+
+    _fields_ = [
+        ("grid", c_int32 * 3),
+        ("kind", c_int32),
+        ("axis", c_int32),
+        ("pace", c_int32 * 2),
+        ("cell", c_int32 * 3),
+        ("overhang", c_int32),
+        ("inverse", c_int32),
+        ("n_durations", c_int32),
+        ("n_sizes", c_int32),
+        ("bytes", c_int32),
+        ("shared", c_int32),
+        ("ranking", Ranking),
+        ("durations", c_void_p),
+        ("sizes", c_void_p),
+    ]
+
+
 class Patches(Structure):
     """smn_patches of csrc/patches.h."""
 
@@ -160,6 +182,27 @@ def blue_plan_of(spec: OptimBlueSpec, stamp: int | None, table: int, shared_byte
         shared=size <= shared_bytes,
         stamp=stamp,
         table=table,
+    )
+
+
+def strategy_plan_of(spec: StrategySpec, durations: int, sizes: int, shared_bytes: int) -> Strategy:
+    """The plan of strategy masks. durations, sizes: addresses of spec.boxes where the kernels run."""
+    size = 8 * spec.ranked  # steps and words of csrc/strategy_block.h
+    return Strategy(
+        grid=spec.grid,
+        kind=STRATEGIES.index(spec.kind),
+        axis=spec.axis,
+        pace=spec.pace or (1, 1),
+        cell=spec.cell,
+        overhang=spec.overhang,
+        inverse=spec.inverse,
+        n_durations=len(spec.boxes[0]),
+        n_sizes=len(spec.boxes[1]),
+        bytes=size,
+        shared=size + 4 * spec.tokens <= shared_bytes,
+        ranking=Ranking(1, spec.tokens, spec.visible, *search_start(spec.tokens, spec.visible)),
+        durations=durations,
+        sizes=sizes,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from .. import reference
-from ..spec import ColorSpec, OptimBlueSpec
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec
 from .outputs import allocate
 
 DEVICES = ("cpu",)
@@ -60,6 +60,15 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
             for name, tensor in outputs.items():
                 tensor[row] = torch.from_numpy(getattr(result, name))
             row += 1
+    return outputs
+
+
+def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
+    outputs = allocate(len(samples), spec.tokens, spec.visible, wanted)
+    for i, sample in enumerate(samples.tolist()):
+        result = reference.strategy_mask(int(seed) & 2**64 - 1, sample, spec)
+        for name, tensor in outputs.items():
+            tensor[i] = torch.from_numpy(getattr(result, name))
     return outputs
 
 

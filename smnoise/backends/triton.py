@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 import torch
 
 from ..errors import BackendError
-from ..spec import ColorSpec, OptimBlueSpec, signed64, tables
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
 from . import outside_capture
 from .outputs import allocate, filtered_shape
 
@@ -111,6 +111,24 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     with _on(samples.device):
         tables = _blue_tables(spec, samples.device)
         scores = kernels.optim_blue(seed, samples.contiguous(), spec, *tables)
+    return threshold(scores, spec.visible, 1, wanted)
+
+
+@cache  # never dropped: captured graphs hold the addresses
+def _boxes(spec: StrategySpec, device: torch.device) -> tuple[torch.Tensor, ...]:
+    if device.type == "cuda":
+        outside_capture("uploading the tables of a sampler")
+    return tuple(torch.from_numpy(array).to(device) for array in spec.boxes)
+
+
+def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
+    from ..kernels import strategy
+
+    if not len(samples):
+        return allocate(0, spec.tokens, spec.visible, wanted, samples.device)
+    with _on(samples.device):
+        boxes = _boxes(spec, samples.device)
+        scores = strategy.strategy_scores(seed, samples.contiguous(), spec, *boxes)
     return threshold(scores, spec.visible, 1, wanted)
 
 

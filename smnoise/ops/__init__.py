@@ -14,6 +14,7 @@ from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
 from .random_words import random_words
+from .strategy_mask import strategy_mask
 from .threshold import threshold
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "optim_blue",
     "patch_loss",
     "random_words",
+    "strategy_mask",
     "threshold",
 ]

@@ -5,6 +5,7 @@
 from .checks import as_choice, as_float, as_int, as_tuple, signed64, visible_of_ratio
 from .color import COLORS, MAX_RADIUS, MAX_SLAB, ColorSpec, Tables, as_grid, search_start, tables
 from .optim_blue import OptimBlueSpec, as_blue_grid
+from .strategy import StrategySpec
 
 __all__ = [
     "COLORS",
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_SLAB",
     "ColorSpec",
     "OptimBlueSpec",
+    "StrategySpec",
     "Tables",
     "as_blue_grid",
     "as_choice",
