@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import pickle
 import signal
 import struct
 import subprocess
@@ -158,6 +159,30 @@ def test_a_compiled_step_draws_new_masks_each_time():
         for found, sampler in zip(step(), samplers, strict=True):
             assert torch.equal(found, sampler(batch_size=4, step=number).ids_restore)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs_before + 1
+
+
+@pytest.mark.parametrize("name", ["masks", "torus"])
+def test_export_with_a_dynamic_batch(name):
+    class Module(torch.nn.Module):
+        def forward(self, seed, samples):
+            return SAMPLERS[name](samples, seed=seed).ids_restore
+
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    seed, samples = torch.tensor(5), torch.arange(100, 117)
+    program = torch.export.export(Module(), (seed, samples[:3]), dynamic_shapes=(None, {0: batch}))
+    assert torch.equal(program.module()(seed, samples), SAMPLERS[name](samples, seed=5).ids_restore)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_pickled_sampler_leaves_other_devices_behind(sampler):
+    """As for the workers of a data loader."""
+    sampler._on(torch.device("meta"))
+    sampler.pool.on(torch.device("meta"))
+    found = pickle.loads(pickle.dumps(sampler))
+    assert found == sampler
+    assert list(found.pool._copies) == [torch.device("cpu")]
+    assert not found._tables
+    assert torch.equal(found(range(5)).mask, sampler(range(5)).mask)
 
 
 def test_masks_come_from_every_pattern_window_and_mirror_image():

@@ -52,6 +52,10 @@ class Pool:
     def __hash__(self) -> int:
         return hash(self.sha256)
 
+    def __getstate__(self) -> dict:
+        # A process that unpickles it, such as a worker of a data loader, may lack the other devices.
+        return {**self.__dict__, "_copies": {self.data.device: self.data}}
+
     def __repr__(self) -> str:
         visible = f", num_visible={self.num_visible}" if self.num_visible else ""
         return (

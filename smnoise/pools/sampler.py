@@ -149,6 +149,9 @@ class PoolSampler(Sampler):
             self._tables[device] = self._make_tables(device)
         return self._tables[device]
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_tables": {}}  # a process that unpickles it may lack the devices
+
     def _make_tables(self, device: torch.device) -> _Tables:
         def of(*values):
             return torch.tensor(values, dtype=torch.int64, device=device)
@@ -182,10 +185,10 @@ class PoolSampler(Sampler):
             return self._window(data.flatten(), picks[:, 0] * math.prod(self.pool.size), picks, tables)
         # The picked patterns are unpacked first, eight tokens a byte; then they are gathered from as noise is.
         picked = data.index_select(0, picks[:, 0])
-        shown = tables.shown.index_select(0, picked.flatten().int()).view(len(picked), 8 * data.shape[1])
+        shown = tables.shown.index_select(0, picked.flatten().int()).view(-1, 8 * data.shape[1])
         if not self.flip and not self.roll:
             return shown[:, : self.num_tokens]
-        begin = torch.arange(len(picked), device=picked.device) * shown.shape[1]
+        begin = torch.arange(picked.shape[0], device=picked.device) * shown.shape[1]
         return self._window(shown.flatten(), begin, picks, tables)
 
     def _window(self, patterns: Tensor, begin: Tensor, picks: Tensor, tables: _Tables) -> Tensor:
@@ -200,7 +203,7 @@ class PoolSampler(Sampler):
         t, y, x = (at * tables.stride).split(self.grid, dim=1)
         rows = (begin[:, None] + t)[:, :, None] + y[:, None]
         places = rows[..., None] + x[:, None, None]
-        return patterns.index_select(0, places.flatten()).view(len(picks), self.num_tokens)
+        return patterns.index_select(0, places.flatten()).view(picks.shape[0], self.num_tokens)
 
     def _parameters(self) -> dict:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
