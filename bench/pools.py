@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks drawn from pools beside masks made on the fly: time, memory, and how much the masks of an epoch repeat.
 
-python bench/pools.py            # about two minutes, one thread
+python bench/pools.py            # about a minute
 """
 
 from __future__ import annotations
@@ -44,41 +44,45 @@ def sample_batch(sampler: smnoise.samplers.Sampler, device="cpu") -> Callable[[]
     return smnoise.MaskStream(sampler, BATCH, device=device)
 
 
-def time_of(make: Callable, rounds: int = 15, calls: int = 20) -> float:
-    """Microseconds a mask: median of rounds, each the mean of so many batches."""
-    make()
-    times = []
+def times_of(makers: dict[str, Callable], rounds: int = 25, calls: int = 10) -> dict[str, float]:
+    """Microseconds of CPU time a mask: median of rounds, which take turns, so that all suffer alike from what else
+    the machine does."""
+    times = {name: [] for name in makers}
     for _ in range(rounds):
-        start = time.perf_counter()
-        for _ in range(calls):
+        for name, make in makers.items():
             make()
-        times.append((time.perf_counter() - start) / calls / BATCH * 1e6)
-    return median(times)
+            start = time.process_time()
+            for _ in range(calls):
+                make()
+            times[name].append((time.process_time() - start) / calls / BATCH * 1e6)
+    return {name: median(values) for name, values in times.items()}
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    samplers = {
+        f"Green3D on the fly, {b}": smnoise.Green3D(GRID, RATIO, boundary=b) for b in ("field", "wrap")
+    }
+    costs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "pool.safetensors")
+        for name, build in (item for k in KS for item in builders(k).items()):
+            start = time.process_time()
+            pool = build()
+            seconds = time.process_time() - start
+            pools.save(pool, file)
+            megabytes = (f"{n / 2**20:.1f}" for n in (pool.nbytes, file.stat().st_size))
+            costs[name] = [*megabytes, f"{seconds:.1f}"]
+            samplers[name] = sampler_of(pool)
+    times = times_of({name: sample_batch(sampler) for name, sampler in samplers.items()})
+
     table = Table(title=f"grid {GRID}, ratio {RATIO}, batch {BATCH}, 1 thread; an epoch of {EPOCH} masks")
     for name in ("masks from", "us a mask", "MiB", "file MiB", "built in s", "distinct", "bias", "nearest"):
         table.add_column(name, justify="left" if name == "masks from" else "right")
-
-    def row(name: str, sampler, memory: str = "", size: str = "", seconds: str = "") -> None:
+    for name, sampler in samplers.items():
         found = diversity(sampler, EPOCH)
         numbers = str(found.distinct), f"{found.bias:.2f}", f"{found.nearest:.2f}"
-        table.add_row(name, f"{time_of(sample_batch(sampler)):.1f}", memory, size, seconds, *numbers)
-
-    for boundary in ("field", "wrap"):
-        row(f"Green3D on the fly, {boundary}", smnoise.Green3D(GRID, RATIO, boundary=boundary))
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "pool.safetensors")
-        for k in KS:
-            for name, build in builders(k).items():
-                start = time.perf_counter()
-                pool = build()
-                seconds = time.perf_counter() - start
-                pools.save(pool, file)
-                megabytes = [f"{n / 2**20:.1f}" for n in (pool.nbytes, file.stat().st_size)]
-                row(name, sampler_of(pool), *megabytes, f"{seconds:.1f}")
+        table.add_row(name, f"{times[name]:.1f}", *costs.get(name, [""] * 3), *numbers)
     Console().print(table)
 
 

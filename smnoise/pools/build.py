@@ -17,11 +17,11 @@ from .pool import MaskPool, NoisePool, packed
 
 CHUNK = 1 << 22  # tokens made at a time
 
-Progress = bool | Callable[[int, int], None]
+Report = bool | Callable[[int, int], None]
 
 
 def build_masks(
-    sampler: Sampler, k: int, *, device="cpu", backend: str = "auto", progress: Progress = False
+    sampler: Sampler, k: int, *, device="cpu", backend: str = "auto", progress: Report = False
 ) -> MaskPool:
     """The masks of samples 0 .. k - 1.
 
@@ -40,7 +40,7 @@ def build_masks(
 
 
 def build_noise(
-    sampler: Color3D, k: int, size=None, *, device="cpu", backend: str = "auto", progress: Progress = False
+    sampler: Color3D, k: int, size=None, *, device="cpu", backend: str = "auto", progress: Report = False
 ) -> NoisePool:
     """The noise of samples 0 .. k - 1, larger than the grid, so that masks can be cut from it in many places.
 
@@ -79,7 +79,7 @@ def _origin(sampler: Sampler) -> dict:
     }
 
 
-def _chunks(k: int, tokens: int, progress: Progress) -> Iterator[torch.Tensor]:
+def _chunks(k: int, tokens: int, progress: Report) -> Iterator[torch.Tensor]:
     """Sample numbers 0 .. k - 1, as many at a time as memory is fine with."""
     at_once = max(1, CHUNK // tokens)
     with _reporter(progress) as report:
@@ -90,7 +90,7 @@ def _chunks(k: int, tokens: int, progress: Progress) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _reporter(progress: Progress) -> Iterator[Callable[[int, int], None]]:
+def _reporter(progress: Report) -> Iterator[Callable[[int, int], None]]:
     if progress is not True:
         yield progress or (lambda made, k: None)
         return

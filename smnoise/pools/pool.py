@@ -122,14 +122,15 @@ class MaskPool(Pool):
         if data.dim() != 2 or data.shape[1] != width:
             raise ValueError(f"data of grid {grid} must have shape [K, {width}], got {list(data.shape)}")
         super().__init__(data, grid, periodic, source)
-        ones = torch.from_numpy(POPCOUNT)[self.data.int()].sum(1, dtype=torch.int64)
-        padding = self.data[:, -1] & (1 << 8 * width - tokens) - 1
-        wrong = ((ones != tokens - self.num_visible) | (padding != 0)).nonzero()
+        rows = self.data.numpy()
+        ones = POPCOUNT[rows].sum(1, dtype=np.int64)
+        padding = rows[:, -1] & (1 << 8 * width - tokens) - 1
+        wrong = np.flatnonzero((ones != tokens - self.num_visible) | (padding != 0))
         if len(wrong):
-            row = int(wrong[0])
+            row = wrong[0]
             raise ValueError(
                 f"every mask must show {self.num_visible} of {tokens} tokens, and pad its last byte with zeros; "
-                f"mask {row} has {int(ones[row])} bits set"
+                f"mask {row} has {ones[row]} bits set"
             )
 
     @classmethod
@@ -163,9 +164,9 @@ class NoisePool(Pool):
         if data.dim() != 4:
             raise ValueError(f"data of a NoisePool must have shape [K, T, H, W], got {list(data.shape)}")
         super().__init__(data, as_grid(data.shape[1:]), periodic, source)
-        wrong = next((i for i, volume in enumerate(self.data) if not volume.isfinite().all()), None)
-        if wrong is not None:
-            raise ValueError(f"noise must be finite, but volume {wrong} holds a NaN or an infinity")
+        wrong = (~self.data.flatten(1).isfinite().all(1)).nonzero()
+        if len(wrong):
+            raise ValueError(f"noise must be finite, but volume {int(wrong[0])} holds a NaN or an infinity")
 
 
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)
