@@ -78,7 +78,14 @@ KERNELS = {
         {**SEEDS, "scores_ptr": FLOATS},
         [
             {"KIND": kind, "AXIS": axis, "BLOCK": 512}
-            for kind, axis in (("axis", 0), ("axis", 1), ("axis", 2), ("bars", 0), ("cells", 0), ("running", 0))
+            for kind, axis in (
+                ("axis", 0),
+                ("axis", 1),
+                ("axis", 2),
+                ("bars", 0),
+                ("cells", 0),
+                ("running", 0),
+            )
         ],
     ),
     "strategy, boxes": (

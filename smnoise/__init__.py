@@ -20,18 +20,60 @@ if TYPE_CHECKING:
     from .errors import BackendError, CheckpointError, DataError, PoolError, SmnoiseError
     from .masks import MaskBatch
     from .pools import MaskPool, NoisePool, PoolSampler
-    from .samplers import Blue3D, Green3D, OptimBlue, Purple3D, Red3D, White3D, from_json, sample_indices
+    from .samplers import (
+        STRATEGIES,
+        Block,
+        Blue1D,
+        Blue2D,
+        Blue3D,
+        Frame,
+        FrequencyBars,
+        Green1D,
+        Green2D,
+        Green3D,
+        Grid,
+        InverseBlock,
+        OptimBlue,
+        Purple1D,
+        Purple2D,
+        Purple3D,
+        Random,
+        Red1D,
+        Red2D,
+        Red3D,
+        RunningCell,
+        TimeBars,
+        TimeFrequencyBars,
+        Tube,
+        White1D,
+        White2D,
+        White3D,
+        from_json,
+        presets,
+        sample_indices,
+        strategy,
+    )
     from .stream import MaskStream
 
 _MODULES = ("errors", "masks", "samplers", "stream", "pools")  # where the names are, in this order
 
 __version__ = "0.1.0"
 __all__ = [
+    "STRATEGIES",
     "BackendError",
+    "Block",
+    "Blue1D",
+    "Blue2D",
     "Blue3D",
     "CheckpointError",
     "DataError",
+    "Frame",
+    "FrequencyBars",
+    "Green1D",
+    "Green2D",
     "Green3D",
+    "Grid",
+    "InverseBlock",
     "MaskBatch",
     "MaskPool",
     "MaskStream",
@@ -39,12 +81,25 @@ __all__ = [
     "OptimBlue",
     "PoolError",
     "PoolSampler",
+    "Purple1D",
+    "Purple2D",
     "Purple3D",
+    "Random",
+    "Red1D",
+    "Red2D",
     "Red3D",
+    "RunningCell",
     "SmnoiseError",
+    "TimeBars",
+    "TimeFrequencyBars",
+    "Tube",
+    "White1D",
+    "White2D",
     "White3D",
     "from_json",
+    "presets",
     "sample_indices",
+    "strategy",
 ]
 
 

@@ -7,7 +7,7 @@ import math
 
 from hypothesis import strategies as st
 
-from smnoise.spec import COLORS, ColorSpec, OptimBlueSpec
+from smnoise.spec import COLORS, ColorSpec, OptimBlueSpec, StrategySpec
 
 CORNERS = {
     **{f"{color}-{boundary}": ColorSpec(color, (4, 7, 9), 25, boundary=boundary)
@@ -96,4 +96,64 @@ def blue_specs(draw) -> OptimBlueSpec:
         decay=draw(st.sampled_from((0.0, 0.5, 1.0, 2.0, 3.3))),
         steps=draw(st.sampled_from((0, 7, 100, 256))),
         masks=draw(st.sampled_from(("complementary", "independent", "views"))),
+    )
+
+
+STRATEGY_CORNERS = {
+    "whole frames": StrategySpec("axis", (8, 7, 6), 84),
+    "frames and a part of one": StrategySpec("axis", (5, 7, 6), 100),
+    "rows in time": StrategySpec("axis", (3, 17, 4), 30, axis=1),
+    "columns": StrategySpec("axis", (1, 9, 37), 100, axis=2),
+    "an axis of one": StrategySpec("axis", (1, 5, 7), 9),
+    "bars": StrategySpec("bars", (1, 64, 8), 95, pace=(19, 5)),
+    "bars at the pace of the grid": StrategySpec("bars", (1, 13, 11), 60),
+    "bars that run out of rows": StrategySpec("bars", (1, 6, 9), 53, pace=(6, 1)),
+    "bars in time": StrategySpec("bars", (3, 5, 4), 17, pace=(1, 4)),
+    "cells": StrategySpec("cells", (2, 14, 14), 98, cell=(1, 2, 2)),
+    "cells that do not fit": StrategySpec("cells", (5, 7, 9), 100, cell=(2, 3, 4)),
+    "a cell of one": StrategySpec("cells", (2, 4, 5), 11),
+    "a cell as large as the grid": StrategySpec("cells", (2, 4, 5), 11, cell=(2, 4, 5)),
+    "running": StrategySpec("running", (8, 6, 6), 144, cell=(1, 2, 2)),
+    "running, odd sides": StrategySpec("running", (7, 5, 9), 101, cell=(1, 2, 3)),
+    "blocks over the whole clip": StrategySpec("blocks", (4, 8, 9), 120),
+    "blocks that begin and end": StrategySpec("blocks", (6, 8, 9), 180, scale=(0.1, 0.4), duration=(0.2, 0.7)),
+    "blocks of one size": StrategySpec("blocks", (1, 9, 9), 40, size=(1, 2, 3)),
+    "a block as large as the grid": StrategySpec("blocks", (2, 5, 6), 31, scale=(1.0, 1.0), aspect=(1.2, 1.2)),
+    "blocks that stick out": StrategySpec("blocks", (2, 8, 9), 70, aspect=(0.3, 3.3), overhang=True),
+    "inverse blocks": StrategySpec("blocks", (1, 14, 14), 39, size=(1, 3, 3), overhang=True, inverse=True),
+    "inverse blocks in time": StrategySpec("blocks", (6, 7, 7), 50, size=(2, 3, 3), inverse=True),
+    "one visible": StrategySpec("blocks", (1, 4, 4), 1, inverse=True),
+    "one masked": StrategySpec("blocks", (1, 4, 4), 15),
+}  # fmt: skip
+
+
+@st.composite
+def strategy_specs(draw) -> StrategySpec:
+    """Any parameters that are quick on the reference: at most 400 tokens, and no hundreds of blocks."""
+    grid = draw(st.integers(1, 5)), draw(st.integers(1, 9)), draw(st.integers(2, 9))
+    tokens, kind = math.prod(grid), draw(st.sampled_from(("axis", "bars", "blocks", "cells", "running")))
+    boxes = {}
+    if kind == "blocks":
+        low, flat = draw(st.floats(0.2, 0.6)), draw(st.floats(0.3, 1.0))
+        length = draw(st.floats(0.5, 1.0))
+        boxes = {
+            "scale": (low, min(1.0, low + draw(st.floats(0, 0.4)))),
+            "aspect": (flat, flat + draw(st.floats(0, 3.0))),
+            "duration": (length, min(1.0, length + draw(st.floats(0, 0.5)))),
+            "overhang": draw(st.booleans()),
+            "inverse": draw(st.booleans()),
+        }
+        if draw(st.booleans()):
+            boxes["size"] = tuple(draw(st.integers(n // 2 + 1, n)) for n in grid)
+    least = tokens // 4 if kind == "blocks" else 1
+    return StrategySpec(
+        kind,
+        grid,
+        draw(st.integers(max(1, least), max(1, tokens - 1 - least))),
+        axis=draw(st.integers(0, 2)),
+        pace=(draw(st.integers(1, grid[1])), draw(st.integers(1, grid[2]))),
+        cell=tuple(
+            draw(st.integers(1, 1 if kind == "running" and i == 0 else n)) for i, n in enumerate(grid)
+        ),
+        **boxes,
     )

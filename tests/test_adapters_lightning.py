@@ -103,7 +103,7 @@ def test_ranks_have_masks_of_their_own(tmp_path):
 
 
 def test_a_larger_batch_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be in 1"):
         StepMasks(SAMPLER, 0)
     with pytest.raises(ValueError, match="5 rows, but batch_size=4"):
         StepMasks(SAMPLER, 4).samples(None, 5)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..spec import as_int
+
 if TYPE_CHECKING:
     from transformers import VideoMAEConfig
 
@@ -60,6 +62,8 @@ def checked(
             "else picks other tokens: convert with .bool()"
         )
     tokens = _tokens(config)
+    if num_masked is not None:
+        num_masked = as_int("num_masked", num_masked, 1, tokens - 1)
     if bool_masked_pos.dim() != 2 or bool_masked_pos.shape[1] != tokens or not len(bool_masked_pos):
         raise ValueError(
             f"bool_masked_pos must have shape [B, {tokens}], the grid {grid_of(config)} in one row; "

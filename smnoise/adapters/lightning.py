@@ -31,6 +31,7 @@ import torch
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..samplers import Sampler, sample_indices
+from ..spec import as_int
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -46,9 +47,7 @@ class StepMasks:
     """
 
     def __init__(self, sampler: Sampler, batch_size: int):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.sampler, self.batch_size = sampler, batch_size
+        self.sampler, self.batch_size = sampler, as_int("batch_size", batch_size, 1, 2**31)
 
     def samples(self, trainer: Trainer, rows: int) -> torch.Tensor:
         """Sample numbers of the current training batch, int64 [rows], on the trainer's device.

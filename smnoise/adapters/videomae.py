@@ -30,6 +30,7 @@ import numpy as np
 from torch.utils.data import Dataset, get_worker_info
 
 from ..samplers import Color3D, Green3D, Sampler
+from ..spec import as_int
 
 
 class MaskingGenerator:
@@ -59,10 +60,9 @@ class MaskingGenerator:
             self.sampler = window_size
         else:
             self.sampler = kind(window_size, mask_ratio, seed=seed)
-        if masks_per_sample < 1:
-            raise ValueError(f"masks_per_sample must be at least 1, got {masks_per_sample}")
-        self.masks_per_sample = masks_per_sample
-        self._next, self._end = 0, None  # the numbers of the masks to come, and where a told sample's end
+        self.masks_per_sample = as_int("masks_per_sample", masks_per_sample, 1, 2**31)
+        self._next = 0  # number of the next mask
+        self._end: int | None = None  # and of the first that is not of the sample it was told
 
     def tell(self, number: int) -> None:
         """The next calls are for this sample."""

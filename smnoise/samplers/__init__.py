@@ -10,23 +10,70 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .base import KINDS, Sampler, sample_indices
+from .blocks import Block, InverseBlock
+from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
+from .flat import (
+    FLAT_KINDS,
+    Blue1D,
+    Blue2D,
+    Color1D,
+    Color2D,
+    Green1D,
+    Green2D,
+    Purple1D,
+    Purple2D,
+    Red1D,
+    Red2D,
+    White1D,
+    White2D,
+)
 from .optim_blue import OptimBlue
+from .presets import presets
+from .random import Random, Tube
+from .registry import STRATEGIES, strategy
 
 __all__ = [
     "COLOR_KINDS",
+    "FLAT_KINDS",
     "KINDS",
+    "STRATEGIES",
+    "Block",
+    "Blue1D",
+    "Blue2D",
     "Blue3D",
+    "Color1D",
+    "Color2D",
     "Color3D",
+    "Frame",
+    "FrequencyBars",
+    "Green1D",
+    "Green2D",
     "Green3D",
+    "Grid",
+    "InverseBlock",
     "OptimBlue",
+    "Purple1D",
+    "Purple2D",
     "Purple3D",
+    "Random",
+    "Red1D",
+    "Red2D",
     "Red3D",
+    "RunningCell",
     "Sampler",
+    "TimeBars",
+    "TimeFrequencyBars",
+    "Tube",
+    "White1D",
+    "White2D",
     "White3D",
     "from_json",
+    "presets",
     "sample_indices",
+    "strategy",
 ]
 
 

@@ -122,9 +122,9 @@ def sample_indices(
 
     Returns int64 [batch_size].
     """
-    as_int("batch_size", batch_size, 1, 2**31)
+    batch_size = as_int("batch_size", batch_size, 1, 2**31)
     world_size = as_int("world_size", world_size, 1, 2**31)
-    as_int("rank", rank, 0, world_size - 1)
+    rank = as_int("rank", rank, 0, world_size - 1)
     if isinstance(step, torch.Tensor):
         if step.dtype != torch.int64 or step.numel() != 1:
             raise TypeError(

@@ -40,7 +40,10 @@ def signed64(value: int) -> int:
 def as_float(name: str, value, largest: float = 1e6) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    try:
+        value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    except OverflowError:  # of an int
+        value = math.inf
     if not abs(value) <= largest:
         raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
     return value

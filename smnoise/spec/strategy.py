@@ -78,7 +78,9 @@ class StrategySpec:
 
     def _sides(self, name: str, value) -> tuple[int, int, int]:
         sides = as_tuple(name, value, 3, "three integers (t, y, x), counted in tokens")
-        return tuple(as_int(f"{name} {axis}", v, 1, n) for axis, v, n in zip("tyx", sides, self.grid, strict=True))
+        return tuple(
+            as_int(f"{name} {axis}", v, 1, n) for axis, v, n in zip("tyx", sides, self.grid, strict=True)
+        )
 
     @property
     def tokens(self) -> int:

@@ -49,6 +49,7 @@ from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from .media_files import Medium, lines_without_file
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
+from .recipes import program
 from .run import choose_device
 from .video_data import VIDEO, find_videos
 from .video_eval import EveryMotion, EveryVideo, over_views
@@ -320,7 +321,7 @@ def _text(value) -> str:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__, prog="python -m smnoise.train.probe")
+        config = tyro.cli(Config, description=__doc__, prog=program(Config))
         found = probe_run(config)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error

@@ -100,6 +100,15 @@ def module_of(config_type: type) -> str:
     return started.name if config_type.__module__ == "__main__" and started else config_type.__module__
 
 
+def program(config_type: type) -> str:
+    """What a trainer was started as, for its usage: a command such as `smnoise pretrain video`, or python -m."""
+    if sys.argv[0].startswith("smnoise "):
+        return sys.argv[0]
+    started = sys.modules["__main__"].__spec__
+    inside = started is not None and started.name.startswith("smnoise.train.")
+    return f"python -m {started.name if inside else config_type.__module__}"
+
+
 def find(name: str, config_type: type) -> Recipe:
     """The recipe of that name for a trainer's Config, or that of a file, @FILE.
 
@@ -134,7 +143,7 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
-    shown = {"description": description, "prog": f"python -m {module_of(config_type)}"}
+    shown = {"description": description, "prog": program(config_type)}
     named, rest = parser.parse_known_args(arguments)
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=rest)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks that hide, or show, boxes of drawn sizes and places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..spec import as_blue_grid, as_tuple
+from .strategy import Strategy
+
+
+class Boxes(Strategy, abstract=True):
+    _inverse: bool
+
+    def __post_init__(self):
+        grid, names = as_blue_grid(self.grid), ("scale", "aspect", "duration", "overhang")
+        size = self.size
+        if size is not None:
+            size = tuple(size) if hasattr(size, "__iter__") and not isinstance(size, str) else size
+            size = (grid[0], *size) if isinstance(size, tuple) and len(size) == 2 else size
+            size = as_tuple("size", size, 3, "two integers (y, x) or three (t, y, x), counted in tokens")
+        self._prepare(
+            "blocks", grid, size=size, inverse=self._inverse, **{n: getattr(self, n) for n in names}
+        )
+        self._put(**{n: getattr(self._spec, n) for n in (*names, "size")})
+
+
+@dataclass(frozen=True)
+class Block(Boxes):
+    """Boxes are hidden, one after the other, until so many tokens are: BEiT's, I-JEPA's and V-JEPA's masks, but exact.
+
+    The count is met by cutting the last box: of it a part is hidden that keeps whole rows or columns.
+
+    The defaults are BEiT's. `smnoise.strategy("multiblock", ...)` has I-JEPA's and V-JEPA's sizes, and
+    `smnoise.presets` the published settings.
+
+    Boxes lie within the grid, as published. The border and above all the corners are therefore visible more often than
+    the middle: on 14 x 14 tokens at 0.75 a corner in 84% of the masks and the middle in 3%, at 0.9 in 70% and 0.1%.
+    overhang=True lets boxes stick out of the grid, each covering every token equally often: 28% and 23% at 0.75.
+
+    Args:
+        grid: tokens along (T, H, W), or (H, W) for images and spectrograms.
+        mask_ratio: share of tokens that is masked, in (0, 1).
+        num_visible: visible tokens per sample, instead of a ratio.
+        scale: range (low, high) of a box's area, as a share of H * W.
+        aspect: range of its height over width, drawn evenly on a logarithmic scale.
+        duration: range of its length along t, as a share of T; (1, 1) is the whole clip, as in V-JEPA.
+        size: (y, x) or (t, y, x) of every box in tokens, instead of scale, aspect and duration.
+        overhang: whether boxes may stick out along y and x.
+        seed: 0 .. 2^64 - 1; a call may give another one, also as a tensor.
+
+    Raises:
+        ValueError, TypeError: for a parameter that cannot give such a mask, when the sampler is made.
+    """
+
+    _inverse = False
+
+    grid: tuple[int, ...]
+    mask_ratio: float | None = None
+    num_visible: int | None = field(default=None, kw_only=True)
+    scale: tuple[float, float] = field(default=(0.08, 0.4), kw_only=True)
+    aspect: tuple[float, float] = field(default=(0.3, 1 / 0.3), kw_only=True)
+    duration: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    size: tuple[int, ...] | None = field(default=None, kw_only=True)
+    overhang: bool = field(default=False, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+
+@dataclass(frozen=True)
+class InverseBlock(Boxes):
+    """Boxes are shown until so many tokens are: data2vec 2's and EAT's masks, but exact.
+
+    The count is met by cutting the last box. Boxes may stick out of the grid (overhang), so that every token is visible
+    about equally often; with overhang=False, on 14 x 14 tokens at 0.75, a corner is in 5% of the masks and the middle
+    in 33%.
+
+    Args:
+        size: (y, x) or (t, y, x) of every box in tokens, or None for boxes of `scale`, `aspect` and `duration`.
+        grid, mask_ratio, num_visible, scale, aspect, duration, overhang, seed: as in `Block`.
+    """
+
+    _inverse = True
+
+    grid: tuple[int, ...]
+    mask_ratio: float | None = None
+    num_visible: int | None = field(default=None, kw_only=True)
+    scale: tuple[float, float] = field(default=(0.05, 0.1), kw_only=True)
+    aspect: tuple[float, float] = field(default=(0.75, 1.5), kw_only=True)
+    duration: tuple[float, float] = field(default=(1.0, 1.0), kw_only=True)
+    size: tuple[int, ...] | None = field(default=(3, 3), kw_only=True)
+    overhang: bool = field(default=True, kw_only=True)
+    seed: int = field(default=0, kw_only=True)

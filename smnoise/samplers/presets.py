@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The masks of published recipes, with the counts that those recipes have.
+
+smnoise.presets["videomae-tube"]()                     # the published grid and ratio
+smnoise.presets["videomae-tube"](grid=(16, 14, 14))    # the same rule for another grid
+
+Each takes `grid`, `mask_ratio` and `seed`, has the published values as defaults, and returns a sampler. The same ratio
+is not the same count: VideoMAE rounds what is hidden of a frame down (0.9 leaves 20 of 196 tokens), MGMAE what is
+visible (19), MAE-ST what is visible of a clip (156 of 1568).
+
+Drawn anew in smnoise's own way, not with the numbers of the other programs' generators: counts and distribution are
+theirs, single masks are not. What differs in distribution is said with each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+from ..spec import as_blue_grid, visible_of_ratio
+from .bars import TimeFrequencyBars
+from .base import Sampler
+from .blocks import Block, InverseBlock
+from .cells import RunningCell
+from .random import Random, Tube
+
+CLIP, IMAGE, SPECTROGRAM = (8, 14, 14), (14, 14), (64, 8)
+
+
+def visible_of_hidden(tokens: int, mask_ratio: float) -> int:
+    """tokens - floor(tokens * ratio), the ratio read as the decimal it is written as."""
+    return tokens - math.floor(tokens * Fraction(repr(float(mask_ratio))))
+
+
+def videomae_tube(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
+    """VideoMAE, VideoMAEv2's encoder, SIGMA: 20 tokens of a frame, the same in all, 160 of a clip. UCF101: 0.75."""
+    t, h, w = as_blue_grid(grid)
+    return Tube(grid, num_visible=t * visible_of_hidden(h * w, mask_ratio), seed=seed)
+
+
+def mae_st(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
+    """MAE-ST: 156 tokens of a clip, uniformly random over space and time."""
+    return Random(grid, mask_ratio, seed=seed)
+
+
+def mgmae(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
+    """MGMAE's count: 19 tokens of each frame, 152 of a clip. Its masks follow the motion in a clip; these are random
+    in each frame."""
+    return Random(grid, mask_ratio, per="frame", seed=seed)
+
+
+def videomaev2_decoder(grid=CLIP, mask_ratio=0.5, seed=0) -> Sampler:
+    """VideoMAEv2's running cell: half of the tokens, 784 of a clip, in 2x2 cells. Masked is what is not decoded."""
+    return RunningCell(grid, mask_ratio, seed=seed)
+
+
+def mae(grid=IMAGE, mask_ratio=0.75, seed=0) -> Sampler:
+    """MAE: 49 of 196 tokens."""
+    return Random(grid, mask_ratio, seed=seed)
+
+
+def audiomae(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
+    """AudioMAE: 102 of 512 tokens. Grid (time, frequency)."""
+    return Random(grid, mask_ratio, seed=seed)
+
+
+def audiomae_2d(grid=SPECTROGRAM, mask_ratio=(0.7, 0.3), seed=0) -> Sampler:
+    """AudioMAE's 2D mode: 19 time steps and 5 frequencies, 95 of 512 tokens. mask_ratio: of time and of frequency."""
+    _, steps, frequencies = as_blue_grid(grid)
+    kept = visible_of_ratio(steps, mask_ratio[0]), visible_of_ratio(frequencies, mask_ratio[1])
+    return TimeFrequencyBars(grid, kept=kept, seed=seed)
+
+
+def cav_mae(grid=SPECTROGRAM, mask_ratio=0.75, seed=0) -> Sampler:
+    """CAV-MAE's audio: 128 of 512 tokens. (Its own tokens are numbered with time fastest: grid (8, 64) there.)"""
+    return Random(grid, mask_ratio, seed=seed)
+
+
+def cav_mae_image(grid=IMAGE, mask_ratio=0.75, seed=0) -> Sampler:
+    """CAV-MAE's image: 49 of 196 tokens."""
+    return Random(grid, mask_ratio, seed=seed)
+
+
+def beit(grid=IMAGE, mask_ratio=75 / 196, seed=0) -> Sampler:
+    """BEiT's blocks: 75 of 196 tokens hidden, just so many (there: at most). Blocks of 16 tokens and more."""
+    tokens = math.prod(grid)
+    hidden = round(tokens * mask_ratio)
+    smallest = min(16 / tokens, mask_ratio)
+    return Block(grid, num_visible=tokens - hidden, scale=(smallest, mask_ratio), seed=seed)
+
+
+def ijepa(grid=IMAGE, mask_ratio=0.5, seed=0) -> Sampler:
+    """I-JEPA's targets: blocks of 15% to 20% are hidden. There four of them, whatever they cover, and the context is
+    cut to the smallest of the batch; here as many as hide mask_ratio."""
+    return Block(grid, mask_ratio, scale=(0.15, 0.2), aspect=(0.75, 1.5), seed=seed)
+
+
+def vjepa_short(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
+    """V-JEPA's short-range masks: blocks of 15% of the frame over the whole clip are hidden. There eight of them."""
+    return Block(grid, mask_ratio, scale=(0.15, 0.15), aspect=(0.75, 1.5), seed=seed)
+
+
+def vjepa_long(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
+    """V-JEPA's long-range masks: blocks of 70% of the frame over the whole clip are hidden. There two of them."""
+    return Block(grid, mask_ratio, scale=(0.7, 0.7), aspect=(0.75, 1.5), seed=seed)
+
+
+def data2vec2(grid=IMAGE, mask_ratio=0.8, seed=0) -> Sampler:
+    """data2vec 2's inverse blocks for images: 39 of 196 tokens in blocks of 3x3. There repaired at random."""
+    return InverseBlock(grid, mask_ratio, size=(3, 3), seed=seed)
+
+
+def eat(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
+    """EAT's inverse blocks for audio: 102 of 512 tokens in blocks of 5x5. There repaired at random."""
+    return InverseBlock(grid, mask_ratio, size=(5, 5), seed=seed)
+
+
+presets: dict[str, Callable[..., Sampler]] = {
+    "videomae-tube": videomae_tube,
+    "videomaev2-decoder": videomaev2_decoder,
+    "mae-st": mae_st,
+    "mgmae": mgmae,
+    "mae": mae,
+    "audiomae": audiomae,
+    "audiomae-2d": audiomae_2d,
+    "cav-mae": cav_mae,
+    "cav-mae-image": cav_mae_image,
+    "beit": beit,
+    "ijepa": ijepa,
+    "vjepa-short": vjepa_short,
+    "vjepa-long": vjepa_long,
+    "data2vec2": data2vec2,
+    "eat": eat,
+}

@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every strategy by its name: exact counts, purity, no token left out; and the statistics that make each what it is."""
+
+import doctest
+import importlib
+import json
+import math
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+import smnoise
+from smnoise import MaskBatch, presets, strategy
+from smnoise.backends.outputs import NAMES
+from smnoise.samplers import KINDS, STRATEGIES
+
+VIDEO, SPECTROGRAM, LINE = (8, 14, 14), (64, 8), (48,)
+
+
+def grid_of(name: str) -> tuple[int, ...]:
+    return LINE if name.endswith("-1d") else SPECTROGRAM if "bars" in name or name == "optim-blue" else VIDEO
+
+
+def made(name: str, **parameters):
+    return strategy(name, grid_of(name), **{"mask_ratio": 0.75, **parameters})
+
+
+def volume(name: str, samples=range(40), **parameters) -> torch.Tensor:
+    """bool [B, T, H, W], True = visible."""
+    return ~made(name, **parameters)(samples).volume()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+class TestEveryStrategy:
+    def test_counts_are_exact_and_outputs_agree(self, name):
+        tokens = math.prod(grid_of(name))
+        for share in (0.1, 0.5, 0.8):
+            visible = max(8, round(tokens * share / 8) * 8)
+            masks = made(name, mask_ratio=None, num_visible=visible, seed=3)(range(5))
+            assert isinstance(masks, MaskBatch)
+            assert masks.num_tokens == tokens
+            assert masks.num_visible == visible
+            assert (~masks.mask).sum(1).tolist() == [visible] * 5
+            order = torch.cat([masks.ids_keep, masks.ids_mask], 1)
+            assert torch.equal(order.gather(1, masks.ids_restore), torch.arange(tokens).expand(5, -1))
+            for mask, keep, hide in zip(masks.mask, masks.ids_keep, masks.ids_mask, strict=True):
+                assert torch.equal(keep, torch.nonzero(~mask)[:, 0])
+                assert torch.equal(hide, torch.nonzero(mask)[:, 0])
+
+    def test_a_mask_is_a_function_of_seed_and_sample(self, name):
+        sampler = made(name, mask_ratio=0.7, seed=11)  # leaves a part of a frame, bar or place
+        whole = sampler(range(20))
+        order = torch.tensor([7, 3, 19, 0, 3])
+        assert torch.equal(sampler(order).ids_keep, whole.ids_keep[order])
+        parts = [sampler(part).ids_restore for part in torch.arange(20).split([1, 6, 13])]
+        assert torch.equal(torch.cat(parts), whole.ids_restore)
+        assert torch.equal(sampler(batch_size=5, step=1, rank=1, world_size=2).mask, whole.mask[15:20])
+        assert len({m.numpy().tobytes() for m in whole.mask}) == 20
+        other = sampler(range(20), seed=12).mask
+        assert not torch.equal(other, whole.mask)
+        assert torch.equal(replace(sampler, seed=12)(range(20)).mask, other)
+
+    def test_outputs_that_are_not_wanted_are_none(self, name):
+        sampler = made(name)
+        full = sampler([4, 5])
+        for wanted in NAMES:
+            got = sampler([4, 5], outputs=wanted)
+            assert torch.equal(getattr(got, wanted), getattr(full, wanted))
+            assert all(getattr(got, n) is None for n in NAMES if n != wanted)
+
+    def test_no_token_is_always_hidden_or_always_visible(self, name):
+        shown = volume(name, range(600)).float().mean(0)
+        assert shown.min() > 0
+        assert shown.max() < 1
+
+    def test_a_sampler_is_a_value(self, name):
+        sampler = made(name, seed=2**64 - 1)
+        for copy in (
+            smnoise.from_json(sampler.to_json()),
+            pickle.loads(pickle.dumps(sampler)),
+            replace(sampler),
+        ):
+            assert copy == sampler
+            assert hash(copy) == hash(sampler)
+            assert torch.equal(copy([3]).mask, sampler([3]).mask)
+        assert json.loads(sampler.to_json())["sampler"] in KINDS
+
+    def test_the_reference_agrees(self, name):
+        if grid_of(name) == VIDEO:
+            sampler = strategy(name, (4, 7, 6), num_visible=40)
+        else:
+            sampler = strategy(name, (12, 5) if grid_of(name) == SPECTROGRAM else LINE, num_visible=20)
+        got, want = sampler([1, 2]), sampler([1, 2], backend="reference")
+        for one, other in zip(got.tensors, want.tensors, strict=True):
+            assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "module", ["bars", "cells", "flat", "random", "registry"], ids=lambda name: f"smnoise.samplers.{name}"
+)
+def test_examples_in_docstrings(module):
+    failed, tried = doctest.testmod(importlib.import_module(f"smnoise.samplers.{module}"))
+    assert (failed, tried > 0) == (0, True)
+
+
+UNBIASED = [
+    "random",
+    "tube",
+    "frame",
+    "grid",
+    "time-bars",
+    "frequency-bars",
+    "bars",
+    "white-2d",
+    "green-2d-tube",
+]
+
+
+@pytest.mark.parametrize("name", UNBIASED)
+def test_every_token_is_visible_equally_often(name):
+    """To six standard deviations of a fair coin's mean, over 4000 samples."""
+    shown = volume(name, range(4000)).double().mean(0)
+    assert (shown - 0.25).abs().max() < 6 * math.sqrt(0.25 * 0.75 / 4000)
+
+
+def test_blocks_within_the_grid_favour_the_border_and_those_that_stick_out_do_not():
+    def corner_and_middle(name, **parameters):
+        share = volume(name, range(2000), **parameters).double().mean((0, 1))
+        return share[0, 0].item(), share[7, 7].item()
+
+    corner, middle = corner_and_middle("block")
+    assert corner > 0.7
+    assert middle < 0.1
+    for name in ("block", "multiblock", "inverse-block"):
+        for share in corner_and_middle(name, overhang=True):
+            assert share == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["tube", *(n for n in STRATEGIES if n.endswith("-tube"))])
+def test_no_token_of_a_tube_differs_between_frames(name):
+    shown = volume(name)
+    assert torch.equal(shown, shown[:, :1].expand_as(shown))
+    assert shown[:, 0].sum((1, 2)).tolist() == [49] * 40
+
+
+@pytest.mark.parametrize("name", ["white-2d", "green-2d"])
+def test_frames_of_2d_colours_have_one_count_and_masks_of_their_own(name):
+    shown = volume(name)
+    assert (shown.sum((2, 3)) == 49).all()
+    assert not (shown[:, 1:] == shown[:, :-1]).all((2, 3)).any()
+    # Independent: what two neighbouring frames show in common is what chance gives, 1/16 of the tokens.
+    both = (shown[:, 1:] & shown[:, :-1]).double().mean()
+    assert both == pytest.approx(1 / 16, abs=0.003)
+
+
+def touching(shown: torch.Tensor) -> float:
+    """Share of visible tokens whose right neighbour is visible."""
+    return (shown[..., 1:] & shown[..., :-1]).sum().item() / shown[..., :-1].sum().item()
+
+
+@pytest.mark.parametrize("dimensions", ["1d", "2d", "2d-tube", "3d"])
+def test_colours_order_by_how_visible_tokens_touch(dimensions):
+    share = {
+        c: touching(volume(f"{c}-{dimensions}", range(300)))
+        for c in ("white", "red", "blue", "green", "purple")
+    }
+    assert share["blue"] < share["white"] < share["green"] < share["red"]
+    assert share["white"] == pytest.approx(0.25, abs=0.02)
+    assert share["purple"] != pytest.approx(share["white"], abs=0.005)
+
+
+def test_random_masks_are_those_of_white_noise():
+    for per in ("clip", "frame"):
+        random = smnoise.Random(VIDEO, 0.9, per=per, seed=4)
+        assert torch.equal(random([5]).mask, smnoise.White3D(VIDEO, 0.9, per=per, seed=4)([5]).mask)
+
+
+def whole(shown: torch.Tensor, axis: int) -> tuple[int, int]:
+    """How many indices along an axis of [T, H, W] are shown whole, and how many in part."""
+    shares = shown.movedim(axis, 0).flatten(1).double().mean(1)
+    return int((shares == 1).sum()), int(((shares > 0) & (shares < 1)).sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "of_one"), [("frame", 0, 196), ("time-bars", 1, 8), ("frequency-bars", 2, 64)]
+)
+def test_frames_and_bars_are_shown_whole_but_for_one(name, axis, of_one):
+    for count, part in ((2, 0), (3, 0), (1, of_one // 2), (2, 1), (0, 1)):
+        masks = volume(name, range(25), mask_ratio=None, num_visible=count * of_one + part)
+        assert {whole(shown, axis) for shown in masks} == {(count, int(part > 0))}
+    chosen = {tuple(m.movedim(axis, 0).flatten(1).all(1).tolist()) for m in volume(name, range(200))}
+    assert len(chosen) > 20
+
+
+def test_bars_of_both_kinds_cross():
+    """AudioMAE's 2D mode: what is visible is a product of just 19 time steps and 5 frequencies."""
+    for shown in ~smnoise.TimeFrequencyBars(SPECTROGRAM, kept=(19, 5))(range(50)).volume()[:, 0]:
+        steps, frequencies = shown.any(1), shown.any(0)
+        assert (int(steps.sum()), int(frequencies.sum())) == (19, 5)
+        assert torch.equal(shown, steps[:, None] & frequencies)
+
+
+@pytest.mark.parametrize("kept", [None, (19, 5), (1, 8)])
+def test_bars_of_both_kinds_grow_by_one_bar_at_a_time(kept):
+    before = torch.zeros(64, 8, dtype=torch.bool)
+    for visible in range(1, 512, 3):
+        shown = ~smnoise.TimeFrequencyBars(SPECTROGRAM, num_visible=visible, kept=kept)([3]).volume()[0, 0]
+        assert (before & ~shown).sum() == 0
+        steps, frequencies = int(shown.any(1).sum()), int(shown.any(0).sum())
+        assert visible > (steps - 1) * frequencies or visible > steps * (frequencies - 1)
+        before = shown
+
+
+def boxes_of(hidden: torch.Tensor) -> bool:
+    """Whether [H, W] is a union of rectangles of at least two by two: no token sticks out alone."""
+    h, w = hidden.shape
+    square = hidden[:-1, :-1] & hidden[1:, :-1] & hidden[:-1, 1:] & hidden[1:, 1:]
+    covered = torch.zeros_like(hidden)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            covered[dy : h - 1 + dy, dx : w - 1 + dx] |= square
+    return torch.equal(covered, hidden)
+
+
+@pytest.mark.parametrize("name", ["block", "multiblock"])
+def test_blocks_hide_rectangles_over_the_whole_clip(name):
+    for shown in volume(name, range(30), mask_ratio=None, num_visible=8 * 60):
+        frames = shown.flatten(1).unique(dim=0)
+        assert len(frames) == 1  # 60 tokens a frame: the last block is cut along whole tubes
+    near = 0
+    for shown in volume(name, range(200), mask_ratio=0.5):
+        near += boxes_of(~shown[0])
+    assert near > 60  # a cut block may leave a row's end of one token
+
+
+def test_blocks_have_the_sizes_that_were_asked_for():
+    """One block is enough here, and none is cut: its own rectangle is what is hidden."""
+    sampler = smnoise.Block((14, 14), num_visible=196 - 12, size=(3, 4))
+    places = set()
+    for hidden in sampler(range(400)).mask.unflatten(1, (14, 14)):
+        rows, columns = hidden.any(1).nonzero()[:, 0], hidden.any(0).nonzero()[:, 0]
+        assert (len(rows), len(columns)) == (3, 4)
+        assert torch.equal(hidden, hidden.any(1)[:, None] & hidden.any(0))
+        places.add((int(rows[0]), int(columns[0])))
+    assert {y for y, _ in places} == set(range(12))
+    assert {x for _, x in places} == set(range(11))
+
+
+def test_a_block_that_is_cut_keeps_whole_rows_or_columns():
+    """Of a block as large as the grid half is hidden, in a compact piece from one of four sides."""
+    sides = set()
+    for hidden in smnoise.Block((10, 12), num_visible=60, size=(10, 12))(range(60)).mask.unflatten(
+        1, (10, 12)
+    ):
+        whole_rows, whole_columns = hidden.all(1).sum().item(), hidden.all(0).sum().item()
+        assert (whole_rows, whole_columns) in {(5, 0), (0, 6)}
+        sides.add((whole_rows, bool(hidden[0, 0])))
+    assert len(sides) == 4
+
+
+def test_inverse_blocks_show_rectangles():
+    for shown in volume("inverse-block", range(50), mask_ratio=None, num_visible=8 * 9, overhang=False):
+        rows, columns = shown[0].any(1), shown[0].any(0)
+        assert (int(rows.sum()), int(columns.sum())) == (3, 3)
+        assert torch.equal(shown[0], rows[:, None] & columns)
+        assert torch.equal(shown, shown[:1].expand_as(shown))
+
+
+def test_blocks_of_a_part_of_the_clip_begin_and_end():
+    masks = ~smnoise.Block(VIDEO, 0.25, scale=(0.3, 0.3), duration=(0.25, 0.5))(range(20)).mask
+    masks = masks.unflatten(1, VIDEO)
+    assert ((~masks).flatten(2).sum(2).double().std(1) > 10).all()
+
+
+def test_a_grid_shows_the_same_places_of_every_cell():
+    for shown in volume("grid", range(20)):
+        cells = shown.unflatten(2, (7, 2)).unflatten(1, (7, 2))
+        assert torch.equal(cells, cells[:1, :1, :, :1].expand_as(cells))
+    assert len({m.numpy().tobytes() for m in volume("grid", range(60))[:, 0, :2, :2]}) == 4
+    part = volume("grid", range(20), mask_ratio=0.9)
+    assert (part.sum((1, 2, 3)) == 156).all()
+    assert len({tuple((shown.nonzero() % 3)[:, 1:].unique(dim=0).flatten().tolist()) for shown in part}) > 3
+    assert {len((shown.nonzero() % 3)[:, 1:].unique(dim=0)) for shown in part} <= {1, 2}
+
+
+def test_a_running_cell_moves_on_by_one_place():
+    phases = set()
+    for shown in volume("running-cell", range(60), mask_ratio=0.5):
+        cells = shown.unflatten(2, (7, 2)).unflatten(1, (7, 2))  # t, cell, y, cell, x
+        assert torch.equal(cells, cells[:, :1, :, :1].expand_as(cells))
+        places = cells[:, 0, :, 0].flatten(1)
+        assert (places.sum(1) == 2).all()
+        for t in range(7):
+            assert torch.equal(places[t + 1], places[t].roll(1))
+        phases.add(tuple(places[0].tolist()))
+    assert len(phases) == 4
+    odd = ~smnoise.RunningCell((7, 13, 15), 0.5, cell=(2, 3))([0, 1]).volume()
+    assert odd.sum((1, 2, 3)).tolist() == [682, 682]
+
+
+PUBLISHED = {
+    "videomae-tube": (VIDEO, 160), "videomaev2-decoder": (VIDEO, 784), "mae-st": (VIDEO, 156), "mgmae": (VIDEO, 152),
+    "mae": ((14, 14), 49), "audiomae": (SPECTROGRAM, 102), "audiomae-2d": (SPECTROGRAM, 95),
+    "cav-mae": (SPECTROGRAM, 128), "cav-mae-image": ((14, 14), 49), "beit": ((14, 14), 121), "ijepa": ((14, 14), 98),
+    "vjepa-short": (VIDEO, 156), "vjepa-long": (VIDEO, 156), "data2vec2": ((14, 14), 39), "eat": (SPECTROGRAM, 102),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", presets)
+def test_presets_have_the_published_counts(name):
+    grid, visible = PUBLISHED[name]
+    sampler = presets[name](seed=9)
+    assert sampler.seed == 9
+    masks = sampler(range(4))
+    assert masks.grid == ((1,) * (3 - len(grid))) + grid
+    assert (~masks.mask).sum(1).tolist() == [visible] * 4
+    assert smnoise.from_json(sampler.to_json()) == sampler
+    assert presets[name].__doc__
+
+
+def test_presets_have_the_published_structure():
+    tube = ~presets["videomae-tube"]()(range(3)).volume()
+    assert (tube.sum((2, 3)) == 20).all()
+    assert torch.equal(tube, tube[:, :1].expand_as(tube))
+    assert (presets["mgmae"]()(range(3)).volume().logical_not().sum((2, 3)) == 19).all()
+    assert len(set(presets["mae-st"]()([0]).volume().logical_not().sum((2, 3))[0].tolist())) > 1
+    assert presets["videomae-tube"]((8, 14, 14), 0.75).visible_per_sample == 392  # UCF101: 49 a frame
+    assert presets["videomae-tube"](grid=(16, 14, 14)).visible_per_sample == 320
+    assert presets["audiomae-2d"]((32, 8)).visible_per_sample == 9 * 5
+
+
+def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
+    for kind in (smnoise.Tube, smnoise.Green2D):
+        with pytest.raises(ValueError, match=r"multiple of the 8 frames.*got 156, nearest: 152 or 160"):
+            kind(VIDEO, num_visible=156)
+    with pytest.raises(ValueError, match=r"got 3, nearest: 8$"):
+        smnoise.Tube(VIDEO, num_visible=3)
+    with pytest.raises(ValueError, match="multiple of the 8 frames"):
+        smnoise.Random(VIDEO, num_visible=100, per="frame")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: strategy("cube", VIDEO, 0.9), ValueError, "one of random, tube, frame"),
+        (lambda: strategy("random", VIDEO), ValueError, "either mask_ratio or num_visible"),
+        (lambda: strategy("random", VIDEO, 0.9, per="row"), ValueError, "clip, frame"),
+        (lambda: strategy("tube", VIDEO, 1.5), ValueError, r"\(0, 1\)"),
+        (lambda: strategy("tube", VIDEO, num_visible=8.0), TypeError, "num_visible"),
+        (lambda: strategy("frame", (14, 14), 0.5), ValueError, "T > 1"),
+        (lambda: strategy("time-bars", VIDEO, 0.5), ValueError, "time, frequency"),
+        (lambda: strategy("bars", SPECTROGRAM, 0.5, kept=(65, 1)), ValueError, r"kept must be in 1\.\.64"),
+        (lambda: strategy("bars", SPECTROGRAM), ValueError, "either mask_ratio or num_visible"),
+        (lambda: strategy("grid", VIDEO, 0.5, cell=2), TypeError, "cell"),
+        (lambda: strategy("grid", VIDEO, 0.5, cell=(2, 15)), ValueError, "cell x"),
+        (lambda: strategy("running-cell", VIDEO, 0.5, cell=(2, 2, 2)), ValueError, "one time step"),
+        (lambda: strategy("block", VIDEO, 0.5, size=3), TypeError, "size"),
+        (lambda: strategy("block", VIDEO, 0.5, scale=(0.5, 0.1)), ValueError, "scale"),
+        (lambda: strategy("inverse-block", (2, 2), 0.5), ValueError, "size y"),
+        (lambda: strategy("green-2d", VIDEO, 0.5, tube=1), TypeError, "tube"),
+        (lambda: strategy("green-2d", VIDEO, 0.5, anisotropy=(1, 1, 1)), ValueError, "two factors"),
+        (lambda: strategy("green-1d", VIDEO, 0.5), ValueError, r"grid must be \(L,\)"),
+        (lambda: strategy("green-1d", 48, 0.5), ValueError, r"grid must be \(L,\)"),
+        (lambda: strategy("random", VIDEO, 0.5, seed=-1), ValueError, "seed"),
+        (lambda: smnoise.samplers.Color2D(VIDEO, 0.5), TypeError, "Green2D"),
+        (lambda: smnoise.samplers.Color1D(LINE, 0.5), TypeError, "Green1D"),
+    ],
+)
+def test_what_cannot_work_is_never_made(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_tubes_in_compiled_code():
+    torch._dynamo.reset()
+    sampler = made("green-2d-tube")
+
+    @torch.compile(fullgraph=True)
+    def step(seed, number):
+        masks = sampler(batch_size=4, step=number, seed=seed)
+        return [masks.mask.float(), *(ids + 0 for ids in masks.tensors[1:])]
+
+    for number in range(2):
+        got = step(torch.tensor(5), torch.tensor(number))
+        want = sampler(batch_size=4, step=number, seed=5).tensors
+        for one, other in zip(got, want, strict=True):
+            assert torch.equal(one, other.to(one.dtype))
+
+
+def test_streams_take_any_strategy():
+    stream = smnoise.MaskStream(made("tube"), 4)
+    stream()
+    assert torch.equal(stream().mask, made("tube")(batch_size=4, step=1).mask)
