@@ -214,6 +214,14 @@ def test_patterns_are_the_samplers_own():
     assert torch.equal(pools.build_masks(per_frame, 3).masks(), per_frame(range(3)).mask)
 
 
+@pytest.mark.parametrize("name", smnoise.STRATEGIES)
+def test_a_pool_of_any_strategy(name):
+    sampler = smnoise.strategy(name, (30,) if name.endswith("1d") else (4, 6, 8), 0.75)
+    pool = pools.build_masks(sampler, 9)
+    assert torch.equal(pool.masks(), sampler(range(9)).mask)
+    check(PoolSampler(pool), 1, range(4))
+
+
 def test_many_patterns_are_made_in_parts(monkeypatch, capfd):
     monkeypatch.setattr(pools.build, "CHUNK", 8 * math.prod(GRID))
     told = []

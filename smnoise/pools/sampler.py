@@ -174,7 +174,7 @@ class PoolSampler(Sampler):
     def _masks(self, spec, seed: Tensor, samples: Tensor, backend: str, outputs: str) -> MaskBatch:
         scores = self.scores(seed, samples, backend)
         results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
-        return self._batch(results, outputs)
+        return self._batch(results, outputs, self.grid)
 
     def scores(self, seed: Tensor, samples: Tensor, backend: str = "auto") -> Tensor:
         """What is thresholded: float32 [B, L], the noise of each sample's window, or 1 for each visible token."""

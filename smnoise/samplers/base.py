@@ -87,14 +87,14 @@ class Sampler:
         return self._masks(self._spec_json, seed, samples, backend, outputs)
 
     def _masks(self, spec: str, seed, samples, backend: str, outputs: str) -> MaskBatch:
-        return self._batch(type(self)._op(seed, samples, spec, backend, outputs), outputs)
+        return self._batch(type(self)._op(seed, samples, spec, backend, outputs), outputs, self._spec.grid)
 
-    def _batch(self, results: tuple[torch.Tensor, ...], outputs: str) -> MaskBatch:
+    def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
         """What an op gave, less the outputs that were not asked for."""
         if outputs != ALL_OUTPUTS:
             wanted = [n.strip() for n in outputs.split(",")]
             results = tuple(r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
-        t, h, w = self.grid
+        t, h, w = grid
         return MaskBatch(*results, (t, h, w), self.visible_per_sample)
 
     def to_json(self) -> str:
