@@ -2,11 +2,13 @@
 """Dual masking (VideoMAEv2, CVPR 2023): the decoder, too, works on a part of the tokens, which a sampler chooses.
 
     masks = smnoise.Green3D(grid, 0.9, seed=0)(samples)
-    decode = smnoise.White3D(grid, 0.5, seed=1)(samples)         # another seed, or the two go together
+    decode = smnoise.RunningCell(grid, 0.5, seed=1)(samples)     # another seed, or the two go together
     loss, prediction = model(pixels, dual(masks, decode, masks.num_masked // 2))
 
 Polarity: what the second mask *shows* (its ids_keep) is decoded, what it masks is not. Tokens that the encoder sees are
 never decoded, and just `num_decoded` hidden ones are in every sample, so that shapes do not depend on the masks.
+VideoMAEv2 also decodes those that the encoder sees, for nothing, as they have no part in its loss; and how many of the
+others are decoded differs from clip to clip.
 """
 
 from __future__ import annotations

@@ -402,7 +402,7 @@ def test_each_nth_checkpoint_is_kept_for_good(config):
 
 def test_with_dual_masking_a_run_is_resumed_bit_for_bit(config, tmp_path):
     """And is another run than one that decodes all."""
-    dual = replace(config, decoder_mask="white", decode_ratio=0.3, epochs=2)
+    dual = replace(config, decoder_mask="running-cell", decode_ratio=0.3, epochs=2)
     whole = weights(pretrain(dual))
     pretrain(everything := replace(dual, decoder_mask="none", out=tmp_path / "all"))
     assert losses(dual.out) != losses(everything.out)
@@ -417,9 +417,10 @@ def test_with_dual_masking_a_run_is_resumed_bit_for_bit(config, tmp_path):
         pretrain(replace(dual, decode_ratio=0.4, resume=True))
 
 
-def test_encoder_and_decoder_masks_do_not_go_together(config):
-    """Of one seed the decoder would show just what the encoder sees."""
-    dual = replace(config, mask="white", mask_ratio=0.5, decoder_mask="white", size=128)
+@pytest.mark.parametrize("decoder", ["white", "running-cell"])
+def test_encoder_and_decoder_masks_do_not_go_together(config, decoder):
+    """Of one seed a white decoder would show just what a white encoder sees."""
+    dual = replace(config, mask="white", mask_ratio=0.5, decoder_mask=decoder, size=128)
     encoder, decoder = dual.sampler()(range(50)), dual.decoder_sampler()(range(50))
     both = (~encoder.mask & ~decoder.mask).double().mean().item()
     assert both == pytest.approx(0.25, abs=0.01)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+import smnoise
 from smnoise.files import write_text
 from smnoise.train import audio, checkpoint, log
 from smnoise.train.audio_data import AudioClips, EveryFile
@@ -30,7 +31,6 @@ from smnoise.train.numbered import loader
 from smnoise.train.run import choose_device
 
 from .plan import INPUTS, UNTRAINED, Audio, Cell
-from .strategies import sampler_of
 
 RATE = 8000  # of the sounds
 LIST = "pretraining.txt"
@@ -44,7 +44,7 @@ class Config(audio.Config):
     visible: int = 1
 
     def sampler(self):
-        return sampler_of(self.strategy, self.grid, self.visible, self.seed)
+        return smnoise.strategy(self.strategy, self.grid, num_visible=self.visible, seed=self.seed)
 
 
 class Sounds(NamedTuple):

@@ -15,7 +15,7 @@ from smnoise.files import replace_file
 from .plan import INPUTS, UNTRAINED, Plan
 
 COLORS = {
-    "green": "#1f7a4d", "tube": "#6b5b95", "red": "#b5403a", "blue": "#2f5f9e", "optim-blue": "#2f5f9e",
+    "green-3d": "#1f7a4d", "tube": "#6b5b95", "red-3d": "#b5403a", "blue-3d": "#2f5f9e", "optim-blue": "#2f5f9e",
     "random": "#8a6d1f", UNTRAINED: "#777777",
 }  # fmt: skip
 

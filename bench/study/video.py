@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
+import smnoise
 from smnoise.files import replace_file, write_text
 from smnoise.train import checkpoint, log, video
 from smnoise.train.features import outputs_of
@@ -28,7 +29,6 @@ from smnoise.train.run import choose_device
 from smnoise.train.video_eval import EveryVideo, over_views
 
 from .plan import INPUTS, UNTRAINED, Cell, Video
-from .strategies import sampler_of
 
 DONE = "done.txt"
 
@@ -41,7 +41,7 @@ class Config(video.Config):
     visible: int = 1
 
     def sampler(self):
-        return sampler_of(self.strategy, self.grid, self.visible, self.seed)
+        return smnoise.strategy(self.strategy, self.grid, num_visible=self.visible, seed=self.seed)
 
 
 def config_of(task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str) -> Config:

@@ -27,8 +27,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # base is the published recipe; the others keep its rule, a decoder of half the width and 4 blocks.
-# tiny is ours, for laptops and tests.
+# tiny and nano are ours, for laptops, tests and studies of many runs.
 SIZES = {
+    "nano": Size(64, 3, 4, 64, 2, 4),
     "tiny": Size(192, 6, 3, 96, 2, 3),
     "small": Size(384, 12, 6, 192, 4, 3),
     "base": Size(768, 12, 12, 384, 4, 6),
@@ -83,7 +84,7 @@ class VideoMAE(Cubes):
     """Encoder over the visible tokens, narrow decoder over all (with dual masking fewer), loss on the hidden ones.
 
     Args:
-        size: "tiny", "small", "base", "large", "huge", or a `Size`.
+        size: "nano", "tiny", "small", "base", "large", "huge", or a `Size`.
         grid: tokens along (T, H, W) of the usual clip; others may be given at run time.
         tubelet, patch: frames and pixels (along both sides) of a cube.
         channels: colour channels; mean and std must have as many values.

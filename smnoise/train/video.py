@@ -37,7 +37,7 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
-from ..samplers import COLOR_KINDS, Color3D
+from ..samplers import COLOR_KINDS, Color3D, RunningCell, Sampler
 from .cache_clips import FrameStore
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
@@ -62,7 +62,7 @@ class Config:
     resume: bool = False
     """Go on from the newest whole checkpoint in `out`."""
 
-    model: Literal["tiny", "small", "base", "large", "huge"] = "base"
+    model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16
     """Frames of a clip."""
     stride: int = 4
@@ -80,8 +80,9 @@ class Config:
     """Share of tokens that is hidden."""
     boundary: Literal["field", "wrap"] = "field"
     """field: a window of unbounded noise. wrap: a torus, three times faster."""
-    decoder_mask: Literal["none", "green", "white", "red", "blue", "purple"] = "none"
-    """Dual masking: decode, and learn from, only the hidden tokens that a second mask of this kind shows. none: all."""
+    decoder_mask: Literal["none", "running-cell", "green", "white", "red", "blue", "purple"] = "none"
+    """Dual masking: decode, and learn from, only the hidden tokens that a second mask of this kind shows. running-cell
+    is VideoMAEv2's. none: all."""
     decode_ratio: float = 0.5
     """With a decoder mask: share of the hidden tokens that is decoded, the same number in every clip."""
 
@@ -193,11 +194,14 @@ class Config:
     def sampler(self) -> Color3D:
         return self._color(self.mask, self.mask_ratio, self.seed)
 
-    def decoder_sampler(self) -> Color3D | None:
+    def decoder_sampler(self) -> Sampler | None:
         """What it shows is decoded. Its seed is another one, or it would be cut from the same noise."""
         if self.decoder_mask == "none":
             return None
-        return self._color(self.decoder_mask, float(1 - self._decoded), self.seed ^ 1 << 63)
+        mask_ratio, seed = float(1 - self._decoded), self.seed ^ 1 << 63
+        if self.decoder_mask == "running-cell":
+            return RunningCell(self.grid, mask_ratio, seed=seed)
+        return self._color(self.decoder_mask, mask_ratio, seed)
 
     @property
     def num_decoded(self) -> int:
