@@ -17,8 +17,9 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
-    from .errors import BackendError, CheckpointError, DataError, SmnoiseError
+    from .errors import BackendError, CheckpointError, DataError, PoolError, SmnoiseError
     from .masks import MaskBatch
+    from .pools import MaskPool, NoisePool, PoolSampler
     from .samplers import (  # type: ignore[no-redef]  # functions named like the modules that hold them
         STRATEGIES,
         Block,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     )
     from .stream import MaskStream
 
-_MODULES = ("errors", "masks", "samplers", "stream")  # where the names are, in this order
+_MODULES = ("errors", "masks", "samplers", "stream", "pools")  # where the names are, in this order
 
 __version__ = "0.1.0"
 __all__ = [
@@ -74,8 +75,12 @@ __all__ = [
     "Grid",
     "InverseBlock",
     "MaskBatch",
+    "MaskPool",
     "MaskStream",
+    "NoisePool",
     "OptimBlue",
+    "PoolError",
+    "PoolSampler",
     "Purple1D",
     "Purple2D",
     "Purple3D",

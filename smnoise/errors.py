@@ -14,5 +14,9 @@ class DataError(SmnoiseError):
     """No usable training data: an empty folder, a bad list file, nothing that decodes."""
 
 
+class PoolError(SmnoiseError):
+    """A pool of masks cannot be read (damaged, another version, too large) or written."""
+
+
 class CheckpointError(SmnoiseError):
     """A checkpoint cannot be read (missing, truncated, altered) or written."""

@@ -77,12 +77,16 @@ __all__ = [
 ]
 
 
-def from_json(text: str) -> Sampler:
+def from_json(text: str, *, pool=None) -> Sampler:
     """The sampler that `to_json` wrote. Raises ValueError for anything else.
+
+    pool: for a `PoolSampler`, whose JSON names its pool by hash: that pool.
 
     >>> from_json(White3D((2, 4, 4), 0.5, seed=3).to_json()) == White3D((2, 4, 4), 0.5, seed=3)
     True
     """
+    from .. import pools  # noqa: F401  (its sampler is one of KINDS once it is imported)
+
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:
@@ -97,6 +101,6 @@ def from_json(text: str) -> Sampler:
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
     try:
-        return kind(**values)
+        return kind._of_parameters(values, pool)
     except TypeError as error:
         raise ValueError(f"not the JSON of a {name}: {error}") from None

@@ -99,16 +99,29 @@ class Sampler:
         return self._masks(self._spec_json, seed, samples, backend, outputs)
 
     def _masks(self, spec: str, seed, samples, backend: str, outputs: str) -> MaskBatch:
-        results = type(self)._op(seed, samples, spec, backend, outputs)
+        return self._batch(type(self)._op(seed, samples, spec, backend, outputs), outputs, self._spec.grid)
+
+    def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
+        """What an op gave, less the outputs that were not asked for."""
         if outputs != ALL_OUTPUTS:
             wanted = [n.strip() for n in outputs.split(",")]
             results = tuple(r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
-        t, h, w = self._spec.grid
+        t, h, w = grid
         return MaskBatch(*results, (t, h, w), self.visible_per_sample)  # type: ignore[call-arg]  # mypy: of any length
 
     def to_json(self) -> str:
         """The sampler as JSON; `smnoise.from_json` gives an equal one back."""
-        return json.dumps({"sampler": type(self).__name__, "contract": 1, **asdict(self)})  # type: ignore[call-overload]  # subclasses are dataclasses
+        return json.dumps({"sampler": type(self).__name__, "contract": 1, **self._parameters()})
+
+    def _parameters(self) -> dict:
+        """The fields as JSON holds them."""
+        return asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+
+    @classmethod
+    def _of_parameters(cls, values: dict, pool) -> Sampler:
+        if pool is not None:
+            raise ValueError(f"a {cls.__name__} is not drawn from a pool; leave out pool")
+        return cls(**values)
 
 
 def sample_indices(
