@@ -24,6 +24,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ..files import write_text
 from ..models.audiomae import AudioMAE
 from . import audio_pictures, log
 from .audio import Config, pretrain, trained, untrained
@@ -133,7 +134,7 @@ def run(demo: Demo) -> None:
     claim(demo.out, NAME, (PIECES, RUNS, LIST, *PICTURES))
     train, test = split(prepare(corpus(demo.sounds), demo.out / PIECES, SECONDS))
     lines = [str(sound.path.relative_to(demo.out)) for sound in train]
-    (demo.out / LIST).write_text("\n".join(lines) + "\n")
+    write_text(demo.out / LIST, "\n".join(lines) + "\n")
     print(
         f"{len(train)} pieces of {SECONDS:g} s to pretrain and probe, {len(test)} of another voice and artist to test"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tyro
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ..files import replace_file
@@ -22,7 +23,10 @@ def gather(run: Path, to: Path) -> int:
     """
     tensors, _, state, _ = checkpoint.newest(run)
     with replace_file(to) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(f"cannot write {to}: {error}") from error
     return state["step"]
 
 
