@@ -94,6 +94,7 @@ typedef struct {
     int32_t cell[3];      // t, y, x
     int32_t overhang, inverse;
     int32_t n_durations, n_sizes;
+    int32_t lasting;      // 1: every box lasts from the first time step to the last
     int32_t bytes;        // of the arrays of strategy_block.h but for the scores; this and
     int32_t shared;       // whether the scores fit into shared memory beside them (1) are for block algorithms only
     smn_ranking ranking;

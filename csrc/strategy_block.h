@@ -53,26 +53,36 @@ template <class F> SMN_FN void strategy_ties(Block& block, const StrategyBlock& 
     });
 }
 
+// As box_keys of strategy_cpu.h: only the last box is cut, so that only there ties matter, and one time step is laid out
+// for all where every box lasts. Bits 0: in no box yet.
 SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
     const smn_strategy& p = *b.plan;
     const int n = p.ranking.tokens, wanted = smn_boxed_tokens(p), step = block.threads;
     const int height = p.grid[1], width = p.grid[2];
+    const int laid = p.lasting ? height * width : n, copies = n / laid;
     int* bits = b.bits;
-    block.tasks(n, [=](int i) { bits[i] = 0; });
-    int boxed = 0;
+    block.tasks(laid, [=](int i) { bits[i] = 0; });
+    smn_box box = {};
+    int boxed = 0, last = 0;
     for (int j = 0; j < SMN_BOXES && boxed < wanted; ++j) {
-        const smn_box box = smn_box_of(p, b.seed, b.sample, j);
-        boxed += block.sum([=, &p](int thread) {
+        box = smn_box_of(p, b.seed, b.sample, j);
+        last = smn_score_bits(smn_box_level(p, j), 0);
+        boxed += copies * block.sum([=](int thread) {
             int more = 0;
-            for (int i = thread; i < n; i += step) {
-                const int x = i % width, row = i / width, y = row % height, t = row / height;
-                if (bits[i] || !smn_in_box(box, t, y, x)) continue;
-                bits[i] = smn_score_bits(smn_box_level(p, j), smn_box_tie(p, box, t, y, x));
+            for (int i = thread; i < laid; i += step) {
+                const int row = i / width;
+                if (bits[i] || !smn_in_box(box, row / height, row % height, i % width)) continue;
+                bits[i] = last;
                 ++more;
             }
             return more;
         });
     }
+    block.tasks(n - laid, [=](int i) { bits[laid + i] = bits[i % laid]; });
+    block.tasks(n, [=, &p](int i) {
+        const int row = i / width;
+        if (bits[i] == last) bits[i] += smn_box_tie(p, box, row / height, row % height, i % width);
+    });
     const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
     if (boxed < wanted)
         strategy_ties(block, b, [=](int i, int tie) { if (!bits[i]) bits[i] = unboxed + tie; });

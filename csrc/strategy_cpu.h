@@ -69,9 +69,7 @@ inline void step_keys(const smn_strategy& p, const int32_t* steps, int32_t* keys
 // there ties matter. Where all boxes last from the first time step to the last, one step is laid out for all.
 inline int box_keys(const smn_strategy& p, uint64_t seed, uint64_t sample, int32_t* keys) {
     const int T = p.grid[0], Y = p.grid[1], X = p.grid[2], wanted = smn_boxed_tokens(p);
-    bool lasting = true;
-    for (int i = 0; i < p.n_durations; ++i) lasting = lasting && p.durations[i] == T;
-    const int times = lasting ? 1 : T, copies = lasting ? T : 1;
+    const int times = p.lasting ? 1 : T, copies = p.lasting ? T : 1;
     memset(keys, 0, sizeof(int32_t) * (size_t)times * Y * X);
     smn_box box;
     int boxed = 0, j = 0, key = 0;

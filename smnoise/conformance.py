@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Known answers against backends: any file in the format of contract/kat.json (contract section 8).
+"""Known answers against backends: any file in the format of contract/kat.json (contract section 8), or of
+contract/extensions.json, which has sections of its own for contract/extensions.md.
 
 A section, a key or a value that is not known here is an error: a check that skips proves nothing.
 """
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from . import backends, ops, reference
-from .spec import ColorSpec, OptimBlueSpec, as_int, signed64, visible_of_ratio
+from .spec import ColorSpec, OptimBlueSpec, StrategySpec, as_int, signed64, visible_of_ratio
 
 
 class Result(NamedTuple):
@@ -33,8 +34,21 @@ class Result(NamedTuple):
 
 
 def built_in() -> Path:
-    """The known answers that ship with smnoise."""
+    """The contract's known answers."""
     return Path(__file__).parent / "contract" / "kat.json"
+
+
+def extensions() -> Path:
+    """The known answers of the contract's extensions."""
+    return Path(__file__).parent / "contract" / "extensions.json"
+
+
+def shipped(sections: list[str] | None = None) -> dict[str, list[dict]]:
+    """The entries of each section, or of the named ones, of the two files. Raises ValueError for a name of none."""
+    known = load(built_in()) | load(extensions())
+    if absent := set(sections or ()) - set(known):
+        raise ValueError(f"no section {', '.join(sorted(absent))}; there are {', '.join(known)}")
+    return {name: known[name] for name in sections or known}
 
 
 def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]:
@@ -87,6 +101,8 @@ LENGTHS = {
     "anisotropy": 3,
     "origin": 3,
     "weights": 4,
+    **dict.fromkeys(("pace", "scale", "aspect", "duration"), 2),
+    **dict.fromkeys(("cell", "size"), 3),
 }
 GRID_LENGTH = {"optim_blue": 2}  # elsewhere 3
 
@@ -171,6 +187,21 @@ def _optim_blue(module, backend, entry):
     return _compare(entry, ops.optim_blue(*_tensors(backend, entry), spec.to_json(), backend))
 
 
+STRATEGY_PARAMETERS = {"axis", "pace", "cell", "size", "scale", "aspect", "duration", "overhang", "inverse"}
+
+
+def _strategy(module, backend, entry):
+    parameters = {k: entry[k] for k in STRATEGY_PARAMETERS & set(entry)}
+    spec = StrategySpec(entry["kind"], entry["grid"], _visible(entry, math.prod(entry["grid"])), **parameters)
+    return _compare(entry, ops.strategy_mask(*_tensors(backend, entry), spec.to_json(), backend))
+
+
+def _random_words(module, backend, entry):
+    count = 4 * as_int("call", entry["call"], 0, 2**16 - 1) + 4
+    words = ops.random_words(*_tensors(backend, entry), entry["purpose"], count, backend)
+    return entry["words"], words[0, -4:].tolist()
+
+
 def _visible(entry: dict, tokens: int) -> int:
     return entry["num_visible"] if "num_visible" in entry else visible_of_ratio(tokens, entry["ratio"])
 
@@ -217,5 +248,11 @@ CHECKS = {
         _optim_blue,
         {"seed", "sample", "grid", "sha256"},
         {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,
+    ),
+    "random_words": (_random_words, {"seed", "sample", "purpose", "call", "words"}, set()),
+    "strategy": (
+        _strategy,
+        {"kind", "seed", "sample", "grid", "sha256"},
+        {"ratio", "num_visible", "visible", "first_visible"} | STRATEGY_PARAMETERS,
     ),
 }

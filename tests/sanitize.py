@@ -5,7 +5,7 @@ compute-sanitizer --tool memcheck --error-exitcode 9 python tests/sanitize.py   
 """
 
 import torch
-from cases import BLUE_CORNERS, CORNERS
+from cases import BLUE_CORNERS, CORNERS, STRATEGY_CORNERS
 
 import smnoise
 from smnoise import conformance, ops
@@ -28,10 +28,16 @@ def main() -> None:
         got = ops.optim_blue(seed, samples, spec.to_json(), "cuda")
         want = ops.optim_blue(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")
         assert all(torch.equal(g.cpu(), w) for g, w in zip(got, want, strict=True)), name
+    large = smnoise.strategy("block", (4, 128, 128), 0.5).spec  # scores beyond shared memory
+    for name, spec in {**STRATEGY_CORNERS, "large": large}.items():
+        got = ops.strategy_mask(seed, samples, spec.to_json(), "cuda")
+        want = ops.strategy_mask(seed.cpu(), samples.cpu(), spec.to_json(), "cpu")
+        assert all(torch.equal(g.cpu(), w) for g, w in zip(got, want, strict=True)), name
+    ops.random_words(seed, samples, 5, 1001, "cuda")
     for boundary in ("wrap", "valid"):
         volume = torch.randn(2, 9, 11, 13, device="cuda")
         ops.gaussian_filter(volume, (0.5, 0.8, 1.0), boundary=boundary, backend="cuda")
-    known = conformance.load(conformance.built_in(), list(conformance.CHECKS))
+    known = conformance.shipped()
     assert all(r.passed for r in conformance.run(known, "cuda"))
     for scores in (torch.zeros(2, 37, device="cuda"), torch.arange(100_003.0, device="cuda")[None]):
         ops.threshold(scores, 5, 1, "cuda")

@@ -7,12 +7,15 @@ import pytest
 import torch
 from conftest import Target, skip_without
 
-from smnoise import BackendError, Green3D, MaskStream, OptimBlue
+from smnoise import BackendError, Green3D, MaskStream, OptimBlue, ops, strategy
 from smnoise.backends.outputs import NAMES
 
 SAMPLER = Green3D((4, 7, 9), 0.9)
 LARGE = Green3D((16, 40, 40), 0.9)  # its scores do not fit into shared memory: two launches
 BLUE = OptimBlue((16, 8), 0.8)
+TUBE = strategy("green-2d-tube", (4, 7, 9), 0.9)
+BLOCK = strategy("block", (4, 7, 9), 0.5)
+LARGE_BLOCK = strategy("block", (4, 128, 128), 0.5)  # its scores do not fit into shared memory
 LARGE_BLUE = OptimBlue((64, 64), 0.95, steps=20)  # its arrays do not fit into shared memory
 
 
@@ -27,7 +30,11 @@ def want(sampler, step, batch_size=8):
     return sampler(batch_size=batch_size, step=step)
 
 
-@pytest.mark.parametrize("sampler", [SAMPLER, LARGE, BLUE], ids=["fused", "two launches", "Optim Blue"])
+@pytest.mark.parametrize(
+    "sampler",
+    [SAMPLER, LARGE, BLUE, TUBE, BLOCK, LARGE_BLOCK],
+    ids=["fused", "two launches", "Optim Blue", "tube", "block", "large block"],
+)
 def test_replays_of_a_captured_graph_give_the_next_masks(gpu, sampler):
     stream = MaskStream(sampler, 8, device="cuda", backend=gpu)
     graph = torch.cuda.CUDAGraph()
@@ -61,7 +68,9 @@ def test_on_a_side_stream(gpu):
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("sampler", [SAMPLER, BLUE], ids=["colour", "Optim Blue"])
+@pytest.mark.parametrize(
+    "sampler", [SAMPLER, BLUE, TUBE, BLOCK], ids=["colour", "Optim Blue", "tube", "block"]
+)
 def test_nothing_waits_for_the_device(gpu, sampler):
     stream = MaskStream(sampler, 8, device="cuda", backend=gpu)
     try:
@@ -85,7 +94,7 @@ def test_compiled(gpu):
 
 
 def test_large_batches_and_grids(gpu):
-    for sampler, batch in ((SAMPLER, 5000), (LARGE, 40)):
+    for sampler, batch in ((SAMPLER, 5000), (LARGE, 40), (BLOCK, 5000), (LARGE_BLOCK, 40)):
         got = sampler(torch.arange(batch, device="cuda"), backend=gpu)
         assert torch.equal(got.ids_restore.cpu(), sampler(range(batch)).ids_restore)
 
@@ -96,6 +105,17 @@ def test_optim_blue_in_large_batches_and_beyond_shared_memory(gpu):
     if gpu == "cuda":
         got = LARGE_BLUE(torch.arange(700, device="cuda"), backend=gpu)
         assert torch.equal(got.ids_restore.cpu(), LARGE_BLUE(range(700)).ids_restore)
+
+
+def test_random_words_in_a_captured_graph(gpu):
+    seed, samples = torch.tensor(7, device="cuda"), torch.arange(700, device="cuda")
+    ops.random_words(seed, samples, 5, 1001, gpu)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        words = ops.random_words(seed, samples, 5, 1001, gpu)
+    samples.add_(9)
+    graph.replay()
+    assert torch.equal(words.cpu(), ops.random_words(seed.cpu(), samples.cpu(), 5, 1001))
 
 
 def test_auto_is_the_cuda_kernel(gpu, monkeypatch):

@@ -74,6 +74,7 @@ def test_a_wheel_serves_every_python_and_holds_what_it_needs(tmp_path):
     wanted = {
         "libsmnoise_cpu.so",
         "contract/kat.json",
+        "contract/extensions.json",
         "contract/masks.md",
         "py.typed",
         "kernels/__init__.py",

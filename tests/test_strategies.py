@@ -8,6 +8,7 @@ import math
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -86,6 +87,8 @@ class TestEveryStrategy:
             assert hash(copy) == hash(sampler)
             assert torch.equal(copy([3]).mask, sampler([3]).mask)
         assert json.loads(sampler.to_json())["sampler"] in KINDS
+        plain, numpy = (made(name, mask_ratio=None, num_visible=n) for n in (16, np.int64(16)))
+        assert smnoise.from_json(numpy.to_json()) == numpy == plain
 
     def test_the_reference_agrees(self, name):
         if grid_of(name) == VIDEO:

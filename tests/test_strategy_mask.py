@@ -77,6 +77,8 @@ def test_scores_are_the_definition():
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.kind)
 def test_a_row_depends_on_its_own_sample_only(target, spec):
+    if slow(target) and spec.kind != "blocks":
+        pytest.skip("one kind is enough in Triton's interpreter")
     samples = torch.arange(5 if slow(target) else 13)
     whole = target.strategy_mask(spec, samples)
     order = torch.tensor([3, 0, 4, 0, 1])
@@ -121,7 +123,7 @@ def test_an_empty_batch_gives_empty_outputs(target):
 
 
 def test_samples_and_seeds_matter(target):
-    for spec in SPECS[:3]:
+    for spec in SPECS[:1] if slow(target) else SPECS[:3]:
         masks = target.strategy_mask(spec, [0, 1, 2**32, 2**63])["mask"]
         assert len({m.numpy().tobytes() for m in masks}) == 4
         for seed in (1, 2**32):

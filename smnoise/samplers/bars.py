@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..spec import as_blue_grid, as_int, as_tuple
-from .strategy import Strategy
+from ._strategy import Strategy
 
 
 @dataclass(frozen=True)

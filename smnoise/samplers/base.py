@@ -55,6 +55,12 @@ class Sampler:
         self._put(mask_ratio=ratio)
         return visible_of_ratio(tokens, ratio)
 
+    def _put_spec(self, spec) -> None:
+        """Keep a spec that was made of these parameters, and a count that it accepted as a plain int."""
+        if self.num_visible is not None:
+            self._put(num_visible=int(self.num_visible))
+        self._put(_spec=spec, _spec_json=spec.to_json())
+
     @property
     def num_tokens(self) -> int:
         """L, tokens per sample."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..spec import as_blue_grid, as_tuple
-from .strategy import Strategy
+from ._strategy import Strategy
 
 
 class Boxes(Strategy, abstract=True):

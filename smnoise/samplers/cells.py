@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..spec import as_blue_grid, as_tuple
-from .strategy import Strategy
+from ._strategy import Strategy
 
 
 @dataclass(frozen=True)

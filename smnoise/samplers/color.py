@@ -77,9 +77,7 @@ class Color3D(Sampler, abstract=True):
         self._put(
             **{f.name: getattr(spec, f.name) for f in fields(spec) if f.name in self.__dataclass_fields__}
         )
-        if self.num_visible is not None:
-            self._put(num_visible=spec.visible)
-        self._put(_spec=spec, _spec_json=spec.to_json())
+        self._put_spec(spec)
 
     @property
     def spec(self) -> ColorSpec:

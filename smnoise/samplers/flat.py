@@ -28,7 +28,7 @@ class FlatColor(Sampler, abstract=True):
         same = {n: getattr(self, n) for n in ("boundary", "sigma1", "sigma2", "truncate")}
         spec = ColorSpec(self.color, grid, visible, per=per, anisotropy=anisotropy, **same)
         self._put(**{n: getattr(spec, n) for n in same}, seed=as_int("seed", self.seed, 0, 2**64 - 1))
-        self._put(_spec=spec, _spec_json=spec.to_json())
+        self._put_spec(spec)
 
 
 @dataclass(frozen=True)

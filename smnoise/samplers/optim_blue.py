@@ -82,9 +82,8 @@ class OptimBlue(Sampler):
         spec = OptimBlueSpec(grid, visible, masks=self.masks, **parameters)
         self._put(**{name: getattr(spec, name) for name in parameters})
         self._put(seed=as_int("seed", self.seed, 0, 2**64 - 1))
-        if self.num_visible is not None:
-            self._put(num_visible=spec.visible)
-        self._put(_spec=spec, _spec_json=spec.to_json(), _views_json=replace(spec, masks="views").to_json())
+        self._put_spec(spec)
+        self._put(_views_json=replace(spec, masks="views").to_json())
 
     @property
     def spec(self) -> OptimBlueSpec:

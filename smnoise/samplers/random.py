@@ -45,7 +45,7 @@ class Random(Sampler):
         per_frame = as_choice("per", self.per, ("clip", "frame")) == "frame"
         visible = visible_per_frame(self, grid) if per_frame else self._resolve_visible(math.prod(grid))
         spec = ColorSpec("white", grid, visible, per=self.per)
-        self._put(_spec=spec, _spec_json=spec.to_json())
+        self._put_spec(spec)
 
     @property
     def visible_per_sample(self) -> int:
@@ -92,7 +92,7 @@ class Tube(Sampler):
         grid = as_grid(self.grid)
         self._put(grid=grid, seed=as_int("seed", self.seed, 0, 2**64 - 1))
         spec = ColorSpec("white", (1, *grid[1:]), visible_per_frame(self, grid), per="frame")
-        self._put(_spec=spec, _spec_json=spec.to_json())
+        self._put_spec(spec)
 
     @property
     def visible_per_sample(self) -> int:

@@ -19,9 +19,7 @@ class Strategy(Sampler, abstract=True):
         """Check everything and put the checked values into the fields that have the same names."""
         self._put(grid=grid, seed=as_int("seed", self.seed, 0, 2**64 - 1))
         spec = StrategySpec(kind, grid, self._resolve_visible(math.prod(grid)), **parameters)
-        if self.num_visible is not None:
-            self._put(num_visible=spec.visible)
-        self._put(_spec=spec, _spec_json=spec.to_json())
+        self._put_spec(spec)
 
     @property
     def spec(self) -> StrategySpec:
