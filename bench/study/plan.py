@@ -42,6 +42,8 @@ class Video:
     model: str
     frames: int
     size: int
+    kept: int
+    """Height and width of the clips as they are cut; training crops from two thirds of it to all, and reduces to size."""
     patch: int
     clips: int
     """Of the task to pretrain and to fit the probe on."""
@@ -105,21 +107,21 @@ SIZES = {
     "laptop": Size(
         3,
         0,
-        Video("nano", 8, 32, 4, 800, 800, epochs=8, batch_size=8, base_lr=0.064, ratios=(0.75,)),
+        Video("nano", 8, 32, 48, 4, 800, 800, epochs=8, batch_size=8, base_lr=0.064, ratios=(0.75,)),
         Audio("tiny", epochs=5, batch_size=32, base_lr=0.004, ratios=(0.8,)),
     ),
     # A night on a laptop, or less than an hour on a GPU.
     "small": Size(
         6,
         2,
-        Video("nano", 8, 32, 4, 4000, 2000, epochs=40, batch_size=8, base_lr=0.064, ratios=(0.75, 0.9)),
+        Video("nano", 8, 32, 48, 4, 4000, 2000, epochs=40, batch_size=8, base_lr=0.064, ratios=(0.75, 0.9)),
         Audio("tiny", epochs=60, batch_size=64, base_lr=0.002, ratios=(0.7, 0.8)),
     ),
     # Hours on a GPU.
     "gpu": Size(
         10,
         12,
-        Video("tiny", 16, 64, 4, 16000, 4000, epochs=100, batch_size=64, base_lr=0.004, ratios=(0.75, 0.9)),
+        Video("tiny", 16, 64, 96, 4, 16000, 4000, epochs=100, batch_size=64, base_lr=0.004, ratios=(0.75, 0.9)),
         Audio("small", epochs=200, batch_size=128, base_lr=0.001, ratios=(0.7, 0.8, 0.9)),
     ),
 }  # fmt: skip

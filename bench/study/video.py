@@ -74,7 +74,7 @@ def prepare(task: Video, videos: tuple[list[Path], list[Path]], folder: Path) ->
     for name, paths, count in zip(("train", "test"), videos, (task.clips, task.test_clips), strict=True):
         blocks = -(-count // len(MOTIONS))
         clips = MotionClips(
-            paths, frames=task.frames, size=task.size, blocks_per_video=-(-blocks // len(paths))
+            paths, frames=task.frames, size=task.kept, blocks_per_video=-(-blocks // len(paths))
         )
         what = f"{clips!r}, {blocks} blocks\n"
         done = folder / name / DONE
