@@ -195,12 +195,12 @@ def check_sampler(sampler) -> None:
     again = smnoise.from_json(sampler.to_json())
     assert again == sampler
     assert hash(again) == hash(sampler)
-    assert again.spec.to_json() == sampler.spec.to_json()
+    assert again._spec_json == sampler._spec_json
     assert type(sampler)(**asdict(sampler)) == sampler
 
 
 def small(sampler) -> bool:
-    return getattr(sampler.spec, "slab", 0) <= LARGEST and sampler.num_tokens <= LARGEST // 1000
+    return getattr(sampler._spec, "slab", 0) <= LARGEST and sampler.num_tokens <= LARGEST // 1000
 
 
 def run_sampler(name: str, sampler, call: dict) -> None:
@@ -242,6 +242,28 @@ def test_optim_blue(parameters, call, views):
         shown = (~masks.mask).view(2, sampler.num_masks, -1).sum(1)
         assert (shown <= 1).all()
         assert (shown.sum(1) == sampler.num_tokens - sampler.rest).all()
+
+
+OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - {"OptimBlue"})
+OTHER = COLOR | {
+    "grid": st.one_of(st.integers(2, 30), st.tuples(sizes, sizes), grids),
+    "anisotropy": st.tuples(*[st.floats(0, 1.5)] * 2), "tube": st.booleans(), "overhang": st.booleans(),
+    "kept": st.tuples(sizes, sizes), "cell": st.tuples(sizes, sizes) | grids, "size": st.tuples(sizes, sizes) | grids,
+    "scale": st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)),
+    "aspect": st.tuples(st.floats(0.1, 1), st.floats(1, 9)),
+    "duration": st.tuples(st.floats(0.1, 1), st.just(1.0)),
+}  # fmt: skip
+
+
+@fuzz
+@given(st.sampled_from(OTHER_KINDS), st.data(), calls)
+def test_other_strategies(kind, data, call):
+    names = [f.name for f in fields(smnoise.samplers.KINDS[kind])]
+    optional = tuple(n for n in names if n not in ("grid", "num_visible"))
+    parameters = data.draw(arguments({n: OTHER[n] for n in names}, optional=optional))
+    sampler = attempt("strategy", smnoise.samplers.KINDS[kind], **one_count(parameters))
+    if sampler is not None:
+        run_sampler("strategy", sampler, call)
 
 
 @fuzz
@@ -601,3 +623,4 @@ def test_every_parameter_is_fuzzed():
     """A parameter that is added must be added above."""
     assert {f.name for f in fields(smnoise.Green3D)} == set(COLOR)
     assert {f.name for f in fields(smnoise.OptimBlue)} == set(BLUE)
+    assert {f.name for kind in OTHER_KINDS for f in fields(smnoise.samplers.KINDS[kind])} <= set(OTHER)
