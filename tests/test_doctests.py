@@ -9,6 +9,7 @@ import pytest
 
 import smnoise
 
+GIVEN = {"smnoise": smnoise, "pools": smnoise.pools}  # what examples need not import
 FOLDER = Path(smnoise.__file__).parent
 WITH_EXAMPLES = sorted(
     ".".join(("smnoise", *path.relative_to(FOLDER).with_suffix("").parts)).removesuffix(".__init__")
@@ -19,7 +20,9 @@ WITH_EXAMPLES = sorted(
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name):
-    failed, tried = doctest.testmod(import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    failed, tried = doctest.testmod(
+        import_module(name), extraglobs=GIVEN, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
     assert (failed, tried > 0) == (0, True)
 
 

@@ -50,6 +50,20 @@ class Info:
 
 
 @dataclass(frozen=True)
+class ColorMAE:
+    """Bring ColorMAE's noise into a pool's file."""
+
+    file: Positional[Path]
+    """An .npz archive of one stack of noise, [patterns, height, width]."""
+    out: Path
+    """A .safetensors file."""
+    array: str | None = None
+    """Name of the array in the archive, where it holds several."""
+    json: bool = False
+    """Print what the new file says of itself as JSON."""
+
+
+@dataclass(frozen=True)
 class Options:
     """Pools."""
 
@@ -58,34 +72,24 @@ class Options:
             Build, subcommand("build", description="make a pool of a strategy's masks, or of its noise")
         ]
         | Annotated[Info, subcommand("info", description="what a file is, and whether it is whole")]
+        | Annotated[
+            ColorMAE, subcommand("colormae", description="a pool of the noise that ColorMAE has in .npz")
+        ]
     )
 
 
 def run(options: Options) -> int:
     from .. import pools
-    from .output import print_json, progress
+    from .output import print_json
 
     what = options.what
     if isinstance(what, Build):
-        if what.size is not None and not what.noise:
-            raise ValueError("size is that of noise: add --noise, or leave it out")
-        sampler = what.budget.sampler(what.strategy)
-        with progress("making patterns", what.patterns) as step:
-            done = 0
-
-            def report(made: int, _: int) -> None:
-                nonlocal done
-                step(made - done)
-                done = made
-
-            if what.noise:
-                pool = pools.build_noise(sampler, what.patterns, what.size, progress=report)
-            else:
-                pool = pools.build_masks(sampler, what.patterns, progress=report)
-        pools.save(pool, what.out)
+        build(what)
+    elif isinstance(what, ColorMAE):
+        pools.save(pools.load_colormae(what.file, what.array), what.out)
     elif what.check:
         pools.load(what.file)
-    path = what.out if isinstance(what, Build) else what.file
+    path = what.file if isinstance(what, Info) else what.out
     found = pools.info(path)
     if what.json:
         print_json({"file": str(path), **found})
@@ -93,3 +97,26 @@ def run(options: Options) -> int:
     print(path)
     print("\n".join(f"  {name}: {value}" for name, value in found.items()))
     return 0
+
+
+def build(what: Build) -> None:
+    """Make the pool, and write it."""
+    from .. import pools
+    from .output import progress
+
+    if what.size is not None and not what.noise:
+        raise ValueError("size is that of noise: add --noise, or leave it out")
+    sampler = what.budget.sampler(what.strategy)
+    with progress("making patterns", what.patterns) as step:
+        done = 0
+
+        def report(made: int, _: int) -> None:
+            nonlocal done
+            step(made - done)
+            done = made
+
+        if what.noise:
+            pool = pools.build_noise(sampler, what.patterns, what.size, progress=report)
+        else:
+            pool = pools.build_masks(sampler, what.patterns, progress=report)
+    pools.save(pool, what.out)

@@ -30,8 +30,8 @@ class Budget:
     """0 .. 2^64 - 1."""
 
     def sampler(self, name: str, usual_grid: tuple[int, ...] | None = None) -> Sampler:
-        """The sampler of a short name or a published recipe; or of a .json file, or of JSON itself, which have a
-        budget of their own.
+        """The sampler of a short name or a published recipe; of a pool's .safetensors file; or of a .json file, or of
+        JSON itself, which have a budget of their own.
 
         usual_grid: where none is given; by default the published one for that strategy.
 
@@ -44,6 +44,17 @@ class Budget:
             if given:
                 raise ValueError(f"the JSON of a sampler has its own {given[0]}; leave it out")
             return from_json(name if name.lstrip().startswith("{") else Path(name).read_text())
+        if name.endswith(".safetensors"):
+            from .. import PoolSampler, pools
+
+            pool = pools.load(name)
+            grid = self.grid or (None if pool.num_visible else usual_grid)
+            ratio = (
+                0.9
+                if (self.mask_ratio, self.num_visible, pool.num_visible) == (None,) * 3
+                else self.mask_ratio
+            )
+            return PoolSampler(pool, grid, ratio, num_visible=self.num_visible, seed=self.seed)
         if name in presets:
             if self.num_visible is not None:
                 raise ValueError(
