@@ -55,10 +55,12 @@ def diversity(
     masks, first = as_int("masks", masks, 2, 2**40), as_int("first", first, 0, 2**63 - 1 - masks)
     compare, batch_size = as_int("compare", compare, 2, 2**20), as_int("batch_size", batch_size, 1, 2**24)
     tokens, visible = sampler.num_tokens, sampler.visible_per_sample
-    seen, known, shown = torch.zeros(tokens, dtype=torch.int64, device=device), set(), []
+    seen = torch.zeros(tokens, dtype=torch.int64, device=device)
+    known: set[bytes] = set()
+    shown = []
     for begin in range(0, masks, batch_size):
         samples = first + torch.arange(begin, min(begin + batch_size, masks), device=device)
-        rows = ~sampler(samples, outputs="mask").mask
+        rows = ~sampler(samples, outputs="mask").need("mask")
         seen += rows.sum(0)
         known.update(row.tobytes() for row in np.packbits(rows.cpu().numpy(), axis=1))
         if begin < compare:

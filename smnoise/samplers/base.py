@@ -109,11 +109,10 @@ class Sampler:
 
     def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
         """What an op gave, less the outputs that were not asked for."""
-        if outputs != ALL_OUTPUTS:
-            wanted = [n.strip() for n in outputs.split(",")]
-            results = tuple(r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
+        wanted = [n.strip() for n in outputs.split(",")]
+        mask, keep, hide, restore = (r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
         t, h, w = grid
-        return MaskBatch(*results, (t, h, w), self.visible_per_sample)  # type: ignore[call-arg]  # mypy: of any length
+        return MaskBatch(mask, keep, hide, restore, (t, h, w), self.visible_per_sample)
 
     def to_json(self) -> str:
         """The sampler as JSON; `smnoise.from_json` gives an equal one back."""
