@@ -157,7 +157,7 @@ def probe_run(config: Config) -> dict:
         del at["broken"]
         if "left_out" in at:
             at["left_out"] = [names[number] for number in at["left_out"]]
-    common = {"classes": names, "skipped": [*missing, *skipped, *broken]}
+    common = {"classes": names, "skipped": list(dict.fromkeys([*missing, *skipped, *broken]))}
     return common | ({"checkpoints": found} if config.all_checkpoints else found[0])
 
 
@@ -218,7 +218,7 @@ def task_of(config: Config, subject: Subject) -> tuple[list[Side], list[str], li
     groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
     missing = [
         f"{line!r} of {data} names no file"
-        for data in dict.fromkeys((config.train, config.test))
+        for data in (config.train, config.test)
         for line in lines_without_file(data, subject.medium)
     ]
     sides = [Side(subject.files(side.paths), side.targets) for side in (train, test)]
