@@ -10,7 +10,7 @@ import torch
 from .masks import MaskBatch
 from .ops import ALL_OUTPUTS
 from .samplers import Sampler
-from .spec import signed64
+from .spec import as_int, signed64
 
 
 class MaskStream:
@@ -57,6 +57,7 @@ class MaskStream:
             "outputs": outputs,
         }
         self.batch_size = batch_size
+        step = as_int("step", step, 0, 2**62)
         self.step = torch.full((), step, dtype=torch.int64, device=device)
         # Held: made anew in each call it would cost a kernel each time.
         self.seed = torch.full((), signed64(sampler.seed), dtype=torch.int64, device=device)
