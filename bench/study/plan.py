@@ -43,7 +43,7 @@ class Video:
     frames: int
     size: int
     kept: int
-    """Height and width of the clips as they are cut; training crops from two thirds of it to all, and reduces to size."""
+    """Height and width of the clips as they are cut: a crop, two thirds of it or more, is then reduced to `size`."""
     patch: int
     clips: int
     """Of the task to pretrain and to fit the probe on."""
