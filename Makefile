@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test-processes demo demo-audio test sanitize bench clean pictures
+.PHONY: test-processes demo demo-audio test sanitize bench clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -43,6 +43,10 @@ pictures: $(VENV)/.demo
 	$(BIN)/smnoise viz audio --strategies random optim-blue time-bars --formats png --name optim-blue --out $(PICTURES)
 	$(BIN)/smnoise report green-3d --formats png --out $(PICTURES)/report-green-3d
 	$(BIN)/smnoise report optim-blue --formats png --out $(PICTURES)/report-optim-blue
+
+# The pages of docs/ as a site, in build/site. Broken links are errors; nothing is fetched.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt
