@@ -36,8 +36,6 @@ FLAT = (
     tyro.conf.FlagCreatePairsOff,
 )  # as smnoise.cli
 
-pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="docs/ is in the repository only")
-
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
