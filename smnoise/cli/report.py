@@ -42,8 +42,9 @@ def run(options: Options) -> int:
     from .output import print_json, progress
 
     sampler = options.budget.sampler(options.strategy)
-    # Of a sampler that is given as JSON, its kind is the name.
-    name = type(sampler).__name__ if options.strategy.endswith((".json", "}")) else options.strategy
+    # Of a sampler that is given as JSON, or drawn from a file, its kind is the name.
+    of_file = options.strategy.endswith((".json", "}", ".safetensors"))
+    name = type(sampler).__name__ if of_file else options.strategy
     with progress("measuring masks", 2 * options.count) as step:
         values, paths = report(
             sampler, name, options.out, count=options.count, formats=options.formats, step=step

@@ -36,7 +36,9 @@ def run(options: Options) -> int:
     if options.backend is not None and options.backend not in backends.NAMES:
         raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}; got {options.backend!r}")
     sections = list(options.section) or None
-    known = conformance.shipped(sections) if options.file is None else conformance.load(options.file, sections)
+    known = (
+        conformance.shipped(sections) if options.file is None else conformance.load(options.file, sections)
+    )
     reasons = {b: backends.reason(b, "color_mask", backends.device_of(b)) for b in backends.NAMES}
     if options.backend is not None:
         backends.choose(
@@ -55,7 +57,9 @@ def run(options: Options) -> int:
     failed = [r for r in results if not r.passed]
     if options.json:
         rows = [{**r._asdict(), "passed": r.passed} for r in results]
-        print_json({"file": str(options.file) if options.file else None, "results": rows, "cannot run": reasons})
+        print_json(
+            {"file": str(options.file) if options.file else None, "results": rows, "cannot run": reasons}
+        )
         return FAILED if failed else 0
     for r in failed:
         print(f"FAILED {r.backend} {r.entry}\n  expected {r.expected}\n  got      {r.got}")

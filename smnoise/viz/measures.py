@@ -65,7 +65,7 @@ class Measures:
     expected_persistence: float
     """Of random masks: (V - 1) / (L - 1)."""
     in_space: Spectrum | None
-    """Of the visible tokens of each time step, radially averaged; None for grids without planes."""
+    """Of the visible tokens of each time step, radially averaged; None for grids that are too small."""
     in_time: Spectrum | None
     """Of the visible tokens of each place over time; None for grids of one time step."""
     noise: NoiseSpectrum | None
@@ -136,7 +136,9 @@ def measure(
         touching=(apart <= 1).double().mean().item(),
         persistence={axis: conditional(found, grid, AXES.index(axis), seen) for axis, found in pairs.items()},
         expected_persistence=(visible - 1) / (tokens - 1),
-        in_space=None if min(grid[1:]) < 4 else radial(planes / (count * grid[0] * grid[1] * grid[2] * even)),
+        in_space=None
+        if min((n for n in grid[1:] if n > 1), default=1) < 4
+        else radial(planes / (count * grid[0] * grid[1] * grid[2] * even)),
         in_time=None if grid[0] < 4 else radial(lines / (count * grid[0] * grid[1] * grid[2] * even)),
         noise=noise_spectrum(sampler) if isinstance(sampler, Color3D) else None,
     )

@@ -141,20 +141,24 @@ def draw(figure: Figure, sampler: Sampler, name: str, found: Measures, reference
 
 def _masks(figure: Figure, sampler: Sampler, color: str) -> None:
     grid = sampler_grid(sampler)
-    shown = ~sampler(range(SHOWN)).volume().cpu().numpy()
     colors = ListedColormap([style.PALE, color]).with_extremes(bad="white")
-    for n, (axis, volume) in enumerate(zip(figure.subplots(SHOWN, 1), shown, strict=True)):
-        axis.imshow(
-            tiles(volume[:STEPS], rightwards=lies_on_its_side(grid)),
-            cmap=colors,
-            vmin=0,
-            vmax=1,
-            interpolation="nearest",
-        )
-        style.bare(axis)
-        axis.set_ylabel(f"mask {n}", rotation=0, ha="right", va="center")
-        if n == 0:
-            axis.set_title(f"visible tokens (coloured){_over(grid)}", pad=3)
+    if grid[0] == 1 and not lies_on_its_side(grid) and grid[1] > 1:
+        # Pictures: a row of masks, as time steps are elsewhere.
+        shown = {"masks 0 to 7": ~sampler(range(8)).volume()[:, 0].cpu().numpy()}
+    else:
+        shown = {f"mask {n}": v[:STEPS] for n, v in enumerate(~sampler(range(SHOWN)).volume().cpu().numpy())}
+    axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for axis, (name, volume) in zip(axes, shown.items(), strict=True):
+        _picture(axis, tiles(volume, rightwards=lies_on_its_side(grid)), cmap=colors, vmin=0, vmax=1)
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    axes[0].set_title(f"visible tokens (coloured){_over(grid)}", pad=3)
+
+
+def _picture(axis, values: np.ndarray, **how):
+    """Tokens as squares; those of a line as bars."""
+    style.bare(axis)
+    aspect = "auto" if len(values) == 1 else "equal"
+    return axis.imshow(values, interpolation="nearest", aspect=aspect, **how)
 
 
 def _over(grid: tuple[int, int, int]) -> str:
@@ -168,9 +172,9 @@ def _over(grid: tuple[int, int, int]) -> str:
 def _visibility(figure: Figure, found: Measures, color: str) -> None:
     heat, histogram = figure.subplots(1, 2, width_ratios=[2.6, 1])
     values = tiles(found.z.numpy()[:STEPS], rightwards=lies_on_its_side(found.grid))
-    image = heat.imshow(values, cmap=style.DIVERGING, vmin=-4, vmax=4, interpolation="nearest")
-    style.bare(heat)
-    heat.set_title("how often each token is visible, in binomial deviations", pad=3)
+    image = _picture(heat, values, cmap=style.DIVERGING, vmin=-4, vmax=4)
+    wide = values.shape[1] > 3 * values.shape[0]
+    heat.set_title(f"how often each token is visible,{' ' if wide else chr(10)}in binomial deviations", pad=3)
     bar = figure.colorbar(
         image, ax=heat, location="right", shrink=0.7, aspect=12, pad=0.01, ticks=[-4, -2, 0, 2, 4]
     )
@@ -186,7 +190,7 @@ def _visibility(figure: Figure, found: Measures, color: str) -> None:
     histogram.set(
         xlabel="deviations", ylabel="density", title=f"{found.beyond_two:.1%} beyond 2 (chance: 4.6%)"
     )
-    histogram.legend(loc="upper left", handlelength=1, borderpad=0)
+    histogram.legend(handlelength=1, borderpad=0)
 
 
 def _noise(axis, found: Measures, color: str) -> None:
