@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people run today to make masks, written plainly: each makes one batch and returns it."""
+"""What people run today to make masks, written plainly: each makes one batch and returns it. None of them draws from a
+seed and a sample's number, and most give a mask without the ids that a model needs.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -58,12 +62,79 @@ def _scipy(batch, grid, visible, halo: int, mode: str):
     masks = np.ones((batch, grid[0] * grid[1] * grid[2]), bool)
     for mask in masks:
         noise = generator.random([n + 2 * halo for n in grid], dtype=np.float32)
-        low, high = generator.uniform(0.4, 1.5), generator.uniform(1.4, 3.0)
+        low, high = generator.uniform(*SIGMA1), generator.uniform(*SIGMA2)
         band = gaussian_filter(noise, low, mode=mode) - gaussian_filter(
             noise, max(high, low + 0.05), mode=mode
         )
         mask[np.argpartition(band[inner].ravel(), -visible)[-visible:]] = False
     return torch.from_numpy(masks)
+
+
+SIGMA1, SIGMA2, TRUNCATE = (0.4, 1.5), (1.4, 3.0), 4.0  # of Green3D
+
+
+def band_pass_batch(xp, ndimage):
+    """Band-pass masks on a torus with xp = cupy, ndimage = cupyx.scipy.ndimage (or numpy and scipy.ndimage): the whole
+    batch in two calls of gaussian_filter, which has one sigma for all samples of it; argpartition."""
+
+    def make(batch: int, grid: tuple[int, int, int], visible: int):
+        sigma1, sigma2 = (np.random.uniform(*r) for r in (SIGMA1, SIGMA2))  # noqa: NPY002 (as users would)
+        noise = xp.random.random((batch, *grid)).astype(xp.float32)
+        low, high = (
+            ndimage.gaussian_filter(noise, (0, s, s, s), mode="wrap")
+            for s in (sigma1, max(sigma2, sigma1 + 0.05))
+        )
+        order = xp.argpartition((low - high).reshape(batch, -1), -visible, axis=1)
+        mask = xp.ones(order.shape, dtype=bool)
+        xp.put_along_axis(mask, order[:, -visible:], False, axis=1)
+        return torch.as_tensor(mask)
+
+    return make
+
+
+def conv3d_topk(batch: int, grid: tuple[int, int, int], visible: int):
+    """Band-pass masks in torch alone: separable conv3d of a volume with a halo, a group for each sample, so that each
+    has sigmas of its own; top-k and scatter. No number leaves the device."""
+    radius = round(TRUNCATE * SIGMA2[1])
+    noise = torch.rand(1, batch, *(n + 2 * radius for n in grid))
+    low = torch.empty(batch).uniform_(*SIGMA1)
+    high = torch.maximum(torch.empty(batch).uniform_(*SIGMA2), low + 0.05)
+    band = _blurred(noise, low, radius) - _blurred(noise, high, radius)
+    score = band.view(batch, -1)
+    ids_keep = score.topk(visible, dim=1, sorted=False).indices
+    return torch.ones_like(score, dtype=torch.bool).scatter_(1, ids_keep, False), ids_keep
+
+
+def _blurred(noise: torch.Tensor, sigma: torch.Tensor, radius: int) -> torch.Tensor:
+    """Gaussians of sigma [B] on [1, B, T, H, W], cut at TRUNCATE sigmas; each axis gets shorter by the radius."""
+    place = torch.arange(-radius, radius + 1, dtype=sigma.dtype, device=sigma.device)
+    weight = torch.exp(-0.5 * (place / sigma[:, None]).square())
+    weight = weight * (place.abs() <= (TRUNCATE * sigma[:, None] + 0.5).floor())
+    weight = weight / weight.sum(1, keepdim=True)
+    for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)):
+        noise = torch.nn.functional.conv3d(noise, weight.view(len(sigma), 1, *shape), groups=len(sigma))
+    return noise
+
+
+def colormae(pool: torch.Tensor) -> Callable:
+    """ColorMAE's way with a pool of noise [K, T, H, W] larger than the grid: in each call one window and one decision
+    on each flip for all, row b is cut from volume b, two argsorts. Only the rows of the batch are cut here; its code
+    cuts all of the pool."""
+
+    def make(batch: int, grid: tuple[int, int, int], visible: int):
+        window = pool[:batch]
+        for axis, n in enumerate(grid, 1):
+            start = int(torch.randint(window.shape[axis] - n + 1, (), device="cpu"))
+            window = window.narrow(axis, start, n)
+        flipped = [axis for axis in (2, 3) if torch.rand((), device="cpu") < 0.5]
+        noise = window.flip(flipped).flatten(1)
+        ids_shuffle = torch.argsort(noise, dim=1, descending=True)
+        ids_restore = torch.argsort(ids_shuffle, dim=1)
+        mask = torch.ones_like(noise)
+        mask[:, :visible] = 0
+        return torch.gather(mask, dim=1, index=ids_restore), ids_restore, ids_shuffle[:, :visible]
+
+    return make
 
 
 def optim_blue_numpy(batch: int, grid: tuple[int, int, int], visible: int):

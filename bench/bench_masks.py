@@ -1,75 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time to make a batch of masks on the CPU, beside what people run today. `make bench` runs it."""
+"""Time to make a batch of masks on the CPU, for every strategy, beside what people run today. `make bench` runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import time
 
-import baselines
+import clock
 import pytest
 import torch
+from workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
-import smnoise
 from smnoise import conformance
+from smnoise.backends import cpu
 
-
-class Workload(NamedTuple):
-    grid: tuple[int, int, int]
-    ratio: float
-    batch: int
-    samplers: dict[str, smnoise.samplers.Sampler]
-    baselines: dict[str, Callable]
-
-
-VIDEO, SPECTROGRAM = ((8, 14, 14), 0.9), ((1, 64, 8), 0.8)
-WORKLOADS = {
-    "video": Workload(
-        *VIDEO,
-        32,
-        {
-            "Green3D, field": smnoise.Green3D(*VIDEO),
-            "Green3D, wrap": smnoise.Green3D(*VIDEO, boundary="wrap"),
-            "White3D": smnoise.White3D(*VIDEO),
-            **{
-                name: smnoise.strategy(name, *VIDEO)
-                for name in (
-                    *("tube", "green-2d", "green-2d-tube", "frame"),
-                    *("block", "multiblock", "inverse-block", "grid", "running-cell"),
-                )
-            },
-        },
-        {
-            "MAE random masking": baselines.mae_random,
-            "random, top-k and scatter": baselines.topk_random,
-            "VideoMAE tubes": baselines.tubes,
-            "SciPy band-pass, field": baselines.scipy_field,
-            "SciPy band-pass, wrap": baselines.scipy_wrap,
-        },
-    ),
-    "spectrogram": Workload(
-        *SPECTROGRAM,
-        160,
-        {
-            "Optim Blue, complementary": smnoise.OptimBlue(*SPECTROGRAM),
-            "Optim Blue, independent": smnoise.OptimBlue(*SPECTROGRAM, masks="independent"),
-            "White3D": smnoise.White3D(*SPECTROGRAM),
-            **{
-                name: smnoise.strategy(name, SPECTROGRAM[0][1:], SPECTROGRAM[1])
-                for name in ("time-bars", "frequency-bars", "bars", "inverse-block")
-            },
-        },
-        {
-            "MAE random masking": baselines.mae_random,
-            "random, top-k and scatter": baselines.topk_random,
-            "Optim Blue in NumPy": baselines.optim_blue_numpy,
-            "void and cluster in NumPy": baselines.void_and_cluster,
-        },
-    ),
-}
-CORES = torch.get_num_threads()
-SAMPLERS = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].samplers]
+STRATEGIES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].strategies]
 BASELINES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].baselines]
+OTHER_ISAS = [("video", n) for n in ("green-3d", "green-3d, wrap", "random", "tube")]
+OTHER_ISAS += [("spectrogram", "optim-blue")]
+REFERENCE_BATCH = 4
+SLOW = 0.1  # seconds a batch: few rounds are enough, and there is no time for more
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,39 +28,70 @@ def right_before_fast():
     assert all(r.passed for r in results)
 
 
-@pytest.fixture(params=sorted({1, CORES}))
+@pytest.fixture(params=sorted({1, torch.get_num_threads()}))
 def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    with clock.threads(request.param):
+        yield request.param
 
 
-def record(benchmark, workload: str, name: str, threads: int) -> Workload:
-    chosen = WORKLOADS[workload]
-    benchmark.extra_info.update(workload=workload, name=name, threads=threads, batch=chosen.batch)
-    return chosen
+@pytest.fixture
+def one_thread():
+    with clock.threads(1):
+        yield
 
 
-@pytest.mark.parametrize(("workload", "name"), SAMPLERS)
-def test_sampler(benchmark, workload, name, threads):
-    chosen = record(benchmark, workload, name, threads)
-    sampler, step = chosen.samplers[name], torch.zeros((), dtype=torch.int64)
+def batches(workload: str, name: str, batch: int, backend: str):
+    """A function that makes the next batch in each call, as in training."""
+    sampler, step = make_sampler(workload, name), torch.zeros((), dtype=torch.int64)
 
     def make():
-        step.add_(1)  # a new batch each time, as in training
-        return sampler(batch_size=chosen.batch, step=step)
+        step.add_(1)
+        return sampler(batch_size=batch, step=step, backend=backend)
 
-    masks = benchmark(make)
-    assert masks.mask.sum(1).tolist() == [masks.num_masked] * chosen.batch
+    return make
+
+
+@pytest.mark.parametrize(("workload", "name"), STRATEGIES)
+def test_strategy(benchmark, workload, name, threads):
+    batch = WORKLOADS[workload].batch
+    check_sampler(name, make_sampler(workload, name), batch)
+    benchmark.extra_info.update(workload=workload, name=name, backend="cpu", threads=threads, batch=batch)
+    benchmark(batches(workload, name, batch, "cpu"))
+
+
+@pytest.mark.parametrize("isa", cpu.isas()[1:])
+@pytest.mark.parametrize(("workload", "name"), OTHER_ISAS)
+def test_other_instruction_set(benchmark, one_thread, monkeypatch, workload, name, isa):
+    monkeypatch.setattr(cpu, "_forced_isa", isa)
+    batch = WORKLOADS[workload].batch
+    check_sampler(name, make_sampler(workload, name), batch)
+    benchmark.extra_info.update(
+        workload=workload, name=f"{name}; {isa}", backend="cpu", threads=1, batch=batch
+    )
+    benchmark(batches(workload, name, batch, "cpu"))
+
+
+@pytest.mark.parametrize(("workload", "name"), STRATEGIES)
+def test_reference(benchmark, one_thread, workload, name):
+    """The NumPy backend, that the others are checked against; milliseconds a mask, so few rounds."""
+    batch = REFERENCE_BATCH
+    benchmark.extra_info.update(workload=workload, name=name, backend="reference", threads=1, batch=batch)
+    benchmark.pedantic(batches(workload, name, batch, "reference"), rounds=3)
 
 
 @pytest.mark.parametrize(("workload", "name"), BASELINES)
 def test_baseline(benchmark, workload, name, threads):
-    chosen = record(benchmark, workload, name, threads)
-    visible = chosen.samplers["White3D"].visible_per_sample
-    make = chosen.baselines[name]
-    if name.endswith("in NumPy"):  # a second and more a batch
-        benchmark.pedantic(make, (chosen.batch, chosen.grid, visible), rounds=3)
+    chosen = WORKLOADS[workload]
+    make, arguments = chosen.baselines[name], (chosen.batch, chosen.grid, chosen.visible)
+    tokens = chosen.grid[0] * chosen.grid[1] * chosen.grid[2]
+    begin = time.perf_counter()
+    made = make(*arguments)
+    seconds = time.perf_counter() - begin
+    check_masks(name, made, chosen.batch, tokens, chosen.visible)
+    benchmark.extra_info.update(
+        workload=workload, name=name, backend="others", threads=threads, batch=chosen.batch
+    )
+    if seconds > SLOW:
+        benchmark.pedantic(make, arguments, rounds=5)
     else:
-        benchmark(make, chosen.batch, chosen.grid, visible)
+        benchmark(make, *arguments)

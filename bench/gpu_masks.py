@@ -1,43 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time to make a batch of masks on a GPU, beside what people run today: CUDA graph replays, CUDA events, medians.
+"""Time to make a batch of masks on a GPU, for every strategy on both backends, beside what people run today.
 
-Run by bench/gpu; writes the "masks", "step" and "host" parts of its results.
+Medians of CUDA graph replays, by CUDA events; what cannot be captured (CuPy, ColorMAE's draws on the host) is called
+eagerly, by the clock. A kernel whose answer is not the reference's is not timed, but named under "not timed". Run by
+bench/gpu; about five minutes, of which Triton's compiler takes half.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 
 import baselines
 import floor
 import torch
+import workloads
 
 import smnoise
 from smnoise.models.videomae import VideoMAE
 
-GRID, RATIO = (8, 14, 14), 0.9
 BATCHES = (64, 256, 1024)
-FIELD = smnoise.Green3D(GRID, RATIO)
-WRAP = smnoise.Green3D(GRID, RATIO, boundary="wrap")
-WHITE = smnoise.White3D(GRID, RATIO)
-SPECTROGRAM = ((1, 64, 8), 0.8)
+BACKENDS = ("cuda", "triton")
+SECONDS = 0.2  # of replays for a number
+FIELD, WRAP = (workloads.make_sampler("video", name) for name in ("green-3d", "green-3d, wrap"))
 
 
-def replay_microseconds(make, repeats: int = 20, rounds: int = 60) -> float:
-    """Median time of one call, from replays of a graph that holds `repeats` of them."""
+def replay_microseconds(make: Callable[[], object]) -> float:
+    """Median time of one call, from replays of a graph that holds several of them."""
     warm = torch.cuda.Stream()
     warm.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(warm):
         for _ in range(3):
             make()
-    torch.cuda.synchronize()
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        make()
+        torch.cuda.synchronize()
+        about = time.perf_counter() - begin
+    repeats = max(1, min(20, int(0.01 / about)))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(repeats):
             make()
     times = []
-    for _ in range(rounds):
+    for _ in range(max(5, min(60, int(SECONDS / (repeats * about))))):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         graph.replay()
@@ -47,60 +55,95 @@ def replay_microseconds(make, repeats: int = 20, rounds: int = 60) -> float:
     return statistics.median(times)
 
 
+def eager_microseconds(make: Callable[[], object], rounds: int = 20) -> float:
+    """Median time of one call with all that it launches, the launching counted."""
+    for _ in range(3):
+        make()
+    times = []
+    for _ in range(rounds):
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        make()
+        torch.cuda.synchronize()
+        times.append(1e6 * (time.perf_counter() - begin))
+    return statistics.median(times)
+
+
 def pool_gather(batch: int, slices: int = 4096):
     """The four finished outputs of masks made beforehand, side by side as bytes, gathered by one kernel. The rows are
     drawn once, so small batches come from the cache."""
     pool = FIELD(torch.arange(slices, device="cuda")).tensors
     rows = torch.randint(slices, (batch,), device="cuda")
-    # One kernel: the four outputs of a mask side by side as bytes.
     packed = torch.cat([p.view(torch.uint8).reshape(slices, -1) for p in pool], dim=1)
     packed = torch.nn.functional.pad(packed, (0, -packed.shape[1] % 16)).view(torch.int64)
     return lambda: packed[rows]
 
 
-def masks() -> dict:
-    results: dict[str, dict[str, float]] = {}
-    visible = FIELD.visible_per_sample
+def ours(workload: str, batch: int, wrong: dict[str, str]) -> dict[tuple[str, str], Callable]:
+    """A stream of masks for every strategy and backend whose answers are right."""
+    makers = {}
+    for name in workloads.WORKLOADS[workload].strategies:
+        sampler = workloads.make_sampler(workload, name)
+        for backend in BACKENDS:
+            title = f"{workload}, {name}, {backend}"
+            try:
+                if batch == BATCHES[0]:
+                    workloads.check_sampler(title, sampler, batch, device="cuda", backend=backend)
+                if title not in wrong:
+                    makers[name, backend] = smnoise.MaskStream(sampler, batch, device="cuda", backend=backend)
+            except (smnoise.BackendError, workloads.WrongAnswerError) as error:
+                wrong[title] = str(error)
+    return makers
+
+
+def others(workload: str) -> dict[str, Callable]:
+    """What people run, by the name it has on the CPU; all that works on a GPU and inside a graph."""
+    known = (baselines.mae_random, baselines.topk_random, baselines.conv3d_topk)
+    return {n: make for n, make in workloads.WORKLOADS[workload].baselines.items() if make in known}
+
+
+def eager_others() -> dict[str, Callable]:
+    found = {"ColorMAE's pool, eager": baselines.colormae(workloads.volumes("cuda"))}
+    try:
+        import cupy
+        from cupyx.scipy import ndimage
+    except ImportError:
+        return found
+    return {**found, "cupyx.scipy.ndimage band-pass, wrap, eager": baselines.band_pass_batch(cupy, ndimage)}
+
+
+def masks(workload: str, wrong: dict[str, str]) -> dict:
+    """Microseconds a batch of every strategy, backend and rival; `wrong` gets what is not timed, and why."""
+    chosen = workloads.WORKLOADS[workload]
+    tokens = chosen.grid[0] * chosen.grid[1] * chosen.grid[2]
+    video = workload == "video"
+    eager = eager_others() if video else {}
+    found: dict[str, dict] = {"ours": {}, "others": {}}
     for batch in BATCHES:
-        cases = {}
-        for name, sampler in (("field", FIELD), ("wrap", WRAP), ("white", WHITE)):
-            for backend in ("cuda", "triton"):
-                stream = smnoise.MaskStream(sampler, batch, device="cuda", backend=backend)
-                cases[f"{name}, {backend}"] = stream
-        seed, samples = torch.zeros((), dtype=torch.int64, device="cuda"), torch.arange(batch, device="cuda")
-        for name, sampler in (("field", FIELD), ("wrap", WRAP)):
-            json = sampler.spec.to_json()
-            cases[f"{name}, cuda, op alone"] = lambda a=seed, b=samples, c=json: smnoise.ops.color_mask(
-                a, b, c, "cuda"
-            )
-        keep = smnoise.MaskStream(FIELD, batch, device="cuda", backend="cuda", outputs="ids_keep")
-        cases["field, cuda, ids_keep only"] = keep
-        with torch.device("cuda"):
-            cases["MAE random masking"] = lambda b=batch: baselines.mae_random(b, GRID, visible)
-            cases["random, top-k and scatter"] = lambda b=batch: baselines.topk_random(b, GRID, visible)
-            cases["gather from a finished pool"] = pool_gather(batch)
-            for name, make in cases.items():
-                results.setdefault(name, {})[str(batch)] = round(replay_microseconds(make), 2)
-    return results
+        for (name, backend), make in ours(workload, batch, wrong).items():
+            rows = found["ours"].setdefault(name, {}).setdefault(backend, {})
+            rows[str(batch)] = round(replay_microseconds(make), 2)
+        parts = {**ops_alone(batch), "gather from a finished pool": pool_gather(batch)} if video else {}
+        for name, make in parts.items():
+            found["others"].setdefault(name, {})[str(batch)] = round(replay_microseconds(make), 2)
+        for name, theirs in {**others(workload), **eager}.items():
+            clock = eager_microseconds if name in eager else replay_microseconds
+            make = partial(theirs, batch, chosen.grid, chosen.visible)
+            with torch.device("cuda"):
+                workloads.check_masks(name, make(), batch, tokens, chosen.visible)
+                found["others"].setdefault(name, {})[str(batch)] = round(clock(make), 2)
+    return {"what": chosen.what.rpartition(",")[0], **found}
 
 
-def spectrogram_masks() -> dict:
-    results: dict[str, dict[str, float]] = {}
-    blue = {
-        "Optim Blue, complementary": smnoise.OptimBlue(*SPECTROGRAM),
-        "Optim Blue, independent": smnoise.OptimBlue(*SPECTROGRAM, masks="independent"),
+def ops_alone(batch: int) -> dict[str, Callable]:
+    """The op without the counter of a stream, and one that writes the visible ids alone."""
+    seed, samples = torch.zeros((), dtype=torch.int64, device="cuda"), torch.arange(batch, device="cuda")
+    alone = {
+        f"{name}, cuda, op alone": partial(smnoise.ops.color_mask, seed, samples, s.spec.to_json(), "cuda")
+        for name, s in (("green-3d", FIELD), ("green-3d, wrap", WRAP))
     }
-    for batch in BATCHES:
-        cases = {
-            f"{name}, {backend}": smnoise.MaskStream(sampler, batch, device="cuda", backend=backend)
-            for name, sampler in blue.items()
-            for backend in ("cuda", "triton")
-        }
-        with torch.device("cuda"):
-            cases["MAE random masking"] = lambda b=batch: baselines.mae_random(b, SPECTROGRAM[0], 102)
-            for name, make in cases.items():
-                results.setdefault(name, {})[str(batch)] = round(replay_microseconds(make), 2)
-    return results
+    keep = smnoise.MaskStream(FIELD, batch, device="cuda", backend="cuda", outputs="ids_keep")
+    return {**alone, "green-3d, cuda, ids_keep only": keep}
 
 
 def floors() -> dict:
@@ -111,7 +154,7 @@ def floors() -> dict:
             str(b): round(1e6 * floor.floor_seconds(s.spec, b, device.multi_processor_count, clock), 2)
             for b in BATCHES
         }
-        for name, s in (("field", FIELD), ("wrap", WRAP))
+        for name, s in (("green-3d", FIELD), ("green-3d, wrap", WRAP))
     }
 
 
@@ -156,10 +199,11 @@ def host_microseconds() -> dict:
 
 
 def measure() -> dict:
+    wrong: dict[str, str] = {}
     return {
         "device": torch.cuda.get_device_name(),
-        "masks, microseconds a batch": masks(),
-        "spectrogram masks, microseconds a batch": spectrogram_masks(),
+        "microseconds a batch": {workload: masks(workload, wrong) for workload in workloads.WORKLOADS},
+        "not timed": wrong,
         "arithmetic floor, microseconds a batch": floors(),
         "VideoMAE ViT-B step, batch 32, bf16, microseconds": training_step_microseconds(),
         "host, microseconds a call": host_microseconds(),

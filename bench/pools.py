@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from baselines import colormae
-from cases import POOL, VOLUME, check_masks, check_sampler, volumes
 from clock import in_turns, threads
 from scaling import next_batches
+from workloads import POOL, VOLUME, check_masks, check_sampler, volumes
 
 import smnoise
 from smnoise import pools
@@ -84,7 +84,7 @@ def measure(seconds: float, few: bool = False) -> dict:
     check_masks(theirs, makers[theirs](), BATCH, FIELD.num_tokens, VISIBLE)
     with threads(1):
         times = {name: round(t / BATCH, 2) for name, t in in_turns(makers, seconds).items()}
-    epoch, compare = (2000, 500) if few else (EPOCH, 4096)
+    epoch, compare = (2000, 500) if few else (EPOCH, 2000)
     rows = {}
     for name, sampler in samplers.items():
         found = diversity(sampler, epoch, compare=compare)._asdict()
@@ -140,17 +140,3 @@ def draw(results: dict, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def table(results: dict) -> str:
-    lines = [
-        "| masks | µs a mask | MiB | file, MiB | built in s | distinct | bias | likeness | nearest |",
-        "|---|" + "---:|" * 8,
-    ]
-    for name, row in results["rows"].items():
-        cells = [f"{row['microseconds a mask']:.1f}", f"{row['MiB']:.1f}"]
-        if "distinct" in row:
-            cells += [f"{row['file, MiB']:.1f}", f"{row['built in, seconds']:.1f}", str(row["distinct"])]
-            cells += [f"{row['bias']:.2f}", f"{row['deviation']:.3f}", f"{row['nearest']:.2f}"]
-        lines.append(f"| {name} | " + " | ".join(cells + ["–"] * (8 - len(cells))) + " |")
-    return "\n".join(lines)

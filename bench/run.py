@@ -1,185 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables of README.md and docs/ from all results.
+"""Run the CPU benchmark, write bench/results/, and refresh the tables of README.md and docs/ from all results.
 
-python bench/run.py              # about four minutes
-python bench/run.py --table      # only rewrite the tables from the committed results
+python bench/run.py                     # all parts, about a quarter of an hour on two idle cores
+python bench/run.py masks pools         # only these
+python bench/run.py --quick --out DIR   # minutes, rough: to try things; no table is written
+python bench/run.py --table             # only rewrite the tables and pictures from the committed results
+python bench/run.py --base REF          # the strategies beside another commit, in turns; writes base.json
+
+A part refuses to time what is wrong: every strategy must have the reference's bits, everything else exact counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import tables
+
 from smnoise.files import write_text
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "cpu.json"
-GPU_RESULTS = HERE / "results" / "gpu.json"
-SPREAD = HERE / "results" / "spread" / "spread.json"
-DEMO_AUDIO = HERE / "results" / "demo_audio" / "demo.json"
-PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").rglob("*.md")))
-YARDSTICK = "MAE random masking"
 
 
-def measure() -> dict:
-    """Median microseconds a mask, for each strategy and thread count."""
+def masks(quick: bool) -> dict:
+    """Median microseconds a mask of every strategy and of the others, by pytest-benchmark."""
+    from workloads import WORKLOADS
+
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.json"
-        options = ["--benchmark-only", f"--benchmark-json={raw}", "--benchmark-min-rounds=30", "-q"]
-        command = [sys.executable, "-m", "pytest", str(HERE / "bench_masks.py"), *options]
-        subprocess.run([*command, "--benchmark-disable-gc", "--benchmark-warmup=on"], check=True)
+        options = ["--benchmark-only", f"--benchmark-json={raw}", "-q", "-p", "no:cacheprovider"]
+        options += [
+            f"--benchmark-max-time={0.02 if quick else 1.0}",
+            f"--benchmark-min-rounds={3 if quick else 20}",
+        ]
+        options += ["--benchmark-disable-gc", *([] if quick else ["--benchmark-warmup=on"])]
+        options += ["--benchmark-warmup-iterations=20"]
+        subprocess.run([sys.executable, "-m", "pytest", str(HERE / "bench_masks.py"), *options], check=True)
         measured = json.loads(raw.read_text())
-    import torch
-
-    import smnoise
-    from smnoise.backends import cpu
-
-    times: dict[str, dict[str, dict[str, float]]] = {}
+    found = {
+        name: {
+            "what": w.what,
+            "batch": w.batch,
+            "microseconds a mask": {"cpu": {}, "reference": {}, "others": {}},
+        }
+        for name, w in WORKLOADS.items()
+    }
     for entry in measured["benchmarks"]:
         info, median = entry["extra_info"], entry["stats"]["median"]
-        rows = times.setdefault(info["workload"], {}).setdefault(info["name"], {})
-        rows[str(info["threads"])] = round(1e6 * median / info["batch"], 2)
-    return {
-        "what": "median microseconds a mask, all four outputs",
-        "video": "grid (8, 14, 14), ratio 0.9, batch 32",
-        "spectrogram": "grid (64, 8), ratio 0.8, batch 160",
-        "processor": measured["machine_info"]["cpu"].get("brand_raw", platform.processor()),
-        "instruction set": cpu.isa(),
-        "smnoise": smnoise.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": measured["datetime"][:10],
-        "microseconds": times,
-    }
+        rows = found[info["workload"]]["microseconds a mask"][info["backend"]]
+        rows.setdefault(info["name"], {})[str(info["threads"])] = round(1e6 * median / info["batch"], 2)
+    return {"what": "median microseconds a mask", "workloads": found}
 
 
-def table(results: dict) -> str:
-    lines = []
-    for workload, times in results["microseconds"].items():
-        few, *rest = sorted({int(n) for row in times.values() for n in row})
-        many = rest[-1] if rest else few
-        yardstick = times[YARDSTICK][str(few)]
-        lines += [
-            f"| µs a mask, {results[workload]} | {few} thread | of {YARDSTICK} | {many} threads | {many} of {few} |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        for name, row in times.items():
-            one, all_threads = row[str(few)], row[str(many)]
-            shares = f"{one / yardstick:.2f}x | {all_threads:.1f} | {all_threads / one:.2f}x"
-            lines.append(f"| {name} | {one:.1f} | {shares} |")
-        lines.append("")
+def scaling(quick: bool) -> dict:
+    import scaling
 
-    def share(workload: str, slow: str, fast: str) -> str:
-        times = results["microseconds"][workload]
-        return f"1/{times[slow]['1'] / times[fast]['1']:.0f}"
-
-    field = share("video", "SciPy band-pass, field", "Green3D, field")
-    wrap = share("video", "SciPy band-pass, wrap", "Green3D, wrap")
-    blue = share("spectrogram", "Optim Blue in NumPy", "Optim Blue, complementary")
-    lines += [
-        f"All four outputs; {results['processor']} ({results['instruction set']}), torch {results['torch']}, "
-        f"{results['date']}. On one thread Green3D takes {field} of SciPy's time in field mode, {wrap} in wrap mode, "
-        f"and Optim Blue {blue} of its NumPy reference's. "
-        "Regenerate with `make bench`; the numbers are in [bench/results/cpu.json](bench/results/cpu.json).",
-    ]
-    return "\n".join(lines)
+    return scaling.measure(0.02 if quick else 0.8, few=quick)
 
 
-def gpu_table() -> str:
-    """What bench/gpu found, or that it has not run."""
-    if not GPU_RESULTS.exists():
-        return (
-            "On a GPU: **not measured yet**, for want of a machine. `python bench/gpu` on a machine with one runs the "
-            "tests, NVIDIA's sanitizer and the benchmark, and this table then shows what came out."
-        )
-    results = json.loads(GPU_RESULTS.read_text())
-    floors = results.get("arithmetic floor, microseconds a batch", {})
-    lines = []
-    for workload, grid in (("masks", "(8, 14, 14)"), ("spectrogram masks", "(64, 8)")):
-        times = results.get(f"{workload}, microseconds a batch", {})
-        if workload == "masks":
-            times |= {f"arithmetic floor, {n}": row for n, row in floors.items()}
-        batches = sorted({int(b) for row in times.values() for b in row})
-        lines += [
-            f"| µs a batch, grid {grid} | " + " | ".join(f"batch {b}" for b in batches) + " |",
-            "|---|" + "---:|" * len(batches),
-        ]
-        for name, row in times.items():
-            lines.append(f"| {name} | " + " | ".join(f"{row[str(b)]:.1f}" for b in batches) + " |")
-        lines.append("")
-    failed = [n for n, r in results["sanitizer"].items() if not (isinstance(r, dict) and r["passed"])]
-    lines += [
-        f"{results['device']}, torch {results['torch']}, {results['date']}; graph replays, medians. "
-        f"Tests: {results['tests']['summary']}. compute-sanitizer: {', '.join(failed) or 'nothing'} failed.",
-    ]
-    return "\n".join(lines)
+def pools(quick: bool) -> dict:
+    import pools
+
+    return pools.measure(0.02 if quick else 0.5, few=quick)
 
 
-def spread_table() -> str:
-    """What bench/spread.py found."""
-    results = json.loads(SPREAD.read_text())
-    lines = [
-        "| | nearest visible token | with a visible 4-neighbour | 8-neighbour | largest void | a token is visible |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for name, row in results["strategies"].items():
-        lines.append(
-            f"| {name} | {row['nearest']:.2f} | {row['touching4']:.3f} | {row['touching8']:.2f} | {row['void']:.2f} | "
-            f"{row['seen_least']:.2f} to {row['seen_most']:.2f} |"
-        )
-    return "\n".join(
-        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python bench/spread.py`."]
-    )
+def share(quick: bool) -> dict:
+    import share
+
+    return {"sizes": share.measure(0.02 if quick else 1.0, 1 if quick else 9)}
 
 
-def demo_audio_table() -> str:
-    """What make demo-audio found."""
-    results = json.loads(DEMO_AUDIO.read_text())
-    found = results["mean and standard deviation over seeds"]
-    names = {"optim-blue": "Optim Blue", "random": "random", "untrained": "not trained"}
-    columns = ("few-label accuracy", "few-label mAP", "accuracy", "mAP")
-    lines = ["| masks | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, title in names.items():
-        cells = [f"{found[name][c]['mean']:.3f} ± {found[name][c]['std']:.3f}" for c in columns]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    pieces = (
-        f"{results['pieces to train']} pieces of ten seconds to train on, {results['pieces to test']} to test"
-    )
-    return "\n".join(
-        [*lines, "", f"Mean and deviation of three seeds; {pieces}; few labels: {results['few labels']}."]
-    )
+PARTS = {"masks": masks, "scaling": scaling, "pools": pools, "share": share}
+FILES = {"masks": "cpu.json", "scaling": "scaling.json", "pools": "pools.json", "share": "share.json"}
+
+
+def draw(part: str, folder: Path) -> None:
+    """The pictures and pages of a part, from its results."""
+    results = json.loads((folder / FILES[part]).read_text())
+    if part == "masks":
+        write_text(folder / "cpu.md", tables.cpu_page(results))
+    elif part == "scaling":
+        import scaling
+
+        scaling.draw(results, folder / "scaling.png")
+    elif part == "pools":
+        import pools
+
+        pools.draw(results, folder / "pools.png")
 
 
 def blocks() -> dict[str, str]:
-    """What stands between the marks of each name, in README.md or a page of docs/."""
-    return {
-        "bench": f"{table(json.loads(RESULTS.read_text()))}\n\n{gpu_table()}",
-        "spread": spread_table(),
-        "demo-audio": demo_audio_table(),
+    """What stands between the marks of each name, in README.md or docs/; of parts that have results."""
+    texts = {
+        "bench": ("masks", lambda r: f"{tables.cpu_table(r)}\n\n{tables.gpu_table()}"),
+        "scaling": ("scaling", tables.scaling_text),
+        "pools": ("pools", tables.pools_text),
+        "share": ("share", tables.share_text),
     }
+    found = {
+        name: text(json.loads((tables.RESULTS / FILES[part]).read_text()))
+        for name, (part, text) in texts.items()
+        if (tables.RESULTS / FILES[part]).exists()
+    }
+    return {**found, "spread": tables.spread_table(), "demo-audio": tables.demo_audio_table()}
 
 
-def refresh_pages() -> None:
-    for name, block in blocks().items():
+def refresh(texts: dict[str, str], root: Path = HERE.parent) -> None:
+    """Put each text between its marks, in README.md or in a page of docs/. A text without a place is named."""
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    for name, block in texts.items():
         begin, end = f"<!-- {name}: written by bench/run.py -->", f"<!-- {name}: end -->"
-        page = next(p for p in PAGES if begin in p.read_text())
-        before, rest = page.read_text().split(begin)
-        write_text(page, f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}")
+        found = [page for page in pages if page.read_text().count(begin) == page.read_text().count(end) == 1]
+        if not found:
+            print(
+                f"no page has a place for {name}: put these two lines there once:\n{begin}\n{end}",
+                file=sys.stderr,
+            )
+        for page in found:
+            above = "../" * (
+                len(page.relative_to(root).parts) - 1
+            )  # links are from the top of the repository
+            before, rest = page.read_text().split(begin)
+            shown = block.replace("](bench/", f"]({above}bench/")
+            write_text(page, f"{before}{begin}\n{shown}\n{end}{rest.split(end)[1]}")
+
+
+def against(ref: str, quick: bool, folder: Path) -> None:
+    import compare
+    from about import about
+
+    results = {"about": about(), **compare.measure(ref, 0.02 if quick else 0.5)}
+    write_text(folder / "base.json", json.dumps(results, indent=2) + "\n")
+    print(compare.table(results))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--table", action="store_true", help="do not measure; rewrite the table only")
-    if not parser.parse_args().table:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(measure(), indent=2, ensure_ascii=False) + "\n")
-    refresh_pages()
-    print(*blocks().values(), sep="\n\n")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, 'spread'])}; by default all"
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds and points, to try things")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="folder for results; with --quick it must be given"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="do not measure; rewrite tables and pictures only"
+    )
+    parser.add_argument("--base", metavar="REF", help="compare with this commit instead")
+    options = parser.parse_args()
+    chosen = options.parts or [*PARTS, "spread"]
+    if unknown := set(chosen) - {*PARTS, "spread"}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join([*PARTS, 'spread'])}")
+    if options.quick and options.out is None:
+        parser.error("--quick measures roughly: give a folder with --out, so that no good result is replaced")
+    folder = options.out or tables.RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.base:
+        return against(options.base, options.quick, folder)
+    if not options.table:
+        from about import about
+
+        for part in (p for p in PARTS if p in chosen):
+            print(f"bench: {part}", flush=True)
+            results = {"about": about(), **PARTS[part](options.quick)}
+            write_text(folder / FILES[part], json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+        if "spread" in chosen and options.out is None:
+            subprocess.run([sys.executable, str(HERE / "spread.py")], check=True)
+    for part in PARTS:
+        if (folder / FILES[part]).exists():
+            draw(part, folder)
+    if options.out is None:
+        if (gpu := tables.RESULTS / "gpu.json").exists():
+            write_text(
+                tables.RESULTS / "gpu.md",
+                f"# Time of masks on a GPU\n\n{tables.gpu_table(gpu, every=True)}\n",
+            )
+        texts = blocks()
+        refresh(texts)
+        print(*texts.values(), sep="\n\n")
 
 
 if __name__ == "__main__":
