@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that run tests at a time.
+JOBS ?= 2
 
 .PHONY: test-processes demo demo-audio test sanitize bench clean docs pictures
 
@@ -15,8 +17,8 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --require=nvrtc --require=triton --ignore=tests/test_distributed.py \
-		--ignore=tests/test_kill.py $(PYTEST_OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
+		--ignore=tests/test_distributed.py --ignore=tests/test_kill.py $(PYTEST_OPTIONS)
 	PYTHONPATH=$(VENV)/triton-3.6 $(BIN)/python -m pytest --require=triton -q -p no:cacheprovider \
 		-k "triton and (known or equals_the_reference or hard_scores) and not any" \
 		tests/test_known_answers.py tests/test_color_mask.py tests/test_threshold.py
