@@ -44,6 +44,11 @@ class DualMasks(NamedTuple):
 def dual(encoder: MaskBatch, decoder: MaskBatch, num_decoded: int) -> DualMasks:
     """Of the tokens hidden from the encoder choose `num_decoded` in every sample, at first those that `decoder` shows.
 
+    >>> masks = smnoise.Green3D((8, 14, 14), 0.9, seed=0)([0, 1])
+    >>> decode = smnoise.RunningCell((8, 14, 14), 0.5, seed=1)([0, 1])
+    >>> dual(masks, decode, masks.num_masked // 2).ids_decode.shape
+    torch.Size([2, 706])
+
     If `decoder` shows more of the hidden tokens than that, some are left out; if it shows fewer, some that it masks are
     decoded too. Which ones is settled by a walk over all tokens in big steps, so that they lie apart, from a place that
     depends on the sample, so that no token is preferred: token i has number

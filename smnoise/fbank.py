@@ -42,6 +42,9 @@ DATA_SETS = {
 class LogMel(torch.nn.Module):
     """Waveforms to log-mel features. No weights; moves between devices as modules do.
 
+    >>> LogMel(sample_rate=16000, num_mels=128)(torch.zeros(2, 16000)).shape
+    torch.Size([2, 98, 128])
+
     Args:
         sample_rate: of the waveforms, in Hz.
         num_mels: mel bins from 20 Hz to half the sample rate.

@@ -27,6 +27,9 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
     """Precision at each threshold, weighted by the recall gained there (scikit-learn's definition: nothing is
     interpolated, and equal scores share a threshold, so their order does not matter).
 
+    >>> average_precision(torch.tensor([0.9, 0.8, 0.1]), torch.tensor([1, 0, 1]))
+    0.8333333333333333
+
     Args:
         scores: [N], higher for what is more likely positive.
         labels: [N], 0 or 1, or bool.
@@ -50,6 +53,9 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> MeanAveragePrecisi
     """mAP, macro: the plain mean of the classes' average precision. Classes without a positive have none; they
     are left out of the mean and named.
 
+    >>> mean_average_precision(torch.tensor([[0.9, 0.2], [0.8, 0.3]]), torch.tensor([[1, 0], [0, 0]])).left_out
+    [1]
+
     Args:
         scores: [N, C], higher for what is more likely.
         labels: [N, C], 0 or 1, or bool.
@@ -63,6 +69,9 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> MeanAveragePrecisi
 
 def accuracy(scores: Tensor, labels: Tensor) -> float:
     """The share of samples whose highest score is that of their label.
+
+    >>> accuracy(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1]))
+    0.5
 
     Args:
         scores: [N, C], logits or probabilities; of equal scores one is taken.

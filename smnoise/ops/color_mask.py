@@ -19,6 +19,11 @@ def color_mask(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Masks of a batch of samples; each row depends on its own sample index only.
 
+    >>> spec = smnoise.Green3D((8, 14, 14), 0.9).spec.to_json()
+    >>> mask, ids_keep, ids_mask, ids_restore = color_mask(torch.tensor(0), torch.arange(2), spec)
+    >>> mask.shape, ids_keep[0, :4].tolist()
+    (torch.Size([2, 1568]), [1, 11, 12, 18])
+
     Args:
         seed: int64, one element; read as the 64-bit key (negative values are its upper half).
         samples: int64 [B], sample indices on the seed's device.

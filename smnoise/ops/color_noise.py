@@ -16,6 +16,10 @@ from ._library import check_seed_and_samples, register
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto") -> torch.Tensor:
     """The field of each sample, float32 [B, T, H, W]; its largest values are visible.
 
+    >>> spec = smnoise.Green3D((8, 14, 14), 0.9).spec.to_json()
+    >>> color_noise(torch.tensor(0), torch.arange(2), spec).shape
+    torch.Size([2, 8, 14, 14])
+
     Arguments as in `color_mask`.
     """
     return torch.ops.smnoise.color_noise(seed, samples, spec, backend)

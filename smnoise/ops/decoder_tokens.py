@@ -27,6 +27,11 @@ def decoder_tokens(
 ) -> Tensor:
     """visible + positions[ids_keep], then mask_token + positions[ids_mask].
 
+    >>> shown, hidden = torch.tensor([[2]]), torch.tensor([[0, 1]])
+    >>> tokens = decoder_tokens(torch.full((1, 1, 1), 5.0), torch.zeros(1), torch.eye(3)[:, :1], shown, hidden)
+    >>> tokens[0, :, 0].tolist()
+    [5.0, 1.0, 0.0]
+
     Args:
         visible: [B, V, D], any floating type.
         mask_token: [D].

@@ -25,6 +25,10 @@ def gather_patches(
 ) -> Tensor:
     """pixel * scale + shift of the picked patches.
 
+    >>> pixels = torch.arange(16.0).view(1, 1, 1, 4, 4)
+    >>> gather_patches(pixels, torch.tensor([[0, 3]]), (1, 2, 2), torch.ones(1), torch.zeros(1)).tolist()
+    [[[[0.0, 1.0, 4.0, 5.0]], [[10.0, 11.0, 14.0, 15.0]]]]
+
     Args:
         pixels: [B, C, T, H, W], uint8 or float32; a spectrogram [B, time, mel] is pixels[:, None, None].
         ids: int64 [B, N], token numbers of the grid (T / t, H / h, W / w), x fastest; at least one.

@@ -30,6 +30,11 @@ def gaussian_filter(
 ) -> torch.Tensor:
     """Filter each volume along x, then y, then t, with the bits that the contract fixes.
 
+    >>> volume = torch.zeros(1, 1, 1, 5)
+    >>> volume[..., 2] = 1
+    >>> gaussian_filter(volume, sigma=(0, 0, 0.5))[0, 0, 0].tolist()
+    [0.00026386507670395076, 0.10645077377557755, 0.7865707278251648, 0.10645077377557755, 0.00026386507670395076]
+
     Args:
         volume: float32 [B, T, H, W]. Not differentiable.
         sigma: standard deviations along (t, y, x), in tokens; 0 leaves an axis unfiltered.

@@ -20,6 +20,10 @@ def optim_blue(
     """Masks of a batch of samples; each row depends on its own sample index only. Neighbouring rows of one partition
     share its computation.
 
+    >>> spec = smnoise.OptimBlue((4, 4), num_visible=4).spec.to_json()
+    >>> optim_blue(torch.tensor(0), torch.arange(4), spec, outputs="ids_keep")[1].tolist()
+    [[2, 4, 11, 13], [1, 7, 8, 14], [3, 5, 10, 12], [0, 6, 9, 15]]
+
     Args:
         spec: JSON of a `smnoise.spec.OptimBlueSpec`; with masks="views" a sample gives K rows instead of one.
         seed, samples, backend, outputs, returns: as in `color_mask`.

@@ -31,6 +31,11 @@ def patch_loss(
     The target is each channel of each patch less its mean, over its unbiased deviation: / (std + eps), as VideoMAE
     has it, or with eps_inside / sqrt(var + eps), as AudioMAE. uint8 pixels count as x / 255.
 
+    >>> pixels = torch.arange(16.0).view(1, 1, 1, 4, 4)
+    >>> loss = patch_loss(torch.zeros(1, 2, 4), pixels, torch.tensor([[0, 3]]), (1, 2, 2))
+    >>> round(loss.item(), 4)  # targets have mean 0 and the unbiased deviation 1: 3 / 4 of P = 4
+    0.75
+
     Args:
         prediction: [B, N, P * C], P = t * h * w pixels ordered (t, h, w), channel fastest; any floating type.
         pixels: [B, C, T, H, W], uint8 or float32. No gradient.

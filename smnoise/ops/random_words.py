@@ -22,6 +22,9 @@ def random_words(
     Word j is output j & 3 of the Philox call with block j >> 2, y = t = 0 and the purpose. A row depends on its own
     sample index only, and its words do not depend on count.
 
+    >>> random_words(torch.tensor(0), torch.arange(2), purpose=9, count=2).tolist()
+    [[3210882156, 3963199362], [4224952510, 2926423710]]
+
     Args:
         seed, samples, backend: as in `color_mask`.
         purpose: 0 .. 15; words of different purposes are independent. 0 .. 4 are what masks are made of.

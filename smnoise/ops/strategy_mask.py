@@ -19,6 +19,10 @@ def strategy_mask(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Masks of a batch of samples; each row depends on its own sample index only.
 
+    >>> spec = smnoise.Grid((4, 4), num_visible=4, cell=(2, 2)).spec.to_json()
+    >>> strategy_mask(torch.tensor(0), torch.arange(2), spec, outputs="ids_keep")[1].tolist()
+    [[0, 2, 8, 10], [4, 6, 12, 14]]
+
     Args:
         spec: JSON of a `smnoise.spec.StrategySpec`.
         seed, samples, backend, outputs, returns: as in `color_mask`.

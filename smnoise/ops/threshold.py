@@ -18,6 +18,10 @@ def threshold(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Show the `visible` largest scores of each ranking, ties to the lower token; mask the others.
 
+    >>> mask, ids_keep, ids_mask, ids_restore = threshold(torch.tensor([[0.1, 0.7, 0.7, 0.3]]), visible=1)
+    >>> mask.tolist(), ids_keep.tolist(), ids_restore.tolist()
+    ([[True, False, True, True]], [[1]], [[1, 0, 2, 3]])
+
     Args:
         scores: float32 [B, L]. -0.0 equals 0.0. NaNs rank by their bits, beyond the infinities.
         visible: visible tokens per ranking, 1 .. L / groups - 1.

@@ -40,6 +40,10 @@ class Block(Boxes):
     the middle: on 14 x 14 tokens at 0.75 a corner in 84% of the masks and the middle in 3%, at 0.9 in 70% and 0.1%.
     overhang=True lets boxes stick out of the grid, each covering every token equally often: 28% and 23% at 0.75.
 
+    >>> masks = Block(grid=(14, 14), mask_ratio=0.4)(batch_size=2, step=0)
+    >>> masks.mask.sum(1).tolist()
+    [79, 79]
+
     Args:
         grid: tokens along (T, H, W), or (H, W) for images and spectrograms.
         mask_ratio: share of tokens that is masked, in (0, 1).
@@ -75,6 +79,9 @@ class InverseBlock(Boxes):
     The count is met by cutting the last box. Boxes may stick out of the grid (overhang), so that every token is visible
     about equally often; with overhang=False, on 14 x 14 tokens at 0.75, a corner is in 5% of the masks and the middle
     in 33%.
+
+    >>> InverseBlock(grid=(64, 8), mask_ratio=0.8, size=(5, 5)).visible_per_sample
+    102
 
     Args:
         size: (y, x) or (t, y, x) of every box in tokens, or None for boxes of `scale`, `aspect` and `duration`.
