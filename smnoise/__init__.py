@@ -2,50 +2,59 @@
 """smnoise: structured-noise masks for masked autoencoders, made on the fly.
 
 A mask is a pure function of (seed, sample index, parameters), bit for bit the same on every backend.
+
+Names are imported at first use, so that `smnoise --help` need not wait for torch. A process that loads an exported
+program needs the ops alone: `import smnoise.ops` registers them.
 """
 
+from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
     # In a checkout that was built in place but not installed, kernels/ and csrc/ lie beside this folder.
     __path__.append(str(_here.parent))
 
-from .errors import BackendError, CheckpointError, DataError, SmnoiseError
-from .masks import MaskBatch
-from .samplers import (
-    STRATEGIES,
-    Block,
-    Blue1D,
-    Blue2D,
-    Blue3D,
-    Frame,
-    FrequencyBars,
-    Green1D,
-    Green2D,
-    Green3D,
-    Grid,
-    InverseBlock,
-    OptimBlue,
-    Purple1D,
-    Purple2D,
-    Purple3D,
-    Random,
-    Red1D,
-    Red2D,
-    Red3D,
-    RunningCell,
-    TimeBars,
-    TimeFrequencyBars,
-    Tube,
-    White1D,
-    White2D,
-    White3D,
-    from_json,
-    presets,
-    sample_indices,
-    strategy,
-)
-from .stream import MaskStream
+if TYPE_CHECKING:
+    from .errors import BackendError, CheckpointError, DataError, SmnoiseError
+    from .masks import MaskBatch
+    from .samplers import (  # type: ignore[no-redef]  # functions named like the modules that hold them
+        STRATEGIES,
+        Block,
+        Blue1D,
+        Blue2D,
+        Blue3D,
+        Frame,
+        FrequencyBars,
+        Green1D,
+        Green2D,
+        Green3D,
+        Grid,
+        InverseBlock,
+        OptimBlue,
+        Purple1D,
+        Purple2D,
+        Purple3D,
+        Random,
+        Red1D,
+        Red2D,
+        Red3D,
+        RunningCell,
+        TimeBars,
+        TimeFrequencyBars,
+        Tube,
+        White1D,
+        White2D,
+        White3D,
+        from_json,
+        presets,
+        sample_indices,
+        strategy,
+    )
+    from .stream import MaskStream
+
+_MODULES = ("errors", "masks", "samplers", "stream")  # where the names are, in this order
 
 __version__ = "0.1.0"
 __all__ = [
@@ -87,3 +96,18 @@ __all__ = [
     "sample_indices",
     "strategy",
 ]
+
+
+def __getattr__(name: str):
+    if name in __all__:
+        for module in _MODULES:
+            if (value := getattr(_import_module(f".{module}", __name__), name, None)) is not None:
+                globals()[name] = value
+                return value
+    if not name.startswith("_") and _find_spec(f"{__name__}.{name}"):
+        return _import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -148,7 +148,7 @@ def _white(module, backend, entry):
         return entry["values"], module.white(entry["seed"], entry["sample"], t, y, x).flatten().tolist()
     got = []  # a backend of fused kernels: a white field of two tokens at each place, of which the first one counts
     for origin in np.stack([t, y, x], -1).reshape(-1, 3).tolist():
-        spec = ColorSpec("white", (1, 1, 2), 1, origin=origin)
+        spec = ColorSpec("white", (1, 1, 2), 1, origin=tuple(origin))
         got.append(ops.color_noise(*_tensors(backend, entry), spec.to_json(), backend).flatten()[0].item())
     return entry["values"], got
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import torch
 
+from .spec import as_int
+
 PRE_EMPHASIS = 0.97
 LOW_HZ = 20.0
 FLOOR = torch.finfo(torch.float32).eps
@@ -49,14 +51,23 @@ class LogMel(torch.nn.Module):
     are always at the floor, log(float32 eps), as Kaldi's formula has it.
     """
 
+    first: torch.Tensor
+    weights: torch.Tensor
+    hann: torch.Tensor
+
     def __init__(self, sample_rate: int, num_mels: int = 128, window_ms: int = 25, shift_ms: int = 10):
         super().__init__()
+        sample_rate = as_int("sample_rate", sample_rate, 1, 10**7)
+        num_mels = as_int("num_mels", num_mels, 1, 10**4)
+        window_ms, shift_ms = (
+            as_int(name, ms, 1, 10**4) for name, ms in (("window_ms", window_ms), ("shift_ms", shift_ms))
+        )
         self.sample_rate, self.num_mels = sample_rate, num_mels
         self.window, self.shift = sample_rate * window_ms // 1000, sample_rate * shift_ms // 1000
-        if self.window < 2 or self.shift < 1 or num_mels < 1:
+        if self.window < 2 or self.shift < 1:
             raise ValueError(
-                "need a window of at least 2 samples, a shift of at least 1 and at least 1 bin, got "
-                f"{window_ms} ms, {shift_ms} ms at {sample_rate} Hz and num_mels={num_mels}"
+                "need a window of at least 2 samples and a shift of at least 1, got "
+                f"{window_ms} ms and {shift_ms} ms at {sample_rate} Hz"
             )
         self.fft_size = 1 << (self.window - 1).bit_length()
         first, weights = mel_bank(sample_rate, self.fft_size, num_mels)

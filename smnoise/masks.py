@@ -17,6 +17,13 @@ class MaskBatch(NamedTuple):
     ids_keep:    int64 [B, V], the visible tokens, ascending
     ids_mask:    int64 [B, L - V], the masked tokens, ascending
     ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+
+    >>> import smnoise
+    >>> masks = smnoise.White3D((1, 2, 3), num_visible=2)([0])
+    >>> masks.ids_keep.tolist(), masks.ids_mask.tolist(), masks.ids_restore.tolist()
+    ([[1, 3]], [[0, 2, 4, 5]], [[2, 0, 3, 1, 4, 5]])
+    >>> masks.volume().int().tolist(), masks.num_masked
+    ([[[[1, 0, 1], [0, 1, 1]]]], 4)
     """
 
     mask: torch.Tensor | None
@@ -66,8 +73,10 @@ class MaskBatch(NamedTuple):
 
     def to(self, device, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
-        moved = [v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]]
-        return self._replace(**dict(zip(self._fields, moved, strict=False)))
+        mask, keep, hide, restore = (
+            v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
+        )
+        return MaskBatch(mask, keep, hide, restore, self.grid, self.num_visible)
 
     def need(self, name: str) -> torch.Tensor:
         """One of the outputs. Raises ValueError if it was not asked for."""

@@ -208,9 +208,9 @@ def crowding(grid, delta: int, weights, decay: float) -> list[tuple[tuple[int, i
     for orientation, index in zip(ORIENTATIONS, WEIGHT_OF, strict=True):
         for d in range(1, delta + 1) if index < len(weights) else ():
             s = int(64 * weights[index] / d**decay + 0.5)
-            step = tuple(d * o for o in orientation)
-            if s and (grid is None or all(abs(v) < n for v, n in zip(step, grid, strict=True))):
-                entries += [(step, s), (tuple(-v for v in step), s)]
+            t, y, x = (d * o for o in orientation)
+            if s and (grid is None or all(abs(v) < n for v, n in zip((t, y, x), grid, strict=True))):
+                entries += [((t, y, x), s), ((-t, -y, -x), s)]
     return entries
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .masks import MaskBatch
+from .spec import as_int
 
 
 class Spread(NamedTuple):
@@ -55,7 +56,8 @@ def spread(masks: MaskBatch) -> Spread:
             ]
         )
     seen = shown.double().mean(0)
-    return Spread(*(sums / len(keep)).tolist(), seen.min().item(), seen.max().item())
+    nearest, touching4, touching8, void = (sums / len(keep)).tolist()
+    return Spread(nearest, touching4, touching8, void, seen.min().item(), seen.max().item())
 
 
 def radial_spectrum(masks: MaskBatch, bins: int = 16) -> tuple[Tensor, Tensor]:
@@ -63,11 +65,16 @@ def radial_spectrum(masks: MaskBatch, bins: int = 16) -> tuple[Tensor, Tensor]:
 
     Power is that of random masks of the same count where it is 1. Returns the frequency of each bin's middle, in
     cycles a token (up to 0.5), and its power; both float64 [bins], NaN where the grid has no frequency in a bin.
+
+    Raises ValueError or TypeError for another grid, a batch without masks, or bins that are no count.
     """
+    bins = as_int("bins", bins, 1, 10**6)
     t, h, w = masks.grid
     if t != 1:
         raise ValueError(f"the radial spectrum is that of planes, grid (1, H, W); got grid {masks.grid}")
     shown = (~masks.volume()[:, 0].cpu()).double()
+    if not len(shown):
+        raise ValueError("the radial spectrum is a mean over masks; this batch has none")
     share = masks.num_visible / masks.num_tokens
     # The count is fixed, so that frequency 0 carries nothing and the other L - 1 share the variance of all tokens.
     even = masks.num_tokens**2 * share * (1 - share) / (masks.num_tokens - 1)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .masks import MaskBatch
@@ -18,6 +20,12 @@ class MaskStream:
         stream = smnoise.MaskStream(sampler, batch_size=32, device="cuda")
         with torch.cuda.graph(graph):
             masks = stream()
+
+    >>> import smnoise
+    >>> sampler = smnoise.White3D((1, 2, 3), num_visible=2)
+    >>> stream = smnoise.MaskStream(sampler, batch_size=2, rank=1, world_size=2)
+    >>> stream().ids_keep.tolist(), sampler([2, 3]).ids_keep.tolist()
+    ([[2, 4], [3, 4]], [[2, 4], [3, 4]])
 
     Args:
         sampler: any sampler of smnoise.
@@ -42,7 +50,12 @@ class MaskStream:
         outputs: str = ALL_OUTPUTS,
     ):
         self.sampler = sampler
-        self.arguments = {"rank": rank, "world_size": world_size, "backend": backend, "outputs": outputs}
+        self.arguments: dict[str, Any] = {
+            "rank": rank,
+            "world_size": world_size,
+            "backend": backend,
+            "outputs": outputs,
+        }
         self.batch_size = batch_size
         self.step = torch.full((), step, dtype=torch.int64, device=device)
         # Held: made anew in each call it would cost a kernel each time.

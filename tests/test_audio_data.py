@@ -16,6 +16,7 @@ from smnoise.train import audio_data
 from smnoise.train.audio_data import (
     AudioClips,
     AudioFile,
+    EveryFile,
     collate,
     find_sounds,
     label_sets_by_list,
@@ -369,3 +370,20 @@ def test_the_caller_s_generator_is_left_alone(sounds):
     before = torch.get_rng_state()
     list(loader(clips_of(sounds, gain=True, roll=True), range(6), 2, 0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_file_shorter_than_a_frame_is_broken_and_one_as_long_is_not(tmp_path):
+    """At the rate of the clips: 25 ms are 200 samples at 8 kHz, and 1102.5 at 44.1 kHz."""
+    for name, samples, rate in (("a", 199, RATE), ("b", 200, RATE), ("c", 1090, 44100), ("d", 1103, 44100)):
+        soundfile.write(tmp_path / f"{name}.wav", noise(samples), rate)
+    clips = clips_of(tmp_path)
+    items = [clips[n] for n in range(4)]
+    assert {item["length"] for item in items} == {200}
+    assert sorted(items[-1]["broken"]) == [
+        f"{tmp_path}/a.wav: 199 samples at 8000 Hz are less than a frame of 25 ms",
+        f"{tmp_path}/c.wav: 1090 samples at 44100 Hz are less than a frame of 25 ms",
+    ]
+    every = EveryFile(find_sounds(tmp_path), RATE, RATE)
+    assert [every[place]["decodes"] for place in range(4)] == [False, True, False, True]
+    assert LogMel(RATE).num_frames(200) == 1
+    assert LogMel(RATE).num_frames(199) == 0

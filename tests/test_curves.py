@@ -80,24 +80,27 @@ def test_only_means_of_as_many_steps_are_compared(curve):
 def test_a_band_is_for_just_its_recipe(curve, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(asdict(curve)))
     other_seed = RECIPE | {"seed": 9, "mean": 0.0, "batch_size": 8, "accumulate": 2}
-    assert find(other_seed, 10, tmp_path) == curve
-    assert find(RECIPE | {"epochs": 6}, 10, tmp_path) is None
-    assert find(RECIPE | {"views": 2}, 10, tmp_path) is None
-    assert find(RECIPE, 5, tmp_path) is None
-    assert find(RECIPE, 10, tmp_path / "absent") is None
+    assert find(other_seed, 10, audio.Config, tmp_path) == curve
+    assert (
+        find(RECIPE | {"views": 1, "decoder": "local"}, 10, audio.Config, tmp_path) == curve
+    )  # settings since then
+    assert find(RECIPE | {"epochs": 6}, 10, audio.Config, tmp_path) is None
+    assert find(RECIPE | {"views": 2}, 10, audio.Config, tmp_path) is None
+    assert find(RECIPE, 5, audio.Config, tmp_path) is None
+    assert find(RECIPE, 10, audio.Config, tmp_path / "absent") is None
 
 
 def test_a_watch_speaks_once_also_over_a_restart(curve, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(asdict(curve)))
     wrong = records([2 * loss for loss in losses(7)])
-    watch = Watch(RECIPE, 10, [], tmp_path)
+    watch = Watch(RECIPE, 10, audio.Config, [], tmp_path)
     said = [watch(record) for record in wrong]
     assert [bool(s) for s in said] == [n == IN_A_ROW - 1 for n in range(len(wrong))]
     assert "since step 10 the loss is not what it usually is" in said[IN_A_ROW - 1]
     assert "(synthetic, 5 seeds)" in said[IN_A_ROW - 1]
-    again = Watch(RECIPE, 10, wrong[:20], tmp_path)
+    again = Watch(RECIPE, 10, audio.Config, wrong[:20], tmp_path)
     assert not any(again(record) for record in wrong[20:])
-    early = Watch(RECIPE, 10, wrong[:2], tmp_path)
+    early = Watch(RECIPE, 10, audio.Config, wrong[:2], tmp_path)
     assert early(wrong[2])
 
 
@@ -116,7 +119,7 @@ def test_a_file_that_holds_no_band_is_an_error(tmp_path):
     for content in ("{", "[]", '{"name": "x"}'):
         (tmp_path / "a.json").write_text(content)
         with pytest.raises(DataError, match=r"a\.json holds no reference curve"):
-            find(RECIPE, 10, tmp_path)
+            find(RECIPE, 10, audio.Config, tmp_path)
     with pytest.raises(ValueError, match="as many steps as low and high values, got 2, 1 and 2"):
         Curve("x", {}, 10, [0], [10, 20], [0.0], [1.0, 1.0])
 

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from smnoise import DataError, White3D
-from smnoise.train import audio_pictures, demo_audio, log
+from smnoise.train import demo_audio, log
 from smnoise.train.audio import trained, untrained
 from smnoise.train.demo_audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
 from smnoise.train.demo_sounds import LANGUAGES
+from smnoise.viz.reconstruct import near_by
 
 RATE = 8000
 
@@ -115,7 +116,7 @@ def test_it_can_be_run_again(done):
 def test_statistics_near_by_are_those_of_the_nearest_patches():
     masks = White3D((1, 2, 3), num_visible=2)([0])
     masks = masks._replace(ids_keep=torch.tensor([[0, 5]]), ids_mask=torch.tensor([[1, 2, 3, 4]]))
-    near = audio_pictures._near_by(torch.tensor([[[0.0], [1.0]]]), masks)[0, :, 0]
+    near = near_by(torch.tensor([[[0.0], [1.0]]]), masks)[0, :, 0]
     # From patch 0 and 5 of a grid 2 x 3: squared distances 1 and 2, 4 and 1, 1 and 4, 2 and 1.
     assert near.tolist() == pytest.approx([1 / 3, 4 / 5, 1 / 5, 2 / 3])
 

@@ -295,9 +295,11 @@ def test_a_broken_file_that_another_process_met_is_named_once(config, trainer, d
 
 @pytest.mark.parametrize("trainer", ["video"])
 def test_asked_to_stop_all_processes_stop_after_the_same_step_with_a_checkpoint(config, trainer, tmp_path):
-    """torchrun passes SIGTERM on to each; they see it at different moments."""
+    """torchrun passes SIGTERM on to each; they see it at different moments. Their exit status, which is not 0, makes it
+    start none anew."""
     config = replace(config, accumulate=1, epochs=200, save_every=10_000, workers=1)
-    process = subprocess.Popen(launch.command(trainer, config, ranks=2), env={**os.environ, "OMP_NUM_THREADS": "1"},
+    command = launch.command(trainer, config, ranks=2, restarts=1)
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"},
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
     deadline = time.monotonic() + launch.SECONDS
     while max(losses(config), default=0) < 3:
@@ -307,5 +309,7 @@ def test_asked_to_stop_all_processes_stop_after_the_same_step_with_a_checkpoint(
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=launch.SECONDS)
     (folder,) = checkpoint.steps(config.out)
+    assert said.count("stopped after step") == 1
     assert f"stopped after step {int(folder.name[-8:])}" in said
+    assert process.returncode != 0
     assert max(losses(config)) == int(folder.name[-8:])

@@ -18,6 +18,7 @@ from media import write_video
 from smnoise.train import audio, checkpoint, log, video
 
 KILLED = str(Path(__file__).parent / "killed.py")
+ROOT = str(Path(__file__).parent.parent)
 ROUNDS = 4
 
 
@@ -38,6 +39,10 @@ def trainer(request):
 
 @pytest.fixture
 def config(trainer, data, tmp_path):
+    return settings(trainer, data, tmp_path)
+
+
+def settings(trainer, data, tmp_path):
     common = {
         "data": data,
         "out": tmp_path / "run",
@@ -69,7 +74,7 @@ def events(config):
 
 
 def train(trainer, config, moment=0, **options):
-    more = {"environment": {"PYTHONPATH": str(Path(KILLED).parent.parent)}, **options}
+    more = {"environment": {"PYTHONPATH": ROOT}, **options}
     return launch.run([KILLED, str(moment), trainer], config, **more)
 
 
@@ -146,3 +151,63 @@ def test_damaged_checkpoints_are_told_and_the_last_good_one_used(trainer, config
     assert newest.name in ended.stdout
     assert before.name in ended.stdout
     assert "Traceback" not in ended.stdout
+
+
+@pytest.fixture
+def sharded(data, tmp_path):
+    """Of one trainer, in two processes: this takes long."""
+    return replace(settings("video", data, tmp_path), shard=True)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_sharded_run_killed_while_it_saves_goes_on_with_the_same_bits(sharded, tmp_path, rank):
+    """The process that finishes checkpoints, or the one that only writes its part."""
+    killed = replace(sharded, out=tmp_path / "killed")
+
+    def run(config, moment=0):
+        within = str(config.out / checkpoint.FOLDER)
+        environment = {"PYTHONPATH": ROOT, "KILLED_RANK": rank, "KILLED_WITHIN": within}
+        return train("video", resumed(config), moment, ranks=2, environment=environment)
+
+    done = run(sharded)
+    assert done.returncode == 0, done.stdout
+    moments = int(re.search(rf"process {rank}: (\d+) moments", done.stdout)[1])
+    assert moments >= 3 * (1 if rank == "1" else 8)
+    for moment in sorted(random.Random(rank).sample(range(moments // 3, 2 * moments // 3 + 1), 2)):
+        ended = run(killed, moment)
+        assert ended.returncode != 0, ended.stdout
+        assert "SIGKILL" in ended.stdout
+    done = run(killed)
+    assert done.returncode == 0, done.stdout
+    assert losses(killed) == losses(sharded)
+    for first, second in zip(*(checkpoint.newest(c.out)[:2] for c in (sharded, killed)), strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    kept = [folder.name for folder in (killed.out / checkpoint.FOLDER).iterdir()]
+    assert sorted(kept) == ["step-00000004", "step-00000006"]
+
+
+def test_a_sharded_run_on_a_full_disk_tells_so_and_goes_on_later(sharded):
+    """No file of more than 10 MB can be written, less than the part of a process."""
+    done = train("video", replace(sharded, epochs=1), ranks=2)
+    assert done.returncode == 0, done.stdout
+    whole = losses(sharded)
+    assert list(whole) == [1, 2, 3]
+    newest, before = checkpoint.steps(sharded.out)
+    (newest / "state.json").write_text("damaged")  # so that it goes back to step 2
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10 << 20, 10 << 20))
+
+    again = replace(sharded, epochs=1, resume=True)
+    ended = train("video", again, ranks=2, preexec_fn=limit)
+    assert ended.returncode != 0
+    assert re.search(r"smnoise: cannot write checkpoint .*step-00000003.*File too large", ended.stdout), (
+        ended.stdout
+    )
+    assert checkpoint.find(sharded.out)[0] == before
+    assert not list((sharded.out / checkpoint.FOLDER).glob(f"{checkpoint.TEMPORARY}*"))
+    done = train("video", again, ranks=2)
+    assert done.returncode == 0, done.stdout
+    assert "resumed after step 2" in done.stdout
+    assert losses(sharded) == whole

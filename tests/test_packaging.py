@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -15,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "csrc", "smnoise", "kernels")
 
 
-def build_wheel(folder: Path, **environment: str) -> Path:
-    """A wheel of the sources alone, in a process that cannot import torch."""
+def build_wheel(folder: Path, more: Mapping[str, str] = MappingProxyType({}), **environment: str) -> Path:
+    """A wheel of the sources alone, and of `more` files by name, in a process that cannot import torch."""
     source = folder / "source"
     source.mkdir()
     for name in SOURCES:
@@ -24,6 +26,9 @@ def build_wheel(folder: Path, **environment: str) -> Path:
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
         else:
             shutil.copy(ROOT / name, source)
+    for name, text in more.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
     (folder / "hidden").mkdir()
     (folder / "hidden" / "torch.py").write_text("raise ImportError('building must not need torch')")
     command = [
@@ -62,7 +67,8 @@ def run_python(installed: Path, code: str) -> str:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the library is written for GCC and Clang")
 def test_a_wheel_serves_every_python_and_holds_what_it_needs(tmp_path):
-    wheel = build_wheel(tmp_path)
+    band = "smnoise/train/reference_curves/band.json"
+    wheel = build_wheel(tmp_path, {band: "{}"})
     assert "-py3-none-" in wheel.name
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {
@@ -74,6 +80,8 @@ def test_a_wheel_serves_every_python_and_holds_what_it_needs(tmp_path):
         "kernels/__init__.py",
     }
     assert {f"smnoise/{n}" for n in wanted} <= names
+    bands = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("smnoise/train/reference_curves/*.json")}
+    assert bands | {band} <= names
     python_files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "smnoise").rglob("*.py")}
     assert python_files <= names
     assert not any(n.startswith(("kernels/", "tests/", "csrc/")) for n in names)

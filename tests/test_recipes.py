@@ -2,6 +2,8 @@
 """Recipes by name give the published numbers, on any number of GPUs that they are for."""
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -74,10 +76,12 @@ def test_the_command_line_goes_before_the_recipe(launched):
 def test_a_runs_own_config_is_a_recipe(tmp_path):
     """But for where it was and what it ran on."""
     before = audio.Config(data=Path("a"), out=Path("b"), model="tiny", resume=True, device="cpu", views=2,
+                          knn_every=5, knn_train=Path("c"), knn_test=Path("d"), keep_every=1000,
                           statistics=(-7.0, 4.0), blue_weights=(1, 2, 3, 4), clip_grad=0.5)  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(asdict(before), default=str))
     config = parse(audio.Config, "", ["--recipe", f"@{tmp_path}/config.json", *PLACE])
-    now = {"data": Path("somewhere"), "out": Path("elsewhere"), "resume": False, "device": "auto"}
+    now = {"data": Path("somewhere"), "out": Path("elsewhere"), "resume": False, "device": "auto",
+           "knn_every": 0, "knn_train": None, "knn_test": None}  # fmt: skip
     assert asdict(config) == asdict(before) | now
 
 
@@ -104,3 +108,15 @@ def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, c
 def test_without_a_recipe_it_is_the_defaults():
     assert parse(video.Config, "", PLACE) == video.Config(data=Path("somewhere"), out=Path("elsewhere"))
     assert recipes.required(video.Config) == ["data", "out"]
+
+
+@pytest.mark.parametrize("trainer", ["video", "audio"])
+def test_the_command_knows_its_recipes_and_its_name(trainer):
+    """Started as a module, when its classes are of __main__."""
+    command = [sys.executable, "-m", f"smnoise.train.{trainer}"]
+    name = next(name for name, recipe in RECIPES.items() if recipe.trainer == trainer and recipe.gpus == 1)
+    done = subprocess.run([*command, "--recipe", name, *PLACE], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "somewhere is neither a folder" in done.stderr
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert f"usage: python -m smnoise.train.{trainer} [-h]" in shown.stdout

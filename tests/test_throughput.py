@@ -3,7 +3,7 @@
 
 import pytest
 
-from smnoise.train.throughput import LoaderWaits
+from smnoise.train.throughput import IN_A_ROW, LIMITED, LoaderWaits, Verdict
 
 
 class Clock:
@@ -59,3 +59,15 @@ def test_an_error_of_the_loader_is_passed_on():
     assert next(batches) == 1
     with pytest.raises(OSError, match="disk"):
         next(batches)
+
+
+def test_the_verdict_is_given_once_after_some_lines_in_a_row():
+    verdict = Verdict("buy a faster disk")
+    quick, slow = LIMITED / 2, 0.634
+    assert [verdict(share) for share in (slow, slow, quick, slow, slow)] == [None] * 5
+    assert (
+        verdict(slow)
+        == "the loader is the limit: 63% of the time is spent waiting for data; buy a faster disk"
+    )
+    assert not any(verdict(share) for share in (slow, quick, slow, slow, slow, slow))
+    assert IN_A_ROW == 3

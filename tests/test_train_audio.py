@@ -187,17 +187,18 @@ def wait_for_step(process, run, step):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_is_killed_goes_on_with_the_same_bits(config, tmp_path, number):
-    """Killed, it goes on from a checkpoint. Asked to stop, as a scheduler asks the whole group, it saves first."""
+    """Killed, it goes on from a checkpoint. Asked to stop, as a scheduler or Ctrl-C asks the whole group, it saves
+    first, and says by its exit status that it is not done."""
     config = replace(config, epochs=25, workers=1, save_every=4)
     killed = replace(config, out=tmp_path / "killed")
     process = start(killed)
     wait_for_step(process, killed.out, 9)
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == (0 if number == signal.SIGTERM else -number), said
-    assert ("go on with --resume" in said) == (number == signal.SIGTERM)
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+    assert ("go on with --resume" in said) == (number != signal.SIGKILL)
     resumed = start(killed, "--resume")
     said, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, said
@@ -343,7 +344,7 @@ def test_files_shorter_than_a_frame_are_an_error(config, tmp_path):
     folder = tmp_path / "short"
     folder.mkdir()
     write_sound(folder / "0.wav", 0, seconds=0.01)
-    with pytest.raises(DataError, match="shorter than a frame of 200 samples"):
+    with pytest.raises(DataError, match="80 samples at 8000 Hz are less than a frame of 25 ms"):
         pretrain(replace(config, data=folder, epochs=20))
 
 
@@ -428,7 +429,8 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
 def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
     """batch_size and accumulate are in it as their product over all processes, clips_per_step."""
     elsewhere = {"data", "out", "resume", "batch_size", "accumulate", "device", "dtype", "compile",
-                 "checkpoint_blocks", "shard", "workers", "log_every", "save_every"}  # fmt: skip
+                 "checkpoint_blocks", "shard", "workers", "log_every", "save_every", "keep_every", "knn_every",
+                 "knn_train", "knn_test"}  # fmt: skip
     assert set(trainer.RECIPE) == set(Config.__dataclass_fields__) - elsewhere
 
 

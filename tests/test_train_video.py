@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The VideoMAE trainer, run as a user runs it: real files in, a run folder out."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +18,11 @@ from media import write_video
 from smnoise import CheckpointError, DataError
 from smnoise.train import checkpoint, log
 from smnoise.train import video as trainer
+from smnoise.train.cache_clips import make
 from smnoise.train.signals import StopOnSignal
+from smnoise.train.throughput import LoaderWaits
 from smnoise.train.video import Config, pretrain
+from smnoise.train.video_data import VideoClips
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +134,15 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine(config):
     assert rates[-1] < 0.1 * peak
 
 
+def test_a_warm_up_as_long_as_the_run_is_told(config, tmp_path):
+    pretrain(replace(config, epochs=1, warmup_epochs=1))
+    assert any(
+        "warmup_epochs 1 is not less than epochs 1" in r.get("event", "") for r in log.read(config.out)
+    )
+    pretrain(shorter := replace(config, epochs=1, warmup_epochs=0.5, out=tmp_path / "shorter"))
+    assert not any("warmup" in r.get("event", "") for r in log.read(shorter.out))
+
+
 def test_vectors_and_the_mask_token_do_not_decay(config, monkeypatch):
     seen = []
     adamw = torch.optim.AdamW
@@ -219,8 +233,12 @@ def test_the_first_signal_asks_and_the_second_interrupts():
     before = signal.getsignal(signal.SIGTERM)
     with StopOnSignal() as stop:
         assert not stop()
+        assert not stop.told
         signal.raise_signal(signal.SIGTERM)
+        assert not stop.told  # a run that ends in this step is not stopped
         assert stop()
+        assert stop.told
+        assert stop.number == signal.SIGTERM
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -260,6 +278,14 @@ def test_too_little_data_for_one_step_is_an_error(config):
         ({"short_side": 0}, "short_side"),
         ({"warmup_epochs": float("nan")}, "warmup_epochs"),
         ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"keep_every": 9}, "multiple of save_every 6"),
+        ({"knn_every": 3}, "needs knn_every, knn_train and knn_test"),
+        ({"knn_train": "x", "knn_test": "y"}, "needs knn_every, knn_train and knn_test"),
+        ({"knn_every": 3, "knn_train": "x"}, "needs knn_every, knn_train and knn_test"),
+        ({"knn_every": 3, "knn_train": "x", "knn_test": "y", "shard": True}, "--all-checkpoints"),
+        ({"decode_ratio": 1.0}, "leave decoder_mask at none"),
+        ({"decoder_mask": "white", "decode_ratio": 0.01}, "visible"),
+        ({"decoder_mask": "white", "decode_ratio": 0.04}, "leaves no token to decode"),
     ],
 )
 def test_a_config_that_cannot_work_is_never_made(config, change, words):
@@ -317,6 +343,102 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not os.path.exists("x")
+
+
+def test_frames_from_a_cache_are_the_same_run(config, videos, tmp_path):
+    pretrain(config)
+    make(videos, tmp_path / "cache", None)
+    cached = replace(config, out=tmp_path / "cached", frames_cache=tmp_path / "cache", cache_mib=0, workers=1)
+    pretrain(cached)
+    assert losses(cached.out) == losses(config.out)
+    told = [r["event"] for r in log.read(cached.out) if "event" in r]
+    assert f"3 of 3 videos are read from {tmp_path / 'cache'}" in told
+
+    shutil.copytree(videos, more := tmp_path / "more")
+    with pytest.raises(DataError, match="has none of the 3 videos"):
+        pretrain(replace(cached, data=more, out=tmp_path / "none"))
+    (tmp_path / "list.txt").write_text("more/0.mp4\n" + "\n".join(map(str, videos.iterdir())))
+    pretrain(mixed := replace(cached, data=tmp_path / "list.txt", out=tmp_path / "mixed", epochs=1))
+    told = [r["event"] for r in log.read(mixed.out) if "event" in r]
+    assert any("3 of 4 videos" in event and "the other 1 are decoded" in event for event in told)
+    with pytest.raises(ValueError, match="was made with short_side None"):
+        pretrain(replace(cached, short_side=16))
+
+
+def test_the_share_of_waiting_is_logged_and_a_slow_loader_named(config, monkeypatch):
+    """By a clock that only goes while clips are read, so that all of the time is spent waiting for them."""
+    clock, read = SimpleNamespace(seconds=0.0), VideoClips.read_clip
+
+    def slow(self, index, sample):
+        clock.seconds += 1
+        return read(self, index, sample)
+
+    monkeypatch.setattr(VideoClips, "read_clip", slow)
+    monkeypatch.setattr(trainer, "LoaderWaits", lambda: LoaderWaits(lambda: clock.seconds))
+    pretrain(replace(config, epochs=2, save_every=100))
+    assert [r["loader_wait"] for r in log.read(config.out) if "loss" in r] == [1.0] * 6
+    (told,) = [r["event"] for r in log.read(config.out) if "the loader is the limit" in r.get("event", "")]
+    assert "100% of the time" in told
+    assert "raise --workers (0 now) or --views, or decode once and for all" in told
+    assert f"cache_clips --data {config.data} --out CACHE, then --frames-cache CACHE" in told
+
+
+def kept(config):
+    return [int(folder.name[-8:]) for folder in checkpoint.steps(config.out)]
+
+
+def test_each_nth_checkpoint_is_kept_for_good(config):
+    """Also by a run that is resumed without saying so; a damaged newest one is still gone back from."""
+    pretrain(replace(config, epochs=3, save_every=2, keep_every=4))  # 9 steps
+    assert kept(config) == [9, 8, 4]
+    whole = losses(config.out)
+    for folder in checkpoint.steps(config.out)[:2]:
+        (folder / "state.json").write_text("damaged")
+    pretrain(replace(config, epochs=3, save_every=1, resume=True))
+    assert kept(config) == [9, 8, 4]
+    assert losses(config.out) == whole
+    assert checkpoint.find(config.out)[1]["step"] == 9
+
+
+def test_with_dual_masking_a_run_is_resumed_bit_for_bit(config, tmp_path):
+    """And is another run than one that decodes all."""
+    dual = replace(config, decoder_mask="running-cell", decode_ratio=0.3, epochs=2)
+    whole = weights(pretrain(dual))
+    pretrain(everything := replace(dual, decoder_mask="none", out=tmp_path / "all"))
+    assert losses(dual.out) != losses(everything.out)
+    stopped = replace(dual, out=tmp_path / "stopped")
+    asked = iter([False, True])
+    pretrain(stopped, stop=lambda: next(asked))
+    resumed = weights(pretrain(replace(stopped, resume=True)))
+    assert all(torch.equal(whole[n], resumed[n]) for n in whole)
+    said = next(r["event"] for r in log.read(dual.out) if "event" in r)
+    assert "8 of 32 tokens visible, 7 decoded" in said
+    with pytest.raises(CheckpointError, match=r"decode_ratio: 0\.3 then, 0\.4 now"):
+        pretrain(replace(dual, decode_ratio=0.4, resume=True))
+
+
+@pytest.mark.parametrize("decoder", ["white", "running-cell"])
+def test_encoder_and_decoder_masks_do_not_go_together(config, decoder):
+    """Of one seed a white decoder would show just what a white encoder sees."""
+    dual = replace(config, mask="white", mask_ratio=0.5, decoder_mask=decoder, size=128)
+    encoder, decoder = dual.sampler()(range(50)), dual.decoder_sampler()(range(50))
+    both = (~encoder.mask & ~decoder.mask).double().mean().item()
+    assert both == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_checkpoint_from_before_dual_masking_is_resumed(config):
+    pretrain(replace(config, epochs=1))
+    state = checkpoint.steps(config.out)[0] / "state.json"
+    said = json.loads(state.read_text())
+    for name in ("decoder_mask", "decode_ratio"):
+        del said["recipe"][name]
+    state.write_text(json.dumps(said))
+    manifest = state.with_name("manifest.json")
+    digests = json.loads(manifest.read_text()) | {
+        "state.json": hashlib.sha256(state.read_bytes()).hexdigest()
+    }
+    manifest.write_text(json.dumps(digests))
+    pretrain(replace(config, epochs=1, resume=True))
 
 
 def test_the_recipe_names_fields_of_the_config(config):

@@ -40,6 +40,20 @@ def test_a_folder_is_searched_in_a_fixed_order(videos):
     assert find_videos(videos / "flat.mp4") == [videos / "flat.mp4"]
 
 
+def test_links_to_folders_are_followed_but_not_round_and_round(videos, tmp_path):
+    """Data often lies on another disk, behind a link."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "elsewhere").symlink_to(videos, target_is_directory=True)
+    (data / "round").symlink_to(tmp_path, target_is_directory=True)
+    (data / "self").symlink_to(data / "self")
+    (data / "dangling.mp4").symlink_to(tmp_path / "absent.mp4")
+    (data / "file.mp4").symlink_to(videos / "flat.mp4")
+    found = [path.relative_to(data).as_posix() for path in find_videos(data)]
+    names = ["flat.mp4", "short one.avi", "sub/moving.mp4"]
+    assert found == [*(f"elsewhere/{name}" for name in names), "file.mp4"]
+
+
 def test_list_files_as_people_have_them(videos, tmp_path):
     (videos / "train.csv").write_text(
         f"# comment\n\nflat.mp4 17\nshort one.avi\nsub/moving.mp4 0 40 3\nflat.mp4,2\ngone.mp4 1\n{videos}/flat.mp4\n"

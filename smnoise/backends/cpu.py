@@ -11,6 +11,7 @@ from ctypes import POINTER, byref, c_float, c_int, c_int64, c_uint32, c_uint64, 
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads a
 
 
 @lru_cache(maxsize=1)
-def _load() -> tuple[ctypes.CDLL | None, str | None]:
+def _load() -> tuple[Any, str | None]:
     """The library and None, or None and the reason why there is none."""
     path = Path(__file__).parent.parent / "libsmnoise_cpu.so"
     if not path.exists():
@@ -237,7 +238,8 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
 
 @lru_cache(maxsize=256)
 def _strategy_plan(spec: StrategySpec) -> Strategy:
-    plan = strategy_plan_of(spec, *(array.ctypes.data for array in spec.boxes), SHARED_BYTES)
+    durations, sizes = (array.ctypes.data for array in spec.boxes)
+    plan = strategy_plan_of(spec, durations, sizes, SHARED_BYTES)
     plan.spec = spec  # whose arrays it points into
     return plan
 
@@ -303,8 +305,8 @@ def patch_loss_backward(gradient, prediction, pixels, ids, patch, eps, eps_insid
 
 
 def decoder_tokens(visible, mask_token, positions, ids_keep, ids_mask, in_grid) -> torch.Tensor:
-    tensors = visible.float(), mask_token.float(), positions, ids_keep, ids_mask
-    tensors = [v.contiguous() for v in tensors]
+    given = visible.float(), mask_token.float(), positions, ids_keep, ids_mask
+    tensors = [v.contiguous() for v in given]
     (b, v, d), hidden = visible.shape, ids_mask.shape[1]
     out = torch.empty(b, v + hidden, d, dtype=torch.float32, device="cpu")
     if in_grid:

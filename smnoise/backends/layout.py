@@ -70,7 +70,8 @@ def _tiles(grid: tuple[int, int, int]):
 def _layout(spec: ColorSpec, tile, slices: int, fused: bool, taps_stride: int) -> Layout:
     filters = 0 if spec.color == "white" else 2 if spec.two_sigmas else 1
     torus = spec.boundary == "wrap" and tile == spec.grid
-    halo = tuple((0, 0, 0) if torus or bank >= filters else spec.radius_of(bank) for bank in (0, 1))
+    first, second = ((0, 0, 0) if torus or bank >= filters else spec.radius_of(bank) for bank in (0, 1))
+    halo = first, second
     wide = halo[filters == 2]
     rows = tile[1] + 2 * wide[1]
     pitch = -(-(tile[2] + 2 * wide[2] + 7) // 8) * 8 + 1

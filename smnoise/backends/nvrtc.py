@@ -122,11 +122,10 @@ def usage(log: str) -> list[Usage]:
     """The kernels' resources, from the log of compile_sources."""
     found = []
     for part in log.split("Compiling entry function '")[1:]:
-        stack, stores, loads = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part
-        ).groups()
+        spilled = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+        stack, stores, loads = re.findall(spilled, part)[0]
         shared = re.search(r"(\d+) bytes smem", part)
-        registers = re.search(r"Used (\d+) registers", part).group(1)
+        registers = re.findall(r"Used (\d+) registers", part)[0]
         name = part.split("'", 1)[0]
         found.append(
             Usage(name, int(registers), int(stack), int(stores), int(loads), int(shared[1]) if shared else 0)

@@ -20,6 +20,7 @@ from .. import ops
 from ..compat import import_timm
 from ..masks import MaskBatch
 from .common import Size, check_masks, find_size, gather_tokens, init_linears, run_blocks
+from .lean import lean
 from .local_attention import LocalBlock
 
 # base is the published recipe; tiny and small are ours, for laptops, tests and small sets. The decoder's depth
@@ -146,6 +147,7 @@ class AudioMAE(nn.Module):
         for module in (self.bridge, self.decoder, self.head):
             init_linears(module)
         nn.init.normal_(self.mask_token, std=0.02)
+        lean(self)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay, besides biases and other vectors."""

@@ -16,6 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .lean import mlp
+
 MIN_TEMPERATURE = 0.01
 BIAS_HIDDEN = 384
 BIAS_DROPOUT = 0.1
@@ -41,7 +43,8 @@ class LocalBlock(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]."""
         x = x + self.norm1(self.attention(x, grid))
-        return x + self.norm2(self.mlp(x))
+        first, _, second = self.mlp
+        return x + self.norm2(mlp(x, first.weight, first.bias, second.weight, second.bias))
 
 
 class WindowAttention(nn.Module):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """VideoMAE (Tong et al., NeurIPS 2022) for pretraining, written from the paper's recipe tables.
 
-Only visible cubes are read and embedded; only hidden cubes get a target. Any grid works, also other than the
-one the model was made for: positions are a function of the token number.
+Only visible cubes are read and embedded; only hidden cubes get a target, all of them or, with dual masking, those that
+are decoded. Any grid works, also other than the one the model was made for: positions are a function of the token
+number.
 
-Letters: B batch, C channels, L tokens, V visible, M masked, P = tubelet * patch * patch pixels of a cube.
+Letters: B batch, C channels, L tokens, V visible, M masked, D decoded (M without dual masking), P = tubelet * patch *
+patch pixels of a cube.
 """
 
 from __future__ import annotations
@@ -16,15 +18,18 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..compat import import_timm
+from ..dual import DualMasks
 from ..masks import MaskBatch
 from .common import Size, check_masks, find_size, init_linears, run_blocks
+from .lean import lean
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # base is the published recipe; the others keep its rule, a decoder of half the width and 4 blocks.
-# tiny is ours, for laptops and tests.
+# tiny and nano are ours, for laptops, tests and studies of many runs.
 SIZES = {
+    "nano": Size(64, 3, 4, 64, 2, 4),
     "tiny": Size(192, 6, 3, 96, 2, 3),
     "small": Size(384, 12, 6, 192, 4, 3),
     "base": Size(768, 12, 12, 384, 4, 6),
@@ -76,10 +81,10 @@ class Cubes(nn.Module):
 
 
 class VideoMAE(Cubes):
-    """Encoder over the visible tokens, narrow decoder over all, loss on the hidden ones.
+    """Encoder over the visible tokens, narrow decoder over all (with dual masking fewer), loss on the hidden ones.
 
     Args:
-        size: "tiny", "small", "base", "large", "huge", or a `Size`.
+        size: "nano", "tiny", "small", "base", "large", "huge", or a `Size`.
         grid: tokens along (T, H, W) of the usual clip; others may be given at run time.
         tubelet, patch: frames and pixels (along both sides) of a cube.
         channels: colour channels; mean and std must have as many values.
@@ -129,6 +134,7 @@ class VideoMAE(Cubes):
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)
         self._init_weights()
+        lean(self)
 
     def _init_weights(self) -> None:
         # Left at PyTorch's defaults, as in the original: the patch embedding and the bridge.
@@ -145,32 +151,38 @@ class VideoMAE(Cubes):
         x = self.embed(cubes.flatten(2)) + self.encoder_positions[ids_keep]
         return self.encoder_norm(self._blocks(self.encoder, x))
 
-    def decode(self, features: Tensor, ids_keep: Tensor, ids_mask: Tensor) -> Tensor:
-        """Features [B, V, width]: normalised pixels of the hidden cubes, [B, M, P * C], channel fastest."""
+    def decode(self, features: Tensor, ids_keep: Tensor, ids_decode: Tensor) -> Tensor:
+        """Features [B, V, width] of tokens ids_keep: normalised pixels of cubes ids_decode [B, D], as [B, D, P * C],
+        channel fastest. The decoder sees these V + D tokens alone."""
         mask_token = self.mask_token.flatten()
-        x = ops.decoder_tokens(self.bridge(features), mask_token, self.decoder_positions, ids_keep, ids_mask)
+        x = ops.decoder_tokens(
+            self.bridge(features), mask_token, self.decoder_positions, ids_keep, ids_decode
+        )
         x = self._blocks(self.decoder, x)
         return self.head(self.decoder_norm(x[:, ids_keep.shape[1] :]))
 
-    def forward(self, pixels: Tensor, masks: MaskBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor, masks: MaskBatch | DualMasks) -> tuple[Tensor, Tensor]:
         """Loss and prediction for a batch.
 
         Args:
             pixels: [B, C, T, H, W], uint8, or float in [0, 1] (not yet normalised).
-            masks: ids_keep and ids_mask for the clips' own grid, on the same device.
+            masks: ids_keep and ids_mask for the clips' own grid, on the same device; or what `smnoise.dual.dual` made
+                of two masks, to decode only some of the hidden cubes.
 
         Returns:
-            loss, a float32 scalar: mean squared error over the hidden cubes, each channel of each less its mean,
-            divided by (its unbiased deviation + 1e-6); prediction [B, M, P * C].
+            loss, a float32 scalar: mean squared error over the decoded cubes, which are hidden ones, each channel of
+            each less its mean, divided by (its unbiased deviation + 1e-6); prediction [B, D, P * C].
         """
         grid = self.grid_of(pixels)
-        check_masks(masks, grid, len(pixels), "clips")
-        self._extend_positions(masks.num_tokens)
+        encoder = masks.encoder if isinstance(masks, DualMasks) else masks
+        check_masks(encoder, grid, len(pixels), "clips")
+        self._extend_positions(encoder.num_tokens)
         pixels = bytes_or_unit_floats(pixels)
-        ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
+        ids_keep = encoder.need("ids_keep")
+        ids_decode = masks.ids_decode if isinstance(masks, DualMasks) else encoder.need("ids_mask")
         features = self.encode(self.cubes(pixels, ids_keep), ids_keep)
-        prediction = self.decode(features, ids_keep, ids_mask)
-        return ops.patch_loss(prediction, pixels, ids_mask, self.cube), prediction
+        prediction = self.decode(features, ids_keep, ids_decode)
+        return ops.patch_loss(prediction, pixels, ids_decode, self.cube), prediction
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:

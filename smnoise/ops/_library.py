@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, wraps
 
 import torch
 
@@ -16,9 +16,16 @@ LIBRARY = torch.library.Library("smnoise", "DEF")
 def register(schema: str, implementation, fake) -> None:
     """Define smnoise::<schema>. The implementation chooses the backend, so it serves every device."""
     name = schema.split("(", 1)[0]
+
+    @wraps(implementation)
+    def run(*args, **kw):
+        if any(a is None for a in args):  # which torch lets through for a tensor
+            raise TypeError(f"{schema}: an argument is None")
+        return implementation(*args, **kw)
+
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in ("CPU", "CUDA"):
-        LIBRARY.impl(name, implementation, key)
+        LIBRARY.impl(name, run, key)
     torch.library.register_fake(f"smnoise::{name}", fake, lib=LIBRARY)
 
 

@@ -60,11 +60,11 @@ def _check(visible, mask_token, positions, ids_keep, ids_mask, in_grid):
             "expected visible [B, V, D], mask_token [D], positions [L, D], got "
             f"{list(visible.shape)}, {list(mask_token.shape)}, {list(positions.shape)}"
         )
-    for name, ids, want in (("ids_keep", ids_keep, (b, v)), ("ids_mask", ids_mask, (b, ids_mask.shape[-1]))):
+    for name, ids, count in (("ids_keep", ids_keep, v), ("ids_mask", ids_mask, "M")):
         if ids.dtype != torch.int64:
             raise TypeError(f"{name} must be int64, got {ids.dtype}; convert with {name}.long()")
-        if ids.shape != want or not ids.shape[1]:
-            raise ValueError(f"{name} must have shape {list(want)}, not empty, got {list(ids.shape)}")
+        if ids.dim() != 2 or ids.shape[0] != b or not ids.shape[1] or count not in ("M", ids.shape[1]):
+            raise ValueError(f"{name} must have shape [{b}, {count}], not empty, got {list(ids.shape)}")
     if in_grid and v + ids_mask.shape[1] != len(positions):
         raise ValueError(
             f"in_grid needs as many tokens as positions: {v} visible and {ids_mask.shape[1]} masked of {len(positions)}"

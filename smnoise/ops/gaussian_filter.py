@@ -40,7 +40,11 @@ def gaussian_filter(
     Returns:
         float32 [B, T, H, W] for "wrap", smaller by twice the radius along each axis for "valid".
     """
-    return torch.ops.smnoise.gaussian_filter(volume, [float(s) for s in sigma], truncate, boundary, backend)
+    try:
+        widths = [float(s) for s in sigma]
+    except OverflowError:
+        raise ValueError("sigma must be three numbers (t, y, x), got an integer beyond all floats") from None
+    return torch.ops.smnoise.gaussian_filter(volume, widths, truncate, boundary, backend)
 
 
 @lru_cache(maxsize=256)

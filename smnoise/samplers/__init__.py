@@ -78,7 +78,11 @@ __all__ = [
 
 
 def from_json(text: str) -> Sampler:
-    """The sampler that `to_json` wrote. Raises ValueError for anything else."""
+    """The sampler that `to_json` wrote. Raises ValueError for anything else.
+
+    >>> from_json(White3D((2, 4, 4), 0.5, seed=3).to_json()) == White3D((2, 4, 4), 0.5, seed=3)
+    True
+    """
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:
@@ -89,7 +93,7 @@ def from_json(text: str) -> Sampler:
     kind = KINDS[name]
     if values.pop("contract", 1) != 1:
         raise ValueError("this version of smnoise implements contract 1 only")
-    unknown = set(values) - {f.name for f in fields(kind)}
+    unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
     try:

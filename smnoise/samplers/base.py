@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,6 +27,13 @@ class Sampler:
 
     _op: ClassVar
 
+    grid: Any  # of integers: (T, H, W), for some samplers (H, W)
+    mask_ratio: float | None
+    num_visible: int | None
+    seed: int
+    _spec: Any
+    _spec_json: str
+
     def __init_subclass__(cls, abstract: bool = False):
         if not abstract:
             KINDS[cls.__name__] = cls
@@ -41,7 +48,7 @@ class Sampler:
         if (self.mask_ratio is None) == (self.num_visible is None):
             raise ValueError("give either mask_ratio or num_visible (just one of them)")
         if self.mask_ratio is None:
-            return self.num_visible
+            return self.num_visible  # type: ignore[return-value]  # not None, as the first line found
         ratio = as_float("mask_ratio", self.mask_ratio)
         if not 0 < ratio < 1:
             raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {self.mask_ratio}")
@@ -58,6 +65,11 @@ class Sampler:
     def num_tokens(self) -> int:
         """L, tokens per sample."""
         return math.prod(self.grid)
+
+    @property
+    def visible_per_sample(self) -> int:
+        """V, visible tokens per sample."""
+        raise NotImplementedError
 
     def __call__(
         self,
@@ -98,11 +110,11 @@ class Sampler:
             wanted = [n.strip() for n in outputs.split(",")]
             results = tuple(r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
         t, h, w = self._spec.grid
-        return MaskBatch(*results, (t, h, w), self.visible_per_sample)
+        return MaskBatch(*results, (t, h, w), self.visible_per_sample)  # type: ignore[call-arg]  # mypy: of any length
 
     def to_json(self) -> str:
         """The sampler as JSON; `smnoise.from_json` gives an equal one back."""
-        return json.dumps({"sampler": type(self).__name__, "contract": 1, **asdict(self)})
+        return json.dumps({"sampler": type(self).__name__, "contract": 1, **asdict(self)})  # type: ignore[call-overload]  # subclasses are dataclasses
 
 
 def sample_indices(
@@ -113,11 +125,14 @@ def sample_indices(
     Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
     change (elastic runs), pass your own global sample numbers instead.
 
+    >>> sample_indices(1, 2, rank=1, world_size=2)
+    tensor([6, 7])
+
     Returns int64 [batch_size].
     """
-    as_int("batch_size", batch_size, 1, 2**31)
+    batch_size = as_int("batch_size", batch_size, 1, 2**31)
     world_size = as_int("world_size", world_size, 1, 2**31)
-    as_int("rank", rank, 0, world_size - 1)
+    rank = as_int("rank", rank, 0, world_size - 1)
     if isinstance(step, torch.Tensor):
         if step.dtype != torch.int64 or step.numel() != 1:
             raise TypeError(

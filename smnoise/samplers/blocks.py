@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..spec import as_blue_grid, as_tuple
 from ._strategy import Strategy
@@ -11,6 +12,7 @@ from ._strategy import Strategy
 
 class Boxes(Strategy, abstract=True):
     _inverse: bool
+    size: Any
 
     def __post_init__(self):
         grid, names = as_blue_grid(self.grid), ("scale", "aspect", "duration", "overhang")

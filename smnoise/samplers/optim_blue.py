@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -68,11 +69,17 @@ class OptimBlue(Sampler):
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self):
-        self._put(grid=as_blue_grid(self.grid))
+        grid = as_blue_grid(self.grid)
+        self._put(grid=grid)
         as_choice("masks", self.masks, ("complementary", "independent"))
-        parameters = {"delta": self.delta, "weights": self.weights, "decay": self.decay, "steps": self.steps}
+        parameters: dict[str, Any] = {
+            "delta": self.delta,
+            "weights": self.weights,
+            "decay": self.decay,
+            "steps": self.steps,
+        }
         visible = self._resolve_visible(math.prod(self.grid))
-        spec = OptimBlueSpec(self.grid, visible, masks=self.masks, **parameters)
+        spec = OptimBlueSpec(grid, visible, masks=self.masks, **parameters)
         self._put(**{name: getattr(spec, name) for name in parameters})
         self._put(seed=as_int("seed", self.seed, 0, 2**64 - 1))
         self._put_spec(spec)
@@ -118,4 +125,5 @@ class OptimBlue(Sampler):
         """
         clips = batch_indices(clips, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, clips.device)
-        return self._masks(self._views_json, seed, clips, backend, outputs)
+        views: str = self._views_json  # type: ignore[attr-defined]  # _put there
+        return self._masks(views, seed, clips, backend, outputs)

@@ -36,7 +36,7 @@ STRATEGIES: dict[str, Callable[..., Sampler]] = {
     "bars": TimeFrequencyBars,
     **{f"{c}-3d": partial(_color_3d, COLOR_KINDS[f"{c.title()}3D"]) for c in COLORS},
     **{f"{c}-2d": FLAT_KINDS[f"{c.title()}2D"] for c in COLORS},
-    **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},
+    **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},  # type: ignore[call-arg]
     **{f"{c}-1d": FLAT_KINDS[f"{c.title()}1D"] for c in COLORS},
     "optim-blue": OptimBlue,
 }

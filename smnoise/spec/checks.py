@@ -27,9 +27,10 @@ def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
 def as_int(name: str, value, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
+    value = int(value)
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, got {value}")
-    return int(value)
+    return value
 
 
 def signed64(value: int) -> int:
@@ -40,7 +41,10 @@ def signed64(value: int) -> int:
 def as_float(name: str, value, largest: float = 1e6) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number, got {value!r}")
-    value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    try:
+        value = float(str(value)) if isinstance(value, np.floating) else float(value)
+    except OverflowError:  # of an int
+        value = math.inf
     if not abs(value) <= largest:
         raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
     return value
@@ -65,12 +69,13 @@ def as_visible(value, tokens: int, where: str) -> int:
     """A count of visible tokens that leaves at least one masked; `where` names what the tokens are of."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"num_visible must be an integer, got {value!r}")
+    value = int(value)
     if not 0 < value < tokens:
         raise ValueError(
             f"between 1 and {tokens - 1} of the {tokens} tokens of a {where} must be visible, got {value}; "
             f"change mask_ratio or num_visible (counted per {where}), or use a larger grid"
         )
-    return int(value)
+    return value
 
 
 def spec_of_json(kind, text: str):

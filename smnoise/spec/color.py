@@ -120,7 +120,8 @@ class ColorSpec:
 
     def radius_of(self, bank: int) -> tuple[int, int, int]:
         """Largest filter radius of a bank along t, y, x."""
-        return tuple(int(self.truncate * (max(self.banks[bank]) * scale) + 0.5) for scale in self.anisotropy)
+        t, y, x = (int(self.truncate * (max(self.banks[bank]) * scale) + 0.5) for scale in self.anisotropy)
+        return t, y, x
 
     @cached_property
     def max_radius(self) -> tuple[int, int, int]:

@@ -78,9 +78,10 @@ class StrategySpec:
 
     def _sides(self, name: str, value) -> tuple[int, int, int]:
         sides = as_tuple(name, value, 3, "three integers (t, y, x), counted in tokens")
-        return tuple(
+        t, y, x = (
             as_int(f"{name} {axis}", v, 1, n) for axis, v, n in zip("tyx", sides, self.grid, strict=True)
         )
+        return t, y, x
 
     @property
     def tokens(self) -> int:

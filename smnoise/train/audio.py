@@ -10,7 +10,8 @@
 
 SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json, log.jsonl and
 checkpoints/. `recipes` has the published recipe for several numbers of GPUs, and --recipe @FILE takes settings of your
-own, such as another run's config.json.
+own, such as another run's config.json. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or
+Ctrl-C stopped, after a checkpoint, and 1 for an error.
 
 Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where
 AudioMAE hides patches at random. And all files are brought to one rate, where AudioMAE reads each at its own: a mel
@@ -28,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -40,13 +42,14 @@ from ..models.audiomae import AudioMAE
 from ..samplers import COLOR_KINDS, OptimBlue
 from ..samplers.base import Sampler
 from . import checkpoint
-from .audio_data import AudioClips, find_sounds, loader, missing_from_list
+from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
 from .audio_inputs import Spectrograms, Statistics, measure
 from .draws import torch_seeded
+from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, warmup_steps
+from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
 from .run import (
     check_numbers,
     choose_device,
@@ -57,6 +60,7 @@ from .run import (
     open_run,
     recipe,
 )
+from .throughput import LoaderWaits
 from .world import averaging, data_parallel, join, processes, settle
 
 COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
@@ -157,15 +161,28 @@ class Config:
     """Steps from one log line to the next."""
     save_every: int = 500
     """Steps from one checkpoint to the next; the last step is always saved."""
+    keep_every: int | None = None
+    """Steps, a multiple of save_every: checkpoints of a multiple of it are kept for good, besides the two newest."""
+    knn_every: int = 0
+    """Steps from one k-NN probe of the frozen features to the next, which changes nothing in training; 0: none."""
+    knn_train: Path | None = None
+    """For it: folder with a folder a class, or list file with `path label` a line."""
+    knn_test: Path | None = None
+    """Likewise; these files are told by those."""
 
     def __post_init__(self):
         check_numbers(
             self,
             at_least_one=("frames", "mels", "patch", "measured_clips", "epochs", "batch_size", "accumulate",
                           "clips_per_file", "views", "log_every", "save_every"),
-            not_negative=("workers", "warmup_epochs", "weight_decay", "min_lr"),
+            not_negative=("workers", "knn_every", "warmup_epochs", "weight_decay", "min_lr"),
             positive_or_none=("clip_grad",),
         )  # fmt: skip
+        check_knn(self)
+        if self.keep_every is not None and (self.keep_every < 1 or self.keep_every % self.save_every):
+            raise ValueError(
+                f"keep_every must be a multiple of save_every {self.save_every}, got {self.keep_every}"
+            )
         if not self.base_lr > 0 or self.min_lr > self.base_lr:
             raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
         if self.frames % self.patch or self.mels % self.patch:
@@ -198,6 +215,10 @@ class Config:
     def clips_per_step(self) -> int:
         """The global batch."""
         return self.batch_size * self.accumulate * processes()
+
+    def advice(self) -> str:
+        """Where the loader is the limit."""
+        return f"raise --workers ({self.workers} now) or --views, or store the sounds at {self.rate} Hz"
 
     def sampler(self) -> Sampler:
         if self.mask.startswith("optim-blue"):
@@ -281,6 +302,10 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         opened.recipe.update((config.known_statistics() or measured)._asdict())
     statistics = Statistics(opened.recipe["mean"], opened.recipe["std"])
     inputs = Spectrograms(config.rate, config.frames, config.mels, statistics).to(device)
+    probe = None
+    if config.knn_every:
+        files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
+        probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
 
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
     if isinstance(sampler, OptimBlue) and sampler.rest > 0.05 * sampler.num_tokens:
@@ -291,7 +316,8 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
-    batches = iter(loader(clips, share, rows, config.workers))
+    waits = LoaderWaits()
+    batches = waits.watch(loader(clips, share, rows, config.workers))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -303,13 +329,14 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + notes:
+        for note in opened.notes + warmup_note(config) + notes:
             log.event(first_step, note)
         model.train()
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
         masks = sampler(range(rows), device=device)
         settle(train, lambda: train(silence, masks)[0], device)
-        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world)
+        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world,
+                        waits=waits, advice=config.advice(), probe=probe, keep_every=config.keep_every)  # fmt: skip
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             for number in range(1, config.accumulate + 1):

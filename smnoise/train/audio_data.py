@@ -52,6 +52,7 @@ LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up 
 LONGEST = 1 << 48  # samples; libsndfile says more of a FLAC without a length, and then cannot read it
 BLOCK = 1 << 16  # samples
 CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
+FRAME_MS = 25  # of a log-mel frame; of a shorter file there is nothing to see
 START, ROLL, FILE, GAIN = 0, 1, 2, 4  # slots of a sample's choices; GAIN is the first of 19
 
 
@@ -185,9 +186,16 @@ def starts(file: AudioFile, samples: int, rate: int) -> int:
 
 
 def read_padded(file: AudioFile, start: int, samples: int, rate: int) -> tuple[torch.Tensor, int]:
-    """`read_resampled`, float32 [samples], and how many of them are of the file; 0 from there on."""
+    """`read_resampled`, float32 [samples], and how many of them are of the file; 0 from there on.
+
+    Raises DataError for a file that is shorter than a clip and than one log-mel frame.
+    """
+    length = min(samples, round(file.frames * rate / file.rate))
+    if length < min(samples, rate * FRAME_MS // 1000):
+        raise DataError(
+            f"{file.path}: {file.frames} samples at {file.rate} Hz are less than a frame of {FRAME_MS} ms"
+        )
     wave = torch.from_numpy(read_resampled(file, start, samples, rate))
-    length = min(samples, max(1, round(file.frames * rate / file.rate)))
     wave[length:] = 0  # a resampled file rings on behind its end
     return wave, length
 

@@ -10,12 +10,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..masks import MaskBatch
-from ..models.audiomae import AudioMAE, from_patches, patch_statistics, to_patches
-from ..models.common import gather_tokens
+from ..models.audiomae import AudioMAE
+from ..viz.reconstruct import TITLES, audio_views
 from . import log
 from .pictures import INK, save
 
@@ -51,7 +50,6 @@ def losses(runs: dict[str, list[Path]], path: Path) -> None:
     save(figure, path)
 
 
-@torch.no_grad()
 def reconstructions(
     sounds: dict[str, Tensor], models: dict[str, tuple[AudioMAE, MaskBatch]], path: Path
 ) -> None:
@@ -97,34 +95,9 @@ def reconstructions(
 
 def _readings(spectrogram: Tensor, model: AudioMAE, masks: MaskBatch) -> dict[str, np.ndarray]:
     """Arrays [frames, mel] by row title; NaN where hidden."""
-    model.eval()
-    _, prediction = model(spectrogram, masks)
-    patches = to_patches(spectrogram, model.patch)
-    visible, hidden = (gather_tokens(patches, ids) for ids in (masks.ids_keep, masks.ids_mask))
-    mean, std = patch_statistics(hidden)
-    near_mean, near_std = (_near_by(s, masks) for s in patch_statistics(visible))
-    readings = {
-        "spectrogram": hidden,
-        "what the encoder sees": torch.full_like(hidden, torch.nan),
-        "prediction,\nstatistics of the visible\npatches near by": prediction * near_std + near_mean,
-        "prediction,\ntrue statistics of the\nhidden patches (leaked)": prediction * std + mean,
-        "no prediction,\ntheir true means\nalone (leaked)": mean.expand_as(hidden),
-    }
-    index = masks.ids_mask[..., None].expand_as(hidden)
-    return {
-        title: from_patches(patches.scatter(1, index, values), masks.grid[1:])[0].numpy()
-        for title, values in readings.items()
-    }
-
-
-def _near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
-    """Values of the visible patches [1, V, 1] spread to the hidden ones [1, M, 1], by inverse squared distance."""
-    keep, hide = (
-        torch.stack([ids[0] // masks.grid[2], ids[0] % masks.grid[2]], dim=1).float()
-        for ids in (masks.ids_keep, masks.ids_mask)
-    )
-    weight = torch.cdist(hide, keep) ** -2
-    return weight / weight.sum(dim=1, keepdim=True) @ visible
+    views, _ = audio_views(model, spectrogram, masks)
+    del views["raw"]  # on another scale than the others
+    return {TITLES[name]: view.numpy() for name, view in views.items()}
 
 
 def scores(panels: dict[str, dict[str, list[float]]], chance: float, path: Path) -> None:

@@ -71,12 +71,16 @@ class FrameStore:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_mapped": {}}  # a pickled map would be a copy of its file
 
+    def __contains__(self, path: Path) -> bool:
+        """Whether it has this video."""
+        return self._name(path) in self.entries
+
     def frames(self, path: Path) -> np.ndarray | None:
         """All frames of a video, uint8 [N, H, W, 3], mapped read-only; None for one that the cache has not.
 
         Raises DataError where the video is of another size in bytes than the one that was decoded.
         """
-        entry = self.entries.get(os.path.normpath(Path(path).absolute()))
+        entry = self.entries.get(self._name(path))
         if entry is None:
             return None
         try:
@@ -89,6 +93,10 @@ class FrameStore:
         if name not in self._mapped:
             self._mapped[name] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         return self._mapped[name][entry["start"] : entry["start"] + np.prod(shape)].reshape(shape)
+
+    @staticmethod
+    def _name(path: Path) -> str:
+        return os.path.normpath(Path(path).absolute())
 
     def check(self) -> None:
         """Read all shards. Raises DataError for one whose sha256 is not the index's."""
@@ -202,7 +210,7 @@ class Config:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__)
+        config = tyro.cli(Config, description=__doc__, prog="python -m smnoise.train.cache_clips")
         if config.check:
             store = FrameStore(config.out)
             store.check()

@@ -29,17 +29,31 @@ FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
 NAME = re.compile(r"step-\d{8}")
 FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
+KEPT = "kept for good"  # in state.json
 SHARD = re.compile(r"shard-.*\.safetensors")
 
 
 def save(
-    run: Path, step: int, model: torch.nn.Module, optimizer, state: dict, keep: int = 2, world: World = ALONE
+    run: Path,
+    step: int,
+    model: torch.nn.Module,
+    optimizer,
+    state: dict,
+    keep: int = 2,
+    world: World = ALONE,
+    *,
+    for_good: bool = False,
 ) -> Path:
-    """Write checkpoint `step` of a run and delete all older ones but `keep - 1`. Returns its folder.
+    """Write checkpoint `step` of a run and delete all older ones but `keep - 1` and those kept for good. Returns its
+    folder.
 
     All processes of `world` call it; the first one writes, or of a sharded model each its part.
 
-    state: anything JSON can hold. Raises CheckpointError where it cannot be written.
+    Args:
+        state: anything JSON can hold.
+        for_good: never delete this one. It says so itself, so that a run resumed with other settings keeps it too.
+
+    Raises CheckpointError where it cannot be written.
     """
     folder = run / FOLDER
     final = folder / f"step-{step:08d}"
@@ -56,7 +70,8 @@ def save(
         save_file(_flat(optimizer), temporary / "optimizer.safetensors")
 
     def finish() -> None:
-        (temporary / "state.json").write_text(json.dumps({"step": step, **state}, indent=2))
+        kept = {KEPT: True} if for_good else {}
+        (temporary / "state.json").write_text(json.dumps({"step": step, **state, **kept}, indent=2))
         manifest = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
         for file in temporary.iterdir():
@@ -67,7 +82,8 @@ def save(
         temporary.rename(final)
         _sync(folder)
         for old in [f for f in steps(run) if f.name < final.name][keep - 1 :]:
-            shutil.rmtree(old)
+            if not _is_kept(old):
+                shutil.rmtree(old)
 
     try:
         world.first(begin)
@@ -173,6 +189,13 @@ def restore(model: torch.nn.Module, optimizer, model_tensors: dict, optimizer_te
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = shards.placed(tensor, parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _is_kept(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "state.json").read_text())[KEPT] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _of_shards(names) -> bool:

@@ -4,7 +4,8 @@
     python -m smnoise.train.curves demo-video RUN RUN RUN > smnoise/train/reference_curves/demo-video.json
 
 A file holds a band: {"name", "recipe", "log_every", "seeds", "steps", "low", "high"}. It is for runs of exactly that
-recipe, but for the seed and what is measured by it. A trainer that finds a band for its run says once when the run
+recipe, but for the seed and what is measured by it; settings that trainers got since count as at their defaults. A
+trainer that finds a band for its run says once when the run
 leaves it.
 """
 
@@ -21,6 +22,7 @@ import tyro
 
 from ..errors import DataError
 from . import checkpoint, log
+from .run import completed
 
 FOLDER = Path(__file__).with_name("reference_curves")
 BY_SEED = {"seed", "mean", "std"}  # mean and deviation of sounds are measured on clips that the seed chooses
@@ -51,9 +53,10 @@ class Curve:
                 f"{len(self.low)} and {len(self.high)}"
             )
 
-    def is_for(self, recipe: dict, log_every: int) -> bool:
-        """Whether a run of this recipe, logged like that, can be compared."""
-        return log_every == self.log_every and without(recipe) == without(self.recipe)
+    def is_for(self, recipe: dict, log_every: int, config_type: type) -> bool:
+        """Whether a run of this recipe, logged like that, can be compared. config_type: its trainer's Config."""
+        known = completed(self.recipe, recipe, config_type)
+        return log_every == self.log_every and without(recipe) == without(known)
 
 
 class Departure(NamedTuple):
@@ -78,10 +81,10 @@ def read(path: Path) -> Curve:
         raise DataError(f"{path} holds no reference curve: {error}") from None
 
 
-def find(recipe: dict, log_every: int, folder: Path | None = None) -> Curve | None:
-    """The band for a run, if there is one."""
+def find(recipe: dict, log_every: int, config_type: type, folder: Path | None = None) -> Curve | None:
+    """The band for a run, if there is one. config_type: its trainer's Config."""
     curves = (read(path) for path in sorted((folder or FOLDER).glob("*.json")))
-    return next((curve for curve in curves if curve.is_for(recipe, log_every)), None)
+    return next((curve for curve in curves if curve.is_for(recipe, log_every, config_type)), None)
 
 
 def lines(records: Iterable[dict], log_every: int) -> dict[int, float]:
@@ -120,11 +123,19 @@ class Watch:
     Args:
         recipe: of the run.
         log_every: steps of a log line.
+        config_type: of its trainer.
         records: of the run's log so far.
     """
 
-    def __init__(self, recipe: dict, log_every: int, records: Iterable[dict], folder: Path | None = None):
-        self.curve = find(recipe, log_every, folder)
+    def __init__(
+        self,
+        recipe: dict,
+        log_every: int,
+        config_type: type,
+        records: Iterable[dict],
+        folder: Path | None = None,
+    ):
+        self.curve = find(recipe, log_every, config_type, folder)
         self.records = list(records)
         if self.curve and compare(self.records, self.curve):
             self.curve = None  # it was told then
@@ -179,4 +190,4 @@ def main(name: tyro.conf.Positional[str], runs: tyro.conf.Positional[tuple[Path,
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, description=__doc__, prog="python -m smnoise.train.curves")

@@ -216,7 +216,7 @@ def show(summary: dict, demo: Demo) -> None:
 
 def main() -> None:
     try:
-        run(tyro.cli(Demo, description=__doc__))
+        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.train.demo_audio"))
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"smnoise: {error}") from error
 

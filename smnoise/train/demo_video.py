@@ -20,6 +20,7 @@ import tyro
 from ..errors import DataError
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS
+from ..viz.reconstruct import reconstruct_video
 from . import checkpoint, log, pictures
 from .demo_folder import claim, write_summary
 from .video import Config, pretrain
@@ -109,7 +110,7 @@ def run(demo: Demo) -> None:
     full_size = {name: kind((8, 14, 14), 0.9)([0]) for name, kind in COLOR_KINDS.items()}
     pictures.masks_over_time(full_size, colors)
     shown = crops(config, config.data / SHOWN)[:1]
-    pictures.reconstruction(model, shown, sampler(UNUSED[:1]), reconstruction)
+    reconstruct_video(model, shown, sampler(UNUSED[:1]), reconstruction.with_suffix(""))
 
     logged = [r["loss"] for r in log.read(config.out) if "loss" in r]
     by_clip = loss_by_clip(model, config)
@@ -124,7 +125,7 @@ def run(demo: Demo) -> None:
 
 def main() -> None:
     try:
-        run(tyro.cli(Demo, description=__doc__))
+        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.train.demo_video"))
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"smnoise: {error}") from error
 

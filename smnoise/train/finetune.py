@@ -24,7 +24,7 @@ from .ledger import Ledger
 from .log import RunLog
 from .media_files import Medium, lines_without_file
 from .numbered import NumberedClips, loader
-from .optim import adamw, cosine, layer_groups, peak_lr, warmup_steps
+from .optim import adamw, cosine, layer_groups, peak_lr, warmup_note, warmup_steps
 from .run import count_steps, digest_of_names, open_run, recipe
 
 
@@ -83,7 +83,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
             f"{steps} steps of {config.clips_per_step} clips, "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + notes:
+        for note in opened.notes + warmup_note(config) + notes:
             log.event(first_step, note)
         best = max((r["score"] for r in logs.read(config.out) if "score" in r), default=-math.inf)
         ledger = Ledger(

@@ -60,7 +60,7 @@ class Config:
     preset: Literal["k400-800", "k400-1600", "ssv2-800", "ssv2-2400", "ucf101"] = "ucf101"
     """The number is of the epochs of pretraining before."""
 
-    model: Literal["tiny", "small", "base", "large", "huge"] | None = None
+    model: Literal["nano", "tiny", "small", "base", "large", "huge"] | None = None
     """With from_scratch: size of the encoder (base)."""
     tubelet: int | None = None
     """With from_scratch: frames of a token (2)."""

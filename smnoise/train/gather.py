@@ -34,4 +34,4 @@ def main(run: tyro.conf.Positional[Path], to: tyro.conf.Positional[Path]) -> Non
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    tyro.cli(main, description=__doc__, prog="python -m smnoise.train.gather")

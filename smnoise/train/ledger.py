@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a trainer writes down after each step: log lines and checkpoints when they are due, and broken files."""
+"""What a trainer writes down after each step: log lines, scores and checkpoints when they are due, and broken files."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from . import checkpoint
 from .curves import Watch
+from .knn import KnnProbe
 from .log import RunLog, read
 from .run import Opened
 from .shards import local, whole
+from .throughput import LoaderWaits, Verdict
 from .world import ALONE, World
 
 
@@ -30,6 +33,10 @@ class Ledger:
         model, optimizer: what a checkpoint holds.
         device: of the losses.
         world: the processes that train together; all call `forward` and `end`, one writes.
+        waits: for the loader.
+        advice: where the loader is the limit.
+        probe: of the model, after each `probe.every` steps and the last.
+        keep_every: checkpoints of a multiple of so many steps are kept for good.
     """
 
     def __init__(
@@ -44,6 +51,11 @@ class Ledger:
         optimizer,
         device,
         world: World = ALONE,
+        *,
+        waits: LoaderWaits | None = None,
+        advice: str = "",
+        probe: KnnProbe | None = None,
+        keep_every: int | None = None,
     ):
         self.world = world
         self.config, self.log, self.recipe = config, log, opened.recipe
@@ -51,9 +63,13 @@ class Ledger:
         self.model, self.optimizer = model, optimizer
         self.skipped: set[str] = set()
         self.broken: set[str] = set()
-        self.watch = Watch(self.recipe, config.log_every, read(config.out))
+        self.skipped_by_probe: set[str] = set()
+        self.watch = Watch(self.recipe, config.log_every, type(config), read(config.out))
+        self.waits, self.verdict, self.probe, self.keep_every = waits, Verdict(advice), probe, keep_every
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
+        if probe is not None and not opened.first_step:
+            self._score(0)  # of the first weights; a set that cannot be read is found out here
 
     def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
         """After each forward pass: its loss, and the messages of broken files, each of which is logged once."""
@@ -70,12 +86,8 @@ class Ledger:
         if step % config.log_every == 0 or saving:
             self._name_broken_files(step)
             loss = self.world.mean(self.loss_sum) / (step - self.logged)
-            if not math.isfinite(loss) or (saving and self.world.any(not all_finite(self.model))):
-                raise FloatingPointError(
-                    f"training diverged by step {step} (loss {loss}); the checkpoints in {config.out} "
-                    "are from before. "
-                    "Lower base_lr, set clip_grad, or use dtype float32"
-                )
+            if not math.isfinite(loss):
+                raise self._diverged(step, f"loss {loss}")
             seconds = (time.perf_counter() - self.since) / (step - self.logged)
             record = {
                 "step": step,
@@ -86,20 +98,60 @@ class Ledger:
                 "step_seconds": seconds,
                 "clips_per_second": config.clips_per_step / seconds,
             }
+            if self.waits is not None:
+                record["loader_wait"] = self.world.largest(self.waits.take())
             self.log.step(record)
+            if self.waits is not None and (said := self.verdict(record["loader_wait"])):
+                self.log.event(step, said)
             if warning := self.watch(record):
                 self.log.event(step, warning)
             self.logged, self.since = step, time.perf_counter()
             self.loss_sum.zero_()
         else:
             self.log.advance(step)
+        scoring = self.probe is not None and (step % self.probe.every == 0 or step == self.steps)
+        if (saving or scoring) and self.world.any(not all_finite(self.model)):
+            raise self._diverged(step, "a weight is no number")
+        if scoring:  # before the checkpoint, so that none is without the scores that were due
+            self._score(step)
         if saving:
-            paused = time.perf_counter()
-            state = {"recipe": self.recipe}
-            checkpoint.save(config.out, step, self.model, self.optimizer, state, world=self.world)
-            self.since += time.perf_counter() - paused
+            with self._pause():
+                checkpoint.save(
+                    config.out,
+                    step,
+                    self.model,
+                    self.optimizer,
+                    {"recipe": self.recipe},
+                    world=self.world,
+                    for_good=bool(self.keep_every) and step % self.keep_every == 0,
+                )
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
+
+    def _score(self, step: int) -> None:
+        with self._pause():
+            scores, broken = self.world.first(lambda: self.probe(self.model))
+        self.log.scores({"step": step, **scores})
+        for message in broken:
+            if message not in self.skipped_by_probe:
+                self.skipped_by_probe.add(message)
+                self.log.event(step, f"skipped: {message} (a file of the k-NN probe)")
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        """What is done within counts as no time of training."""
+        paused = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - paused
+        self.since += seconds
+        if self.waits is not None:
+            self.waits.pause(seconds)
+
+    def _diverged(self, step: int, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"training diverged by step {step} ({what}); the checkpoints in {self.config.out} are from before. "
+            "Lower base_lr, set clip_grad, or use dtype float32"
+        )
 
     def _name_broken_files(self, step: int) -> None:
         for message in self.world.union(self.broken - self.skipped):

@@ -63,12 +63,15 @@ class RunLog:
         self.stream.close()
 
     def step(self, record: dict) -> None:
-        """A training step's numbers; `record` needs step, loss, lr, step_seconds and clips_per_second."""
+        """A training step's numbers; `record` needs step, loss, lr, step_seconds and clips_per_second, and may have
+        loader_wait, the share of the time."""
         self.stream.write(json.dumps(record) + "\n")
         numbers = (
             f"loss {record['loss']:.4f}  lr {record['lr']:.2e}  {1000 * record['step_seconds']:.0f} ms/step  "
             f"{record['clips_per_second']:.1f} clips/s"
         )
+        if "loader_wait" in record:
+            numbers += f"  {record['loader_wait']:.0%} waiting for data"
         if self.bar.disable:
             self.console.print(f"step {record['step']}/{self.bar.tasks[0].total}  {numbers}")
         self.bar.update(self.task, completed=record["step"], numbers=numbers)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ class Medium:
 
 
 def find_files(data: Path, medium: Medium) -> list[Path]:
-    """The files of a folder (searched recursively) or of a list file, in a fixed order.
+    """The files of a folder (searched recursively, also through links to folders) or of a list file, in a fixed order.
 
     A list has a path a line, relative to the list's own folder or absolute, which may contain spaces; what
     else stands on the line behind it (a label, frame numbers) is not read. Empty lines and lines that begin
@@ -37,7 +39,7 @@ def find_files(data: Path, medium: Medium) -> list[Path]:
     """
     data = Path(data)
     if data.is_dir():
-        found = sorted(p for p in data.rglob("*") if medium.has(p) and p.is_file())
+        found = sorted(_below(data, medium))
         if not found:
             raise DataError(f"no {medium.word} in folder {data}: looked for {medium.looked_for}")
         return found
@@ -97,6 +99,28 @@ def label_sets(data: Path, medium: Medium) -> list[list[int]]:
             raise DataError(f"{data}: expected labels (0 or 3;17) behind {path.name}, got {rest!r}")
         sets.append([int(number) for number in re.findall(r"\d+", numbers[0])])
     return sets
+
+
+def _below(folder: Path, medium: Medium, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The medium's files of a folder and of those in it; a link back to a folder that it is in leads nowhere, and a
+    folder that may not be read is left out."""
+    real = folder.resolve()
+    if real in above:
+        return
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        return
+    for entry in entries:
+        path = folder / entry.name
+        try:
+            is_folder, is_file = entry.is_dir(), medium.has(path) and entry.is_file()
+        except OSError:  # a link to itself
+            continue
+        if is_folder:
+            yield from _below(path, medium, (*above, real))
+        elif is_file:
+            yield path
 
 
 def _lines(data: Path) -> list[str]:

@@ -35,12 +35,22 @@ def peak_lr(lr: float, clips_per_step: int) -> float:
 def adamw(groups: list[dict], config) -> torch.optim.AdamW:
     """AdamW for a Config with base_lr, betas and clips_per_step."""
     lr = peak_lr(config.base_lr, config.clips_per_step)
-    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=1e-8)
+    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=1e-8, fused=True)
 
 
 def warmup_steps(config, clips: int, steps: int) -> int:
     """Steps of config.warmup_epochs, of `clips` clips an epoch, but at most all but one."""
     return min(round(config.warmup_epochs * clips / config.clips_per_step), steps - 1)
+
+
+def warmup_note(config) -> list[str]:
+    """What a person should be told where `warmup_steps` cuts the warm-up."""
+    if config.warmup_epochs < config.epochs:
+        return []
+    return [
+        f"warning: warmup_epochs {config.warmup_epochs:g} is not less than epochs {config.epochs}, so the learning "
+        "rate only rises, to its peak in the last step; lower warmup_epochs"
+    ]
 
 
 def cosine(optimizer: torch.optim.Optimizer, config, steps: int, warmup: int):

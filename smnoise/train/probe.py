@@ -49,6 +49,7 @@ from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from .media_files import Medium, lines_without_file
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
+from .recipes import program
 from .run import choose_device
 from .video_data import VIDEO, find_videos
 from .video_eval import EveryMotion, EveryVideo, over_views
@@ -216,8 +217,8 @@ def task_of(config: Config, subject: Subject) -> tuple[list[Side], list[str], li
     train, test = labelled_files(config.train, config.test, subject.medium)
     groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
     missing = [
-        f"{line!r} names no file"
-        for data in (config.train, config.test)
+        f"{line!r} of {data} names no file"
+        for data in dict.fromkeys((config.train, config.test))
         for line in lines_without_file(data, subject.medium)
     ]
     sides = [Side(subject.files(side.paths), side.targets) for side in (train, test)]
@@ -320,7 +321,7 @@ def _text(value) -> str:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__)
+        config = tyro.cli(Config, description=__doc__, prog=program(Config))
         found = probe_run(config)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -78,7 +79,14 @@ RECIPES = (
     | _for_gpus("videomae-base-ssv2", "video", KINETICS | {"stride": 2}, 2048, {1: (64, 32), 8: (64, 4), 64: (32, 1)})
     | _for_gpus("audiomae-base-audioset", "audio", AUDIOSET, 512, {1: (64, 8), 8: (64, 1), 64: (8, 1)})
 )  # fmt: skip
-ELSEWHERE = {"resume", "device"}  # of a run's config.json, besides what has no default
+ELSEWHERE = {
+    "resume",
+    "device",
+    "frames_cache",
+    "knn_every",
+    "knn_train",
+    "knn_test",
+}  # of a run's config.json, besides what has no default
 
 
 def required(config_type: type) -> list[str]:
@@ -86,12 +94,27 @@ def required(config_type: type) -> list[str]:
     return [field.name for field in fields(config_type) if field.default is MISSING]
 
 
+def module_of(config_type: type) -> str:
+    """The trainer's module as it is imported, also where it is the program: python -m smnoise.train.video."""
+    started = sys.modules["__main__"].__spec__
+    return started.name if config_type.__module__ == "__main__" and started else config_type.__module__
+
+
+def program(config_type: type) -> str:
+    """What a trainer was started as, for its usage: a command such as `smnoise pretrain video`, or python -m."""
+    if sys.argv[0].startswith("smnoise "):
+        return sys.argv[0]
+    started = sys.modules["__main__"].__spec__
+    inside = started is not None and started.name.startswith("smnoise.train.")
+    return f"python -m {started.name if inside else config_type.__module__}"
+
+
 def find(name: str, config_type: type) -> Recipe:
     """The recipe of that name for a trainer's Config, or that of a file, @FILE.
 
     Raises ValueError where there is none, or it has settings that the trainer does not know.
     """
-    trainer = config_type.__module__.rsplit(".", 1)[-1]
+    trainer = module_of(config_type).rsplit(".", 1)[-1]
     known = {field.name for field in fields(config_type)}
     if name.startswith("@"):
         try:
@@ -120,12 +143,13 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
+    shown = {"description": description, "prog": program(config_type)}
     named, rest = parser.parse_known_args(arguments)
     if named.recipe is None:
-        return tyro.cli(config_type, description=description, args=rest)
+        return tyro.cli(config_type, **shown, args=rest)
     recipe = find(named.recipe, config_type)
     default = config_type(**dict.fromkeys(required(config_type), tyro.MISSING), **recipe.settings)
-    config = tyro.cli(config_type, description=description, args=rest, default=default)
+    config = tyro.cli(config_type, **shown, args=rest, default=default)
     shared_out = [(c.batch_size, c.accumulate) for c in (default, config)]
     if recipe.clips_per_step not in (None, config.clips_per_step) and shared_out[0] == shared_out[1]:
         raise ValueError(

@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -21,6 +23,7 @@ import torch
 from ..errors import CheckpointError, DataError
 from ..files import write_text
 from . import checkpoint
+from .memory import keep_freed_memory
 from .recipes import parse
 from .signals import StopOnSignal
 from .world import ALONE, World, attempt, processes
@@ -59,7 +62,8 @@ def check_numbers(
 def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
     """The device for a Config's `device` and whether its `dtype` means autocast to bfloat16.
 
-    Under torchrun cuda is the GPU of the process's number on its machine.
+    Under torchrun cuda is the GPU of the process's number on its machine. On the CPU, freed memory stays with the
+    process from now on.
 
     Raises ValueError where a GPU is asked for that is not there.
     """
@@ -74,6 +78,8 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
                              "lower --nproc-per-node")  # fmt: skip
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
 
 
@@ -163,17 +169,25 @@ def make_folder(config, resume: bool) -> None:
 def command(config_type: type, train: Callable, description: str, *, many: bool = False) -> None:
     """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line.
 
+    The exit status is 0 for a run that came to its end, 128 + the signal's number for one that a signal stopped (143
+    after SIGTERM, 130 after Ctrl-C), and 1 for an error.
+
     many: whether several processes can train together.
     """
+    stop = StopOnSignal()
     try:
         if processes() > 1 and not many:
             raise ValueError(f"this trainer runs in one process, but torchrun started {processes()}")
         config = parse(config_type, description)
-        with StopOnSignal() as stop:
+        with stop:
             train(config, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit(
-            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one"
-        ) from None
+        print(
+            "smnoise: stopped at once; --resume goes on from the last checkpoint, if there is one",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + (stop.number or signal.SIGINT)) from None
+    if stop.told:
+        raise SystemExit(128 + stop.number)

@@ -9,12 +9,18 @@ import threading
 
 
 class StopOnSignal:
-    """Context manager, called to ask whether a signal came. For the main thread of a program."""
+    """Context manager, called to ask whether a signal came. For the main thread of a program.
+
+    `number` is that of the first signal that came, or None; `told` whether someone asked after it came, and so stops.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+    def __init__(self):
+        self.number: int | None = None
+        self.told = False
+
     def __enter__(self) -> StopOnSignal:
-        self.came = False
         self.before = {s: signal.signal(s, self._note) for s in self.SIGNALS}
         return self
 
@@ -23,12 +29,13 @@ class StopOnSignal:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        return self.came
+        self.told = self.number is not None
+        return self.told
 
     def _note(self, number, frame) -> None:
-        if self.came:
+        if self.number is not None:
             raise KeyboardInterrupt
-        self.came = True
+        self.number = number
 
 
 def ignore_interrupts(worker: int = 0) -> None:

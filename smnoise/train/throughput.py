@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 Batch = TypeVar("Batch")
+LIMITED = 0.2  # of the time spent waiting, from which on the loader is the limit
+IN_A_ROW = 3  # log lines, until it is no accident; the first one has the start of the workers in it
 
 
 class LoaderWaits:
@@ -31,8 +33,10 @@ class LoaderWaits:
         self.waited, self.since = 0.0, clock()
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches; the time that each takes to come is counted."""
-        source = iter(batches)
+        """The same batches, begun at once; the time that each takes to come is counted."""
+        return self._counted(iter(batches))
+
+    def _counted(self, source: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             asked = self.clock()
             try:
@@ -53,3 +57,21 @@ class LoaderWaits:
     def pause(self, seconds: float) -> None:
         """Leave out time that was not training, such as writing a checkpoint."""
         self.since += seconds
+
+
+class Verdict:
+    """Says once that the loader is the limit, when it was that for some log lines in a row.
+
+    Args:
+        advice: what to do about it.
+    """
+
+    def __init__(self, advice: str):
+        self.advice, self.row = advice, 0
+
+    def __call__(self, share: float) -> str | None:
+        """What to say after a log line with that share of waiting, if anything."""
+        self.row = self.row + 1 if share >= LIMITED or self.row >= IN_A_ROW else 0
+        if self.row != IN_A_ROW:
+            return None
+        return f"the loader is the limit: {share:.0%} of the time is spent waiting for data; {self.advice}"

@@ -82,6 +82,14 @@ class World:
         dist.all_gather_object(gathered, list(items))
         return sorted({item for of_rank in gathered for item in of_rank})
 
+    def largest(self, number: float) -> float:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return number
+        value = torch.tensor(number, dtype=torch.float64)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return value.item()
+
     def mean(self, value: torch.Tensor) -> float:
         """The mean of a scalar."""
         if self.size > 1:

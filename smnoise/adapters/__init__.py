@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks in other people's code. One module each; none is imported before it is asked for.
+
+huggingface   transformers' VideoMAEForPreTraining: its grid, and a check of bool_masked_pos
+lightning     masks in a LightningModule's training_step
+dataloader    masks made by the workers of a DataLoader
+videomae      in the place of VideoMAE's mask generators
+mae           in the place of random_masking(x, mask_ratio) of MAE, AudioMAE and transformers' ViTMAE
+timm          in the place of a timm model's patch_drop
+arrays        NumPy, CuPy and other arrays, without a copy
+"""

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our masks in the place where timm's vision transformers drop patches.
+
+    >>> import torch, smnoise
+    >>> from smnoise.compat import import_timm
+    >>> model = import_timm().create_model("vit_tiny_patch16_224", depth=1, num_classes=0, global_pool="").train()
+    >>> drop = replace_patch_drop(model, smnoise.OptimBlue(grid=(14, 14), mask_ratio=0.75))
+    >>> drop.samples = smnoise.sample_indices(step=0, batch_size=2)  # in the loop, before each forward pass
+    >>> model(torch.rand(2, 3, 224, 224)).shape  # a class token and 49 of 196 patches
+    torch.Size([2, 50, 192])
+
+As in timm, nothing is dropped in evaluation mode. `drop.masks` holds the masks of the last pass, for a decoder and a
+loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..masks import MaskBatch
+from ..ops import ALL_OUTPUTS
+from ..samplers import Sampler
+from ._samples import SampledModule, gather
+
+
+class PatchDrop(SampledModule):
+    """In the place of timm.layers.PatchDropout, or of PatchDropoutWithIndices; see `SampledModule` for `samples`.
+
+    Args:
+        sampler: its grid is the model's patches, (H, W) or (1, H, W).
+        num_prefix_tokens: class and register tokens in front, which always stay.
+        return_indices: return ids_keep too, None in evaluation mode, as PatchDropoutWithIndices does.
+    """
+
+    masks: MaskBatch | None
+
+    def __init__(self, sampler: Sampler, num_prefix_tokens: int = 1, return_indices: bool = False):
+        super().__init__(sampler)
+        self.num_prefix_tokens, self.return_indices = num_prefix_tokens, return_indices
+        self.masks = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor | None]:
+        """Prefix tokens and visible patches of x [B, prefix + L, D], in their order: [B, prefix + V, D]."""
+        if not self.training:
+            return (x, None) if self.return_indices else x
+        prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
+        self.masks = self.masks_for(patches, ALL_OUTPUTS)
+        ids = self.masks.need("ids_keep")
+        x = torch.cat([prefix, gather(patches, ids)], dim=1)
+        return (x, ids) if self.return_indices else x
+
+
+def replace_patch_drop(model: torch.nn.Module, sampler: Sampler) -> PatchDrop:
+    """Put a `PatchDrop` in the place of the model's patch_drop, and return it.
+
+    For VisionTransformer and models made like it, whose patch_drop gives tokens, and for Eva and the like, whose gives
+    tokens and indices (it is None there, or a PatchDropoutWithIndices). Raises TypeError for a model without.
+    """
+    if not hasattr(model, "patch_drop") or not hasattr(model, "num_prefix_tokens"):
+        raise TypeError(f"{type(model).__name__} has no patch_drop and num_prefix_tokens: not a ViT of timm")
+    present = model.patch_drop
+    if isinstance(present, PatchDrop):
+        with_indices = present.return_indices
+    else:
+        with_indices = present is None or type(present).__name__ == "PatchDropoutWithIndices"
+    prefix: Any = model.num_prefix_tokens
+    drop = PatchDrop(sampler, prefix, with_indices).train(model.training)
+    model.patch_drop = drop
+    return drop

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `smnoise` command. Each subcommand is a module, imported only when it is the one that is asked for.
+
+Exit codes: 0 all well; 1 a check failed; 2 the command, a file or the machine cannot do it; 130 after Ctrl-C and 143
+after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+# Name: what it does. A name is a module here, with a dataclass Options and run(options) -> exit code, or forwards to a
+# trainer (see `trainers`).
+COMMANDS = {
+    "sample": "masks as text, JSON, .npz or .safetensors",
+    "viz": "masks over a clip or a spectrogram; what a model fills in (video, audio, reconstruct)",
+    "report": "a page of measurements of any sampler: spectrum, visibility, distances",
+    "bench": "a mask's time on this machine, beside MAE's random masking",
+    "pretrain": "VideoMAE or AudioMAE, with masks made in the loop (video, audio)",
+    "finetune": "a pretrained encoder as a classifier (video, audio)",
+    "probe": "how well a frozen model's features tell classes apart",
+    "convert": "weights of VideoMAE and AudioMAE between layouts",
+    "pool": "files of masks or noise, made ahead (build, info)",
+    "verify": "known answers, on every backend that runs here",
+    "doctor": "what works on this machine, why the rest does not, and what to install",
+}
+TRAINERS = ("pretrain", "finetune", "probe")
+
+BEGIN = """\
+  smnoise sample green-3d                        one mask of a 16-frame clip, drawn with letters
+  smnoise viz video --out pictures               masks over a real clip: a GIF and a film strip
+  smnoise report optim-blue --grid 64 8 --out pictures/optim-blue
+  smnoise doctor"""
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    return (
+        "usage: smnoise COMMAND ...        smnoise COMMAND --help\n\n"
+        "Structured-noise masks for masked autoencoders on video and audio, bit for bit the same everywhere.\n\n"
+        f"{lines}\n\nTo begin with:\n{BEGIN}\n\n"
+        "Most take --json. Exit codes: 0 well, 1 a check failed, 2 wrong use, 130 and 143 stopped by a signal."
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line, by default that of the program; its exit code."""
+    if arguments is None:
+        arguments = sys.argv[1:]
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()  # here, and not at exit, where a reader that has gone would be an error
+        return code
+    except KeyboardInterrupt:
+        print("smnoise: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has had enough of it; what is still in the buffer must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)  # files that are being written are taken away on the way out
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        from .. import __version__
+
+        print(__version__)
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        print(f"smnoise: no command {name!r}{hint} Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return WRONG_USE
+    if name in TRAINERS:
+        from .trainers import forward
+
+        return forward(name, rest)
+    return _own(name, rest)
+
+
+def _own(name: str, arguments: list[str]) -> int:
+    import tyro
+
+    module = import_module(f".{name}", __name__)
+    # tyro leaves with 2 for a wrong command line and 0 after --help.
+    try:
+        options = tyro.cli(
+            module.Options,
+            prog=f"smnoise {name}",
+            description=module.__doc__,
+            args=arguments,
+            config=(
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.OmitSubcommandPrefixes,
+                tyro.conf.FlagCreatePairsOff,
+            ),
+        )
+    except SystemExit as leaving:
+        return leaving.code
+    try:
+        return module.run(options)
+    except BrokenPipeError:
+        raise
+    except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
+        print(f"smnoise {name}: {error}", file=sys.stderr)
+        return WRONG_USE

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of masks or noise, made ahead, that a PoolSampler draws from.
+
+smnoise pool build green-3d --patterns 3000 --out green.safetensors
+smnoise pool build green-3d --patterns 3000 --noise --size 12 20 20 --out noise.safetensors
+smnoise pool info green.safetensors                    # what the file says of itself
+smnoise pool info green.safetensors --check            # and whether its data is what it says
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, subcommand
+
+from .strategies import Budget
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make a pool."""
+
+    strategy: Positional[str]
+    """Short name, or the JSON of a sampler, or a .json file of it."""
+    out: Path
+    """A .safetensors file."""
+    patterns: int = 3000
+    """How many; pattern k is what the sampler gives for sample k."""
+    noise: bool = False
+    """Keep the noise, from which masks of any ratio are cut later, in many places, instead of masks."""
+    size: tuple[int, int, int] | None = None
+    """Of a pattern of noise, T H W in tokens; by default somewhat larger than the grid."""
+    budget: Budget = field(default_factory=Budget)
+    json: bool = False
+    """Print what the file says of itself as JSON."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a pool is."""
+
+    file: Positional[Path]
+    """Of smnoise pool build."""
+    check: bool = False
+    """Read all of it, and compare its data with its hash."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Pools."""
+
+    what: (
+        Annotated[
+            Build, subcommand("build", description="make a pool of a strategy's masks, or of its noise")
+        ]
+        | Annotated[Info, subcommand("info", description="what a file is, and whether it is whole")]
+    )
+
+
+def run(options: Options) -> int:
+    from .. import pools
+    from .output import print_json, progress
+
+    what = options.what
+    if isinstance(what, Build):
+        if what.size is not None and not what.noise:
+            raise ValueError("size is that of noise: add --noise, or leave it out")
+        sampler = what.budget.sampler(what.strategy)
+        with progress("making patterns", what.patterns) as step:
+            done = 0
+
+            def report(made: int, _: int) -> None:
+                nonlocal done
+                step(made - done)
+                done = made
+
+            if what.noise:
+                pool = pools.build_noise(sampler, what.patterns, what.size, progress=report)
+            else:
+                pool = pools.build_masks(sampler, what.patterns, progress=report)
+        pools.save(pool, what.out)
+    elif what.check:
+        pools.load(what.file)
+    path = what.out if isinstance(what, Build) else what.file
+    found = pools.info(path)
+    if what.json:
+        print_json({"file": str(path), **found})
+        return 0
+    print(path)
+    print("\n".join(f"  {name}: {value}" for name, value in found.items()))
+    return 0

