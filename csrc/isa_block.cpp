@@ -93,7 +93,7 @@ void strategy(const smn_strategy* p, uint64_t seed, uint64_t sample, const smn_o
 }
 
 void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out) {
-    for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, (smn_i64*)out);
+    for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, out);
 }
 
 }  // namespace

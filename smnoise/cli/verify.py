@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check known answers against one backend, or against each that can run here. Exit code 1 where one is wrong.
 
-smnoise verify                     # the answers of the contract and of its extensions
+smnoise verify                     # the contract's own answers
 smnoise verify FILE.json           # those of another implementation, in the format of the contract's section 8
 """
 
@@ -20,7 +20,7 @@ class Options:
     """Known answers."""
 
     file: Positional[Path | None] = None
-    """By default the contract's kat.json and its extensions' extensions.json."""
+    """By default the answers of the contract and of its extensions."""
     backend: str | None = None
     """This one only; an error if it cannot run."""
     section: UseAppendAction[tuple[str, ...]] = ()
@@ -35,10 +35,8 @@ def run(options: Options) -> int:
 
     if options.backend is not None and options.backend not in backends.NAMES:
         raise ValueError(f"backend must be one of {', '.join(backends.NAMES)}; got {options.backend!r}")
-    sections = list(options.section) or None
-    known = (
-        conformance.shipped(sections) if options.file is None else conformance.load(options.file, sections)
-    )
+    file, sections = options.file, list(options.section) or None
+    known = conformance.shipped(sections) if file is None else conformance.load(file, sections)
     reasons = {b: backends.reason(b, "color_mask", backends.device_of(b)) for b in backends.NAMES}
     if options.backend is not None:
         backends.choose(
@@ -57,9 +55,7 @@ def run(options: Options) -> int:
     failed = [r for r in results if not r.passed]
     if options.json:
         rows = [{**r._asdict(), "passed": r.passed} for r in results]
-        print_json(
-            {"file": str(options.file) if options.file else None, "results": rows, "cannot run": reasons}
-        )
+        print_json({"file": None if file is None else str(file), "results": rows, "cannot run": reasons})
         return FAILED if failed else 0
     for r in failed:
         print(f"FAILED {r.backend} {r.entry}\n  expected {r.expected}\n  got      {r.got}")
