@@ -81,7 +81,7 @@ SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* fir
 }
 
 // out: [batch, count]. A thread takes Philox calls, of four words each.
-SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, smn_i64* out, int64_t batch, int64_t count,
+SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* out, int64_t batch, int64_t count,
                         int32_t purpose) {
     const int64_t calls = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < batch * calls; i += step)
