@@ -13,10 +13,10 @@ class MaskBatch(NamedTuple):
 
     Tokens are numbered t, y, x with x fastest. Outputs that were not asked for are None.
 
-    mask:        bool [B, L], True = masked (hidden from the encoder)
-    ids_keep:    int64 [B, V], the visible tokens, ascending
-    ids_mask:    int64 [B, L - V], the masked tokens, ascending
-    ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+        mask:        bool [B, L], True = masked (hidden from the encoder)
+        ids_keep:    int64 [B, V], the visible tokens, ascending
+        ids_mask:    int64 [B, L - V], the masked tokens, ascending
+        ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
 
     >>> import smnoise
     >>> masks = smnoise.White3D((1, 2, 3), num_visible=2)([0])

@@ -134,9 +134,6 @@ def sample_indices(
 ) -> torch.Tensor:
     """Sample indices of one rank's batch: (step * world_size + rank) * batch_size + (0 .. batch_size - 1).
 
-    >>> sample_indices(step=1, batch_size=3, rank=1, world_size=2).tolist()
-    [9, 10, 11]
-
     Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
     change (elastic runs), pass your own global sample numbers instead.
 
