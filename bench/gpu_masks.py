@@ -3,7 +3,7 @@
 
 Medians of CUDA graph replays, by CUDA events; what cannot be captured (CuPy, ColorMAE's draws on the host) is called
 eagerly, by the clock. A kernel whose answer is not the reference's is not timed, but named under "not timed". Run by
-bench/gpu; about five minutes, of which Triton's compiler takes half.
+bench/gpu; minutes.
 """
 
 from __future__ import annotations

@@ -165,13 +165,13 @@ def cpu_results() -> dict:
 
 def test_table_of_masks():
     text = tables.cpu_table(cpu_results())
-    assert "| **green-3d** | 320 | 100,000 | 160 | 200,000 | 0.10x |" in text
-    assert f"| {tables.YARDSTICK} | 3,200 | 10,000 | 1,600 | 20,000 | 1.00x |" in text
+    assert "| **green-3d** | 320 | 100,000 | 160 | 200,000 | 0.100x |" in text
+    assert f"| {tables.YARDSTICK} | 3,200 | 10,000 | 1,600 | 20,000 | 1.000x |" in text
     assert "1/40 of SciPy's time in field mode, 1/4 in wrap mode, and Optim Blue 1/300" in text
     assert "A processor (avx2), 4 cores, torch 2.10, NumPy 2.0, commit 012345678, 2026-01-02" in text
     assert "hidden" not in text
     page = tables.cpu_page(cpu_results())
-    assert "| **hidden; portable** | 224 | 142,857 | - | - | 0.07x |" in page
+    assert "| **hidden; portable** | 224 | 142,857 | - | - | 0.070x |" in page
     assert "| green-3d | 9,000 | 111 |" in page
 
 
@@ -259,6 +259,7 @@ def test_gpu_results_as_a_table(tmp_path):
         "tests": {"passed": True, "summary": "9 passed"},
         "sanitizer": {"memcheck": {"passed": True}, "racecheck": "not installed"},
         "microseconds a batch": {"video": times},
+        "VideoMAE ViT-B step, batch 32, bf16, microseconds": 20_000.0,
         "not timed": {"video, tube, triton": "wrong"},
         "arithmetic floor, microseconds a batch": {"green-3d": {"64": 1.5, "256": 6.0}},
     }
@@ -268,6 +269,7 @@ def test_gpu_results_as_a_table(tmp_path):
     assert "| conv3d | 50.0 | 90.0 |" in text
     assert "| arithmetic floor, green-3d | 1.5 | 6.0 |" in text
     assert "Not timed: video, tube, triton (wrong)" in text
+    assert "takes 20.0 ms; Green3D masks of 64 clips (cuda) take 0.025% of that" in text
     assert "racecheck failed" in text
     assert "hidden" not in text
     assert "hidden" in tables.gpu_table(path, every=True)
