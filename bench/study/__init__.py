@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the masks matter? Small models pretrained under several kinds of masks with several seeds, probed and compared.
 
-python -m bench.study                                # on a laptop; stop it and start it again as you like
-python -m bench.study --size gpu --out /shared/study # hours on a GPU
-python -m bench.study --table                        # only the table, of the cells that are there
+    python -m bench.study                                 # on a laptop; stop it and start it again as you like
+    python -m bench.study --size gpu --out /shared/study  # hours on a GPU
+    python -m bench.study --table                         # only the table, of the cells that are there
 
 A cell is one model: a strategy, a number of visible tokens and a seed. Its result is one small file, written whole or
 not at all, so a study can be stopped, go on, and be shared among machines (--share). `plan` has the experiments and

@@ -39,7 +39,8 @@ class Study:
     """Shares of tokens that are hidden, rounded so that each frame has as many visible ones."""
     audio_ratios: tuple[float, ...] | None = None
     share: tuple[int, int] = (0, 1)
-    """Run part K of N (numbered from 0): as many processes or machines can work on one folder, each with its K."""
+    """Run part K of N (numbered from 0): N processes or machines can work on one folder, each with a K of its own; two
+    must never be given the same."""
     table: bool = False
     """Only write the table, of the cells that are there."""
     videos: tuple[Path, Path] | None = None
@@ -76,6 +77,7 @@ class Runner:
     def __init__(self, study: Study, plan: Plan):
         self.study, self.plan, self.workers = study, plan, SIZES[study.size].workers
         self._data = {}
+        cells.made()  # now, as the checkout may change while cells are made
 
     def data(self, medium: str):
         if medium not in self._data:
@@ -113,11 +115,7 @@ def report(study: Study, plan: Plan) -> None:
     summary = table.summarise(plan, found.get)
     made = list({json.dumps(r["made"], sort_keys=True): r["made"] for r in found.values() if r}.values())
     spent = sum(r.get("seconds", 0) for r in found.values() if r)
-    head = f"# Study, size {plan.size}\n\n" + "".join(
-        f"{m['processor']}, {m['device']}, torch {m['torch']}, smnoise {m['smnoise']}, commit {m['commit']}, "
-        f"{m['date']}.\n"
-        for m in made
-    )
+    head = f"# Study, size {plan.size}\n\n{machines(made)}"
     head += f"{sum(r is not None for r in found.values())} of {len(found)} cells, {spent / 60:.0f} minutes in all.\n\n"
     results = {
         "size": plan.size,
@@ -132,6 +130,18 @@ def report(study: Study, plan: Plan) -> None:
     write_text(study.folder / RESULTS, json.dumps(results, indent=2) + "\n")
     write_text(study.folder / TABLE, head + table.markdown(plan, summary))
     picture.draw(plan, summary, study.folder / PICTURE)
+
+
+def machines(made: list[dict]) -> str:
+    """A line for each machine and its versions, with the commits of its cells."""
+    commits: dict[str, list[str]] = {}
+    for m in made:
+        line = f"{m['processor']}, {m['device']}, torch {m['torch']}, smnoise {m['smnoise']}, {m['date']}"
+        commits.setdefault(line, []).append(str(m["commit"]))
+    return "".join(
+        f"{line}; commit{'s' if len(found) > 1 else ''} {', '.join(found)} (+: with changes).\n"
+        for line, found in commits.items()
+    )
 
 
 def run(study: Study, stop=lambda: False) -> None:
@@ -156,11 +166,13 @@ def run(study: Study, stop=lambda: False) -> None:
 
 def main() -> None:
     try:
-        study = tyro.cli(Study, description=about)
+        study = tyro.cli(Study, prog="python -m bench.study", description=about)
         with StopOnSignal() as stop:
             run(study, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"study: {error}") from error
+    if stop.told:
+        raise SystemExit(128 + stop.number)
 
 
 if __name__ == "__main__":

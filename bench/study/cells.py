@@ -8,6 +8,7 @@ import math
 import platform
 import subprocess
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -92,8 +93,9 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache
 def _commit() -> str | None:
-    """Of the checkout; with a + where tracked files differ from it."""
+    """Of the checkout when this process began; with a + where tracked files differ from it."""
     describe = ["describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
     command = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
