@@ -48,10 +48,10 @@ def resolved(page: File, link: str) -> str:
 
 
 def copy_of(target: str) -> str:
-    """Where the site has it. A page's text stays text: as .md it would become a page."""
-    return (
-        f"files/{target}.txt" if target.endswith((".md", ".py", ".cpp", ".h", ".cu")) else f"files/{target}"
-    )
+    """Where the site has it. Tables of results become pages; other text stays text, which browsers show."""
+    shown = target.startswith("bench/results/")
+    text = not shown and target.endswith((".md", ".py", ".cpp", ".h", ".cu"))
+    return f"files/{target}.txt" if text else f"files/{target}"
 
 
 def relative(page: File, target: str) -> str:

@@ -219,5 +219,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     api = (tmp_path / "site" / "api" / "samplers.html").read_text()
     assert "Green3D" in api
     assert "num_visible" in api
+    assert ">&gt;&gt;&gt; " in api
+    assert "<blockquote>" not in api  # as which Markdown reads >>>
     fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="((?:https?:)?//[^"]+)"', api)
     assert not fetched
