@@ -95,6 +95,7 @@ def scaling_text(results: dict) -> str:
 
 
 def pools_text(results: dict) -> str:
+    compared = next(iter(results["rows"].values()))["compared"]
     lines = [
         "| masks | µs a mask | MiB | file, MiB | built in s | distinct | bias | likeness | nearest |",
         "|---|" + "---:|" * 8,
@@ -111,7 +112,7 @@ def pools_text(results: dict) -> str:
             "",
             f"{results['what']}. Volumes are {'x'.join(map(str, results['volume']))}. Bias: chi-square of how often "
             "each token is visible, 1 is fair. Likeness: root mean square of the correlation of two masks. Nearest: "
-            "correlation of a mask with the one most like it, 1 for a copy. "
+            f"correlation of a mask with the most alike of {compared:,} masks, 1 for a copy. "
             f"{measured_on(results['about'])}. [pools.json](bench/results/pools.json).",
             "",
             "![Distinct masks, bias and likeness against the size of a pool](bench/results/pools.png)",

@@ -175,6 +175,29 @@ def test_table_of_masks():
     assert "| green-3d | 9,000 | 111 |" in page
 
 
+def test_texts_of_the_other_parts():
+    grid = {"values": [[8, 14, 14]]}
+    for name, time in (("Green3D, field", 12.0), ("Green3D, wrap", 5.0)):
+        grid |= {name: [time], f"arithmetic floor, {name}": [2.0]}
+    peak = {"floats": 2e11, "products": 6e10, "integers": 1e11}
+    text = tables.scaling_text({"peak of a core, operations a second": peak, "grid": grid})
+    assert "200 billion float operations, 60 billion integer products" in text
+    assert "6.0 times the floor in field mode, 2.5 in wrap mode" in text
+
+    row = {"microseconds a mask": 5.25, "MiB": 18.31, "file, MiB": 18.4, "built in, seconds": 0.44}
+    measured = {"distinct": 19780, "bias": 1.037, "deviation": 0.0391, "nearest": 0.17, "compared": 2000}
+    rows = {"1000 volumes": row | measured, "ColorMAE's way": row}
+    text = tables.pools_text({"about": ABOUT, "what": "what", "volume": [12, 20, 20], "rows": rows})
+    assert "| 1000 volumes | 5.2 | 18.3 | 18.4 | 0.4 | 19,780 | 1.04 | 0.039 | 0.17 |" in text
+    assert "| ColorMAE's way | 5.2 | 18.3 | - | - | - | - | - | - |" in text
+    assert "of 2,000 masks" in text
+
+    sizes = {"tiny": {"grid": [8, 5, 5], "clips": 16, "step, milliseconds": 400.0}}
+    sizes["tiny"]["masks, microseconds a batch"] = {"tube": 100.0, "SciPy": 20_000.0}
+    text = tables.share_text({"about": ABOUT, "sizes": sizes})
+    assert "| tiny, 16, (8, 5, 5) | 400 ms | 0.10 ms, 0.025% | 20.00 ms, 5.000% |" in text
+
+
 def test_pages_get_their_blocks_and_nothing_else(tmp_path, capsys):
     readme, page = tmp_path / "README.md", tmp_path / "docs" / "bench.md"
     page.parent.mkdir()
