@@ -11,7 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to it at the end, removed after an error."""
+    """A temporary name beside `path` to write to; renamed to it at the end, removed after an error.
+
+    Raises FileNotFoundError, IsADirectoryError where `path` cannot be a file, before anything is made for it.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to; make it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         yield temporary

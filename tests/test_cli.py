@@ -72,6 +72,10 @@ def test_every_command_is_a_module_here_or_a_trainer():
         (["sample", "--out", "masks.txt"], ".npz or .safetensors"),
         (["sample", "--mask-ratio", "1.5"], "mask_ratio"),
         (["sample", "--mask-ratio", "0.5", "--num-visible", "3"], "just one"),
+        (["sample", "beit", "--mask-ratio", "1e308"], "mask_ratio"),
+        (["sample", "audiomae-2d", "--mask-ratio", "0.5"], "two numbers, of time and of frequency"),
+        (["sample", "--out", "absent/masks.npz"], "no folder absent"),
+        (["sample", "random", "--count", str(10**15), "--out", "masks.npz"], "memory"),
         (["sample", "{}"], "expected an object"),
         (["sample", "absent.json"], "absent.json"),
         (["viz"], "video"),
@@ -227,6 +231,8 @@ def test_pools_are_built_described_checked_and_drawn_from(capsys, tmp_path):
     [
         (["build", "green-3d", "--size", "3", "6", "6", "--out", "x.safetensors"], "add --noise"),
         (["build", "tube", "--noise", "--out", "x.safetensors"], "colour samplers"),
+        (["build", "tube", "--patterns", "3", "--out", "pool"], "must end with .safetensors"),
+        (["build", "tube", "--patterns", "3", "--out", "absent/x.safetensors"], "no folder absent"),
         (["info", "absent.safetensors"], "absent.safetensors"),
         (["info", "damaged.safetensors", "--check"], "damaged.safetensors"),
     ],
@@ -248,7 +254,7 @@ def test_pools_that_cannot_be_are_refused(arguments, words, capsys, tmp_path, mo
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert main(["pool", *arguments]) == 2
     assert words in capsys.readouterr().err
-    assert not (tmp_path / "x.safetensors").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["damaged.safetensors"]
 
 
 @pytest.fixture(scope="module")

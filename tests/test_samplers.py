@@ -127,6 +127,24 @@ def test_batches_steps_and_ranks_never_share_an_index():
     assert torch.equal(sampler(batch_size=3, step=step, rank=1, world_size=4).mask, ranks[1])
 
 
+@pytest.mark.parametrize(
+    "samples",
+    [
+        range(0), range(3, 4), range(5, -9, -3), range(2**63 - 2, 2**63 + 3), range(2**64 - 1, 2**64),
+        range(-(2**63), 2**63, 2**62), range(2**64 - 1, 0, -(2**63)), range(-(2**63), 2**64 - 1, 3 * 2**61),
+    ],
+)  # fmt: skip
+def test_a_range_is_its_list(samples):
+    sampler = smnoise.White3D((1, 2, 4), 0.5)
+    assert torch.equal(sampler(samples).mask, sampler(list(samples)).mask)
+
+
+@pytest.mark.parametrize("samples", [range(-(2**63) - 1, 0), range(2**64 - 3, 2**64 + 1), range(10**30)])
+def test_a_range_of_what_are_no_indices_is_refused(samples):
+    with pytest.raises(ValueError, match="samples must be in"):
+        smnoise.White3D((1, 2, 4), 0.5)(samples)
+
+
 def test_seeds():
     sampler = Green3D(GRID, 0.9, seed=2**64 - 1)
     mask = sampler([1]).mask

@@ -368,6 +368,17 @@ def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
         (lambda: strategy("green-1d", 48, 0.5), ValueError, r"grid must be \(L,\)"),
         (lambda: strategy("random", VIDEO, 0.5, seed=-1), ValueError, "seed"),
         (lambda: smnoise.samplers.Color2D(VIDEO, 0.5), TypeError, "Green2D"),
+        (lambda: strategy("grid", VIDEO, num_visible=(2, 2)), TypeError, "num_visible must be an integer"),
+        (lambda: strategy("block", np.array(3), 0.5), TypeError, "grid must be two integers"),
+        (lambda: strategy("random", VIDEO, 0.5, per=np.array([1, 2])), ValueError, "clip, frame"),
+        (lambda: presets["audiomae-2d"](mask_ratio=0.5), TypeError, "two numbers, of time and of frequency"),
+        (lambda: presets["audiomae-2d"](mask_ratio=(0.5, 1.0)), ValueError, r"\(0, 1\)"),
+        *(
+            (lambda name=name, ratio=ratio: presets[name](mask_ratio=ratio), ValueError, "mask_ratio")
+            for name in presets
+            if name != "audiomae-2d"
+            for ratio in (0, 1, -0.5, float("nan"), float("inf"), 10**400)
+        ),
         (lambda: smnoise.samplers.Color1D(LINE, 0.5), TypeError, "Green1D"),
     ],
 )

@@ -118,6 +118,9 @@ def _own(name: str, arguments: list[str]) -> int:
         return module.run(options)
     except BrokenPipeError:
         raise
+    except MemoryError as error:
+        print(f"smnoise {name}: there is not enough memory for that {error}".rstrip(), file=sys.stderr)
+        return WRONG_USE
     except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"smnoise {name}: {error}", file=sys.stderr)
         return WRONG_USE

@@ -83,6 +83,12 @@ def run(options: Options) -> int:
     from .output import print_json
 
     what = options.what
+    if not isinstance(what, Info) and what.out.suffix != ".safetensors":
+        raise ValueError(
+            f"out must end with .safetensors, by which other commands know a pool; got {what.out}"
+        )
+    if not isinstance(what, Info) and not what.out.parent.is_dir():  # found before the work, not after it
+        raise FileNotFoundError(f"no folder {what.out.parent} to write {what.out.name} to; make it first")
     if isinstance(what, Build):
         build(what)
     elif isinstance(what, ColorMAE):

@@ -13,7 +13,7 @@ import torch
 from ..backends.outputs import NAMES
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
-from ..spec import as_float, as_int, as_tuple, signed64, visible_of_ratio
+from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
 
 KINDS: dict[str, type[Sampler]] = {}
 
@@ -49,9 +49,7 @@ class Sampler:
             raise ValueError("give either mask_ratio or num_visible (just one of them)")
         if self.mask_ratio is None:
             return self.num_visible  # type: ignore[return-value]  # not None, as the first line found
-        ratio = as_float("mask_ratio", self.mask_ratio)
-        if not 0 < ratio < 1:
-            raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {self.mask_ratio}")
+        ratio = as_ratio(self.mask_ratio)
         self._put(mask_ratio=ratio)
         return visible_of_ratio(tokens, ratio)
 
@@ -178,6 +176,8 @@ def as_samples(samples, device) -> torch.Tensor:
             raise TypeError(
                 f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
             )
+        if isinstance(samples, range):
+            return _range_indices(samples, device)
         values = as_tuple("samples", samples, len(samples), "integers")
         samples = torch.tensor([_signed64("samples", v) for v in values], dtype=torch.int64, device=device)
     elif device is not None and not _same_device(samples.device, torch.device(device)):
@@ -189,6 +189,19 @@ def as_samples(samples, device) -> torch.Tensor:
     if samples.dim() != 1:
         raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
     return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
+
+
+def _range_indices(samples: range, device) -> torch.Tensor:
+    """A range as a tensor, without a Python integer for each index: it may be long. Sums wrap as uint64 do."""
+    if not samples:
+        return torch.empty(0, dtype=torch.int64, device=device)
+    first, last = _signed64("samples", samples[0]), _signed64("samples", samples[-1])
+    count = (samples[-1] - samples[0]) // samples.step + 1  # not len(), which is limited
+    if count > 2**62:
+        raise ValueError(f"a batch of {count} samples cannot be")
+    if count == 1:
+        return torch.tensor([last], dtype=torch.int64, device=device)
+    return torch.arange(count, device=device) * signed64(samples.step) + first
 
 
 def _same_device(found: torch.device, asked: torch.device) -> bool:

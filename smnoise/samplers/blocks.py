@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..spec import as_blue_grid, as_tuple
 from ._strategy import Strategy
 
@@ -18,7 +20,7 @@ class Boxes(Strategy, abstract=True):
         grid, names = as_blue_grid(self.grid), ("scale", "aspect", "duration", "overhang")
         size = self.size
         if size is not None:
-            size = tuple(size) if hasattr(size, "__iter__") and not isinstance(size, str) else size
+            size = tuple(size) if np.iterable(size) and not isinstance(size, str) else size
             size = (grid[0], *size) if isinstance(size, tuple) and len(size) == 2 else size
             size = as_tuple("size", size, 3, "two integers (y, x) or three (t, y, x), counted in tokens")
         self._prepare(

@@ -6,7 +6,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..spec import as_blue_grid, as_tuple
+from ..spec.checks import as_visible
 from ._strategy import Strategy
 
 
@@ -42,8 +45,9 @@ class Grid(Strategy):
         grid = as_blue_grid(self.grid)
         cell = self.cell
         if cell is None:
-            share = math.prod(grid) / max(1, self._resolve_visible(math.prod(grid)))
-            n = max(2, round(math.sqrt(share)))
+            tokens = math.prod(grid)
+            visible = as_visible(self._resolve_visible(tokens), tokens, "clip")
+            n = max(2, round(math.sqrt(tokens / visible)))
             cell = (1, min(n, grid[1]), min(n, grid[2]))
         self._prepare("cells", grid, cell=as_cell(cell))
         self._put(cell=self._spec.cell)
@@ -51,7 +55,7 @@ class Grid(Strategy):
 
 def as_cell(cell) -> tuple[int, ...]:
     """(y, x) as (1, y, x)."""
-    cell = tuple(cell) if hasattr(cell, "__iter__") and not isinstance(cell, str) else cell
+    cell = tuple(cell) if np.iterable(cell) and not isinstance(cell, str) else cell
     cell = (1, *cell) if isinstance(cell, tuple) and len(cell) == 2 else cell
     return as_tuple("cell", cell, 3, "two integers (y, x) or three (t, y, x), counted in tokens")
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from ..spec import as_blue_grid, visible_of_ratio
+from ..spec import as_blue_grid, as_ratio, as_tuple, visible_of_ratio
 from .bars import TimeFrequencyBars
 from .base import Sampler
 from .blocks import Block, InverseBlock
@@ -30,7 +30,7 @@ CLIP, IMAGE, SPECTROGRAM = (8, 14, 14), (14, 14), (64, 8)
 
 def visible_of_hidden(tokens: int, mask_ratio: float) -> int:
     """tokens - floor(tokens * ratio), the ratio read as the decimal it is written as."""
-    return tokens - math.floor(tokens * Fraction(repr(float(mask_ratio))))
+    return tokens - math.floor(tokens * Fraction(repr(as_ratio(mask_ratio))))
 
 
 def videomae_tube(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
@@ -68,7 +68,8 @@ def audiomae(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
 def audiomae_2d(grid=SPECTROGRAM, mask_ratio=(0.7, 0.3), seed=0) -> Sampler:
     """AudioMAE's 2D mode: 19 time steps and 5 frequencies, 95 of 512 tokens. mask_ratio: of time and of frequency."""
     _, steps, frequencies = as_blue_grid(grid)
-    kept = visible_of_ratio(steps, mask_ratio[0]), visible_of_ratio(frequencies, mask_ratio[1])
+    of_time, of_frequency = as_tuple("mask_ratio", mask_ratio, 2, "two numbers, of time and of frequency")
+    kept = visible_of_ratio(steps, as_ratio(of_time)), visible_of_ratio(frequencies, as_ratio(of_frequency))
     return TimeFrequencyBars(grid, kept=kept, seed=seed)
 
 
@@ -84,7 +85,7 @@ def cav_mae_image(grid=IMAGE, mask_ratio=0.75, seed=0) -> Sampler:
 
 def beit(grid=IMAGE, mask_ratio=75 / 196, seed=0) -> Sampler:
     """BEiT's blocks: 75 of 196 tokens hidden, just so many (there: at most). Blocks of 16 tokens and more."""
-    tokens = math.prod(grid)
+    tokens, mask_ratio = math.prod(as_blue_grid(grid)), as_ratio(mask_ratio)
     hidden = round(tokens * mask_ratio)
     smallest = min(16 / tokens, mask_ratio)
     return Block(grid, num_visible=tokens - hidden, scale=(smallest, mask_ratio), seed=seed)

@@ -50,8 +50,16 @@ def as_float(name: str, value, largest: float = 1e6) -> float:
     return value
 
 
+def as_ratio(value) -> float:
+    """A mask ratio."""
+    ratio = as_float("mask_ratio", value)
+    if not 0 < ratio < 1:
+        raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {value}")
+    return ratio
+
+
 def as_tuple(name: str, value, length: int, what: str) -> tuple:
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if isinstance(value, str) or not np.iterable(value):  # an array of no dimensions is not
         raise TypeError(f"{name} must be {what}, got {value!r}")
     value = tuple(value)
     if len(value) != length:
@@ -60,7 +68,7 @@ def as_tuple(name: str, value, length: int, what: str) -> tuple:
 
 
 def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     return value
 

@@ -29,7 +29,7 @@ MAX_CROWDING = 1 << 28  # what a token can be crowded by, all weights together: 
 
 def as_blue_grid(grid) -> tuple[int, int, int]:
     """(H, W) or (T, H, W) as the latter; ValueError or TypeError for what is neither, or too large."""
-    grid = tuple(grid) if hasattr(grid, "__iter__") and not isinstance(grid, str) else grid
+    grid = tuple(grid) if np.iterable(grid) and not isinstance(grid, str) else grid
     if isinstance(grid, tuple) and len(grid) == 2:
         grid = (1, *grid)
     grid = as_tuple("grid", grid, 3, "two integers (H, W) or three (T, H, W), counted in tokens")
