@@ -210,6 +210,19 @@ def test_the_table_of_measures_is_that_of_its_numbers(monkeypatch):
         assert (pictures.PICTURES / f"{name}.png").exists()
 
 
+def test_all_pages_that_say_so_know_whether_a_gpu_was_there():
+    measured = (ROOT / "bench" / "results" / "gpu.json").exists()
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(DOCS / f"{n}.md" for n in ("status", "use", "pretraining")),
+    ]
+    for page in pages:
+        text = " ".join(page.read_text().lower().split())
+        denied = re.search(r"(nothing|neither)[^.]* has run on a gpu", text)
+        assert bool(denied) != measured, f"{name_of(page)} and bench/results/gpu.json disagree"
+
+
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
