@@ -17,13 +17,12 @@ WRITTEN = ":!bench/results"
 
 
 def about() -> dict:
-    import cpuinfo  # of pytest-benchmark
     import torch
 
     from smnoise.backends import cpu
 
     return {
-        "processor": cpuinfo.get_cpu_info().get("brand_raw", platform.processor()),
+        "processor": processor(),
         "instruction set": cpu.isa(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -36,6 +35,14 @@ def about() -> dict:
         "uncommitted changes": bool(git("status", "--porcelain", "--", *MEASURED, WRITTEN)),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def processor() -> str:
+    try:
+        from cpuinfo import get_cpu_info  # comes with pytest-benchmark
+    except ImportError:
+        return platform.processor() or platform.machine()
+    return get_cpu_info().get("brand_raw", platform.processor())
 
 
 def installed(name: str) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,11 @@ def main() -> None:
     if not options.table:
         from about import about
 
+        if (busy := os.getloadavg()[0]) > 0.5:
+            print(
+                f"bench: {busy:.1f} processes were busy in the last minute; times will suffer",
+                file=sys.stderr,
+            )
         for part in (p for p in PARTS if p in chosen):
             print(f"bench: {part}", flush=True)
             results = {"about": about(), **PARTS[part](options.quick)}
