@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import baselines
@@ -79,21 +79,18 @@ def pool_gather(batch: int, slices: int = 4096):
     return lambda: packed[rows]
 
 
-def ours(workload: str, batch: int, wrong: dict[str, str]) -> dict[tuple[str, str], Callable]:
-    """A stream of masks for every strategy and backend whose answers are right."""
-    makers = {}
+def ours(workload: str, batch: int) -> Iterator[tuple[str, str, Callable[[], float]]]:
+    """Name, backend, and a function that measures it, after a check in the first batch size."""
     for name in workloads.WORKLOADS[workload].strategies:
-        sampler = workloads.make_sampler(workload, name)
         for backend in BACKENDS:
-            title = f"{workload}, {name}, {backend}"
-            try:
+
+            def measured(name=name, backend=backend) -> float:
+                sampler = workloads.make_sampler(workload, name)
                 if batch == BATCHES[0]:
-                    workloads.check_sampler(title, sampler, batch, device="cuda", backend=backend)
-                if title not in wrong:
-                    makers[name, backend] = smnoise.MaskStream(sampler, batch, device="cuda", backend=backend)
-            except (smnoise.BackendError, workloads.WrongAnswerError) as error:
-                wrong[title] = str(error)
-    return makers
+                    workloads.check_sampler(name, sampler, batch, device="cuda", backend=backend)
+                return replay_microseconds(smnoise.MaskStream(sampler, batch, device="cuda", backend=backend))
+
+            yield name, backend, measured
 
 
 def others(workload: str) -> dict[str, Callable]:
@@ -112,27 +109,45 @@ def eager_others() -> dict[str, Callable]:
     return {**found, "cupyx.scipy.ndimage band-pass, wrap, eager": baselines.band_pass_batch(cupy, ndimage)}
 
 
-def masks(workload: str, wrong: dict[str, str]) -> dict:
-    """Microseconds a batch of every strategy, backend and rival; `wrong` gets what is not timed, and why."""
+def theirs(workload: str, batch: int) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Name of a rival, and a function that measures it, after a check."""
     chosen = workloads.WORKLOADS[workload]
     tokens = chosen.grid[0] * chosen.grid[1] * chosen.grid[2]
-    video = workload == "video"
-    eager = eager_others() if video else {}
-    found: dict[str, dict] = {"ours": {}, "others": {}}
-    for batch in BATCHES:
-        for (name, backend), make in ours(workload, batch, wrong).items():
-            rows = found["ours"].setdefault(name, {}).setdefault(backend, {})
-            rows[str(batch)] = round(replay_microseconds(make), 2)
-        parts = {**ops_alone(batch), "gather from a finished pool": pool_gather(batch)} if video else {}
-        for name, make in parts.items():
-            found["others"].setdefault(name, {})[str(batch)] = round(replay_microseconds(make), 2)
-        for name, theirs in {**others(workload), **eager}.items():
-            clock = eager_microseconds if name in eager else replay_microseconds
-            make = partial(theirs, batch, chosen.grid, chosen.visible)
+    captured, eager = others(workload), eager_others() if workload == "video" else {}
+    for name, make in {**captured, **eager}.items():
+
+        def measured(name=name, make=make) -> float:
+            call = partial(make, batch, chosen.grid, chosen.visible)
             with torch.device("cuda"):
-                workloads.check_masks(name, make(), batch, tokens, chosen.visible)
-                found["others"].setdefault(name, {})[str(batch)] = round(clock(make), 2)
-    return {"what": chosen.what.rpartition(",")[0], **found}
+                workloads.check_masks(name, call(), batch, tokens, chosen.visible)
+                return (eager_microseconds if name in eager else replay_microseconds)(call)
+
+        yield name, measured
+    if workload == "video":
+        yield "gather from a finished pool", lambda: replay_microseconds(pool_gather(batch))
+        for name, make in ops_alone(batch).items():
+            yield name, partial(replay_microseconds, make)
+
+
+def masks(workload: str, wrong: dict[str, str]) -> dict:
+    """Microseconds a batch of every strategy, backend and rival; `wrong` gets what is not timed, and why."""
+    found: dict[str, dict] = {"ours": {}, "others": {}}
+
+    def keep(rows: dict[str, float], title: str, batch: int, measured: Callable[[], float]) -> None:
+        if title in wrong:
+            return
+        try:
+            rows[str(batch)] = round(measured(), 2)
+        except Exception as error:  # of a compiler, a launch or a check: the others are still measured
+            wrong[title] = f"{type(error).__name__}: {str(error)[:200]}"
+
+    for batch in BATCHES:
+        for name, backend, measured in ours(workload, batch):
+            rows = found["ours"].setdefault(name, {}).setdefault(backend, {})
+            keep(rows, f"{workload}, {name}, {backend}", batch, measured)
+        for name, measured in theirs(workload, batch):
+            keep(found["others"].setdefault(name, {}), f"{workload}, {name}", batch, measured)
+    return {"what": workloads.WORKLOADS[workload].what.rpartition(",")[0], **found}
 
 
 def ops_alone(batch: int) -> dict[str, Callable]:
