@@ -21,9 +21,10 @@ from smnoise.train.video_data import open_video
 SMALL = plan.Size(
     2,
     0,
-    plan.Video("nano", 4, 32, 48, 8, 32, 16, epochs=1, batch_size=8, base_lr=0.01, ratios=(0.75,)),
+    plan.Video("nano", 4, 32, 48, 8, 32, 16, epochs=1, batch_size=8, base_lr=0.01, ratios=(0.75,),
+               tune_epochs=1),
     plan.SIZES["laptop"].audio,
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +78,10 @@ def test_a_study_makes_every_cell_and_its_table(study):
     budget = found["visible tokens"]["8"]
     assert budget["masked"] == 0.75
     cell = json.loads((study.out / "cells" / "video-red-3d-8-1.json").read_text())
-    assert budget["rows"]["red-3d"]["linear accuracy"]["values"][1] == cell["scores"]["linear accuracy"]
+    for score in ("linear accuracy", "fine-tuned accuracy"):
+        assert budget["rows"]["red-3d"][score]["values"][1] == cell["scores"][score]
+    assert found["score"] == "fine-tuned accuracy"
+    assert set(budget["rows"]["inputs"]) == {"seeds", "linear accuracy", "nearest accuracy"}
     assert cell["last loss"] < 2
     assert cell["made"]["torch"] == torch.__version__
     assert [(p["first"], p["second"]) for p in budget["comparisons"]] == [
@@ -106,6 +110,17 @@ def test_a_study_goes_on_where_it_stopped_and_cells_come_out_the_same(study, cap
             assert json.loads(path.read_text())["scores"] == json.loads(content)["scores"]
         else:
             assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, time)
+
+
+def test_a_setting_that_came_later_counts_as_at_its_default(study):
+    path = study.out / "cells" / "audio-random-25-0.json"
+    wanted, cell = study.plan(), plan.Cell("audio", "random", 25, 0)
+    cells.write(study.out, wanted, cell, {"few-label accuracy": 0.9}, {})
+    older = json.loads(path.read_text())
+    del older["settings"]["few"]
+    path.write_text(json.dumps(older))
+    assert cells.read(study.out, wanted, cell)[0]["scores"] == {"few-label accuracy": 0.9}
+    path.unlink()
 
 
 def test_a_stopped_cell_leaves_no_result_and_the_next_run_makes_it(study):

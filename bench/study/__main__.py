@@ -38,6 +38,8 @@ class Study:
     video_ratios: tuple[float, ...] | None = None
     """Shares of tokens that are hidden, rounded so that each frame has as many visible ones."""
     audio_ratios: tuple[float, ...] | None = None
+    tune_epochs: int | None = None
+    """Of fine-tuning video models, which is then their score; 0: none, a linear probe. By default the size's."""
     share: tuple[int, int] = (0, 1)
     """Run part K of N (numbered from 0): N processes or machines can work on one folder, each with a K of its own; two
     must never be given the same."""
@@ -56,6 +58,8 @@ class Study:
             raise ValueError(f"share must be K N with K from 0 to N - 1, got {part} {parts}")
         if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"need at least 1 seed, got {self.seeds}")
+        if self.tune_epochs is not None and self.tune_epochs < 0:
+            raise ValueError(f"tune_epochs must not be negative, got {self.tune_epochs}")
         if not self.experiments:
             raise ValueError(f"need at least one experiment of {', '.join(EXPERIMENTS)}")
 
@@ -67,6 +71,8 @@ class Study:
         size = SIZES[self.size]
         ratios = (self.video_ratios or size.video.ratios, self.audio_ratios or size.audio.ratios)
         tasks = [replace(task, ratios=r) for task, r in zip((size.video, size.audio), ratios, strict=True)]
+        if self.tune_epochs is not None:
+            tasks[0] = replace(tasks[0], tune_epochs=self.tune_epochs)
         names = tuple(name for name in EXPERIMENTS if name in self.experiments)
         return Plan(self.size, names, size.seeds if self.seeds is None else self.seeds, *tasks)
 
@@ -97,11 +103,12 @@ class Runner:
         """Whether the cell came to its end."""
         module, out = (audio if cell.medium == "audio" else video), self.study.folder / "runs" / cell.name
         data, began, cpu = self.data(cell.medium), time.perf_counter(), time.process_time()
-        scores, more = module.run(
+        found = module.run(
             self.plan.task(cell.medium), cell, data, out, self.workers, self.study.device, stop
         )
-        if stop():
-            return False  # pretraining may have ended early, with a checkpoint to go on from
+        if found is None:
+            return False
+        scores, more = found
         spent = {
             "seconds": round(time.perf_counter() - began, 1), "cpu seconds": round(time.process_time() - cpu, 1),
         }  # fmt: skip
@@ -120,7 +127,7 @@ def report(study: Study, plan: Plan) -> None:
     results = {
         "size": plan.size,
         "seeds": plan.seeds,
-        "video": vars(plan.video),
+        "video": vars(plan.video) | {"score": plan.video.score},
         "audio": vars(plan.audio),
         "made": made,
         "seconds of all cells": spent,
@@ -157,7 +164,7 @@ def run(study: Study, stop=lambda: False) -> None:
             print(wrong, flush=True)
         if result is None:
             print(f"\n{number} of {len(mine)}: {cell.name}", flush=True)
-            if not runner.run(cell, stop):
+            if not runner.run(cell, stop) or stop():
                 print("stopped; the same command goes on from here")
                 break
     report(study, plan)

@@ -95,8 +95,9 @@ def config_of(task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, 
 
 def run(
     task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, device: str, stop: Callable[[], bool]
-) -> tuple[dict[str, float], dict]:
-    """Scores of a cell, and what else is known of it."""
+) -> tuple[dict[str, float], dict] | None:
+    """Scores of a cell, and what else is known of it. None after a stop: training may have ended early, with a
+    checkpoint to go on from."""
     config = config_of(task, cell, sounds, out, workers, device)
     more = {}
     if cell.strategy == INPUTS:
@@ -105,6 +106,8 @@ def run(
         function = audio.untrained(config)
     else:
         function = audio.pretrain(config, stop)
+        if stop():
+            return None
         losses = [record["loss"] for record in log.read(out) if "loss" in record]
         more = {"first loss": losses[0], "last loss": losses[-1]}
     return scores(task, function, sounds, workers, choose_device(device, "float32")[0]), more

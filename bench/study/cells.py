@@ -7,6 +7,7 @@ import json
 import math
 import platform
 import subprocess
+from dataclasses import MISSING, fields
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ import smnoise
 from smnoise.errors import DataError
 from smnoise.files import write_text
 
-from .plan import Cell, Plan
+from .plan import INPUTS, Cell, Plan
 
 FOLDER = "cells"
 
@@ -45,7 +46,8 @@ def write(out: Path, plan: Plan, cell: Cell, scores: dict[str, float], more: dic
 def read(out: Path, plan: Plan, cell: Cell) -> tuple[dict | None, str | None]:
     """The result of a cell, or None where it has none; and what is wrong with a file that cannot be used.
 
-    Raises DataError for a whole file of other settings: it is of another study.
+    Raises DataError for a whole file of other settings: it is of another study. Settings that came after it was written
+    count as at their defaults.
     """
     path = path_of(out, cell)
     try:
@@ -55,10 +57,12 @@ def read(out: Path, plan: Plan, cell: Cell) -> tuple[dict | None, str | None]:
     except (ValueError, OSError) as error:
         return None, f"{path} is damaged ({error}); its cell is run anew"
     wanted = settings_of(plan, cell)
-    if not _whole(result, plan.task(cell.medium).score):
+    if not _whole(result, "linear accuracy" if cell.strategy == INPUTS else plan.task(cell.medium).score):
         return None, f"{path} is damaged (it lacks settings or scores); its cell is run anew"
-    if changed := [name for name in wanted if result["settings"].get(name) != wanted[name]]:
-        now, then = (side.get(changed[0]) for side in (wanted, result["settings"]))
+    task = type(plan.task(cell.medium))
+    before = {f.name: f.default for f in fields(task) if f.default is not MISSING} | result["settings"]
+    if changed := [name for name in wanted if before.get(name) != wanted[name]]:
+        now, then = (side.get(changed[0]) for side in (wanted, before))
         raise DataError(
             f"{path} is of another study: {changed[0]} is {then!r} there, {now!r} here; choose another --out"
         )

@@ -47,7 +47,7 @@ def draw(plan: Plan, summary: dict, path: Path) -> None:
                 f"{row[score]['mean']:.3f}", (x, max(values)), xytext=(0, 7), textcoords="offset points",
                 ha="center", fontsize=9, color=color,
             )  # fmt: skip
-        if budget["rows"][INPUTS]["seeds"]:
+        if score in budget["rows"][INPUTS]:
             level = budget["rows"][INPUTS][score]["mean"]
             axis.axhline(level, color="#333333", linewidth=0.8, linestyle=":", zorder=0)
             axis.annotate("probe on the inputs", (-0.45, level), va="bottom", fontsize=8)

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool3d
 
 import smnoise
 from smnoise.files import replace_file, write_text
-from smnoise.train import checkpoint, log, video
+from smnoise.train import checkpoint, finetune_video, log, video
 from smnoise.train.features import outputs_of
 from smnoise.train.labels import LabelledFiles, labelled_videos
 from smnoise.train.linear import FEW, linear_probe
@@ -101,8 +101,9 @@ def write_lossless(path: Path, clip: Tensor) -> None:
 
 def run(
     task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str, stop: Callable[[], bool]
-) -> tuple[dict[str, float], dict]:
-    """Scores of a cell, and what else is known of it."""
+) -> tuple[dict[str, float], dict] | None:
+    """Scores of a cell, and what else is known of it. None after a stop: training may have ended early, with a
+    checkpoint to go on from."""
     config = config_of(task, cell, data, out, workers, device)
     more = {}
     if cell.strategy == INPUTS:
@@ -111,10 +112,71 @@ def run(
         function = video.untrained(config)
     else:
         function = video.pretrain(config, stop)
+        if stop():
+            return None
         losses = [record["loss"] for record in log.read(out) if "loss" in record]
         more = {"first loss": losses[0], "last loss": losses[-1]}
     sides = labelled_videos(data / "train", data / "test")
-    return scores(task, function, sides, workers, choose_device(device, "float32")[0]), more
+    found = scores(task, function, sides, workers, choose_device(device, "float32")[0])
+    if task.tune_epochs and cell.strategy != INPUTS:
+        found["fine-tuned accuracy"] = tuned(task, cell, data, out, sides, workers, device, stop)
+        if stop():
+            return None
+    return found, more
+
+
+def tuned(
+    task: Video,
+    cell: Cell,
+    data: Path,
+    out: Path,
+    sides: tuple[LabelledFiles, LabelledFiles],
+    workers: int,
+    device: str,
+    stop: Callable[[], bool],
+) -> float:
+    """Accuracy after the last epoch of fine-tuning, from the cell's run or, untrained, from first weights. What would
+    blur the comparison is left out: mixing, erasing, flips (which swap left and right), dropout."""
+    batch_size = 16
+    begin = {"run": out}
+    if cell.strategy == UNTRAINED:
+        names = ("model", "tubelet", "patch", "frames", "size")
+        begin = {"from_scratch": True, "stride": 1} | {name: getattr(task, name) for name in names}
+    folder = out / "tuned"
+    config = finetune_video.Config(
+        train=data / "train",
+        test=data / "test",
+        out=folder,
+        resume=bool(checkpoint.steps(folder)),
+        **begin,
+        views=1,
+        flip=False,
+        randaugment="",
+        erasing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        smoothing=0.0,
+        drop_path=0.0,
+        head_drop=0.0,
+        short_side=None,
+        segments=1,
+        crops=1,
+        epochs=task.tune_epochs,
+        warmup_epochs=task.tune_epochs / 15,
+        batch_size=batch_size,
+        accumulate=1,
+        base_lr=0.002 * 256 / batch_size,
+        layer_decay=1.0,
+        seed=cell.seed,
+        device=device,
+        workers=workers,
+    )
+    model = finetune_video.finetune(config, stop)
+    model.eval()
+    clips = EveryVideo(sides[1].paths, frames=task.frames, stride=1, size=task.size)
+    return finetune_video.score(config, model, clips, sides[1], next(model.parameters()).device)[0][
+        "accuracy"
+    ]
 
 
 def means(clips: Tensor, cube: tuple[int, int, int]) -> Tensor:
