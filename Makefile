@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at a time.
 JOBS ?= 2
 
-.PHONY: test-processes demo demo-audio test sanitize bench clean docs pictures
+.PHONY: test-processes demo demo-audio test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -49,6 +49,9 @@ pictures: $(VENV)/.demo
 # The pages of docs/ as a site, in build/site. Broken links are errors; nothing is fetched.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+study: $(VENV)/.test $(VENV)/sounds
+	$(BIN)/python -m bench.study
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt
