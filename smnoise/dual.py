@@ -67,6 +67,9 @@ def dual(encoder: MaskBatch, decoder: MaskBatch, num_decoded: int) -> DualMasks:
     Raises:
         TypeError, ValueError: for masks that do not belong together, and counts that cannot be.
     """
+    for masks in (encoder, decoder):
+        if not isinstance(masks, MaskBatch):
+            raise TypeError(f"expected two MaskBatch, as samplers return them, got {type(masks).__name__}")
     if encoder.grid != decoder.grid or encoder.batch_size != decoder.batch_size:
         raise ValueError(
             f"expected two masks for the same samples and grid, got {encoder.batch_size} for {encoder.grid} and "

@@ -3,6 +3,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -312,6 +314,26 @@ def _wait_until_it_handles_sigterm(process: subprocess.Popen) -> None:
             return
         time.sleep(0.05)
     pytest.fail("the command never began")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sample"]])
+def test_output_that_cannot_be_written_is_2_in_words(arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "smnoise", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert re.fullmatch("smnoise.*No space left on device\n", done.stderr)
+
+
+def test_closed_streams_are_no_error():
+    command = f"{shlex.quote(sys.executable)} -m smnoise"
+    done = subprocess.run(
+        f"{command} sample >&- && ! {command} nonsense 2>&-", shell=True, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_reader_that_has_gone_is_no_error():

@@ -101,6 +101,9 @@ def test_masks_that_do_not_belong_together_are_an_error():
         dual(encoder, decoder, 0.5)
     with pytest.raises(ValueError, match="mask was not computed"):
         dual(encoder, DECODER(range(2), outputs="ids_keep"), 5)
+    for pair in ((encoder, None), (encoder.mask, decoder.mask)):
+        with pytest.raises(TypeError, match="expected two MaskBatch"):
+            dual(*pair, 5)
 
 
 @pytest.fixture

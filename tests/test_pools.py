@@ -557,6 +557,9 @@ def test_every_damage_to_an_archive_is_refused(tmp_path):
         (lambda: pools.NoisePool(torch.full((2, 3, 4, 4), math.inf)), ValueError, "volume 0"),
         (lambda: pools.NoisePool(torch.zeros(2, 0, 4, 4)), ValueError, "grid T"),
         (lambda: pools.NoisePool(torch.zeros(2, 3, 4, 4), source={1, 2}), TypeError, "JSON"),
+        (lambda: pools.MaskPool(MASKS.data.numpy(), GRID, 17), TypeError, "torch.from_numpy"),
+        (lambda: pools.MaskPool.of_masks([[True, False]], GRID), TypeError, "must be a tensor, got list"),
+        (lambda: pools.NoisePool(None), TypeError, "must be a tensor, got NoneType"),
         (lambda: pools.save("pool", "a"), TypeError, "MaskPool"),
         (lambda: PoolSampler("pool", GRID, 0.9), TypeError, "MaskPool or a NoisePool"),
         (
@@ -569,6 +572,7 @@ def test_every_damage_to_an_archive_is_refused(tmp_path):
         (lambda: PoolSampler(NOISE, GRID, 0.9, num_visible=9), ValueError, "just one"),
         (lambda: PoolSampler(NOISE, GRID, num_visible=90), ValueError, "89 of the 90"),
         (lambda: PoolSampler(MASKS, num_visible=18), ValueError, "show 17 of 90"),
+        (lambda: PoolSampler(MASKS, num_visible=17.0), TypeError, "num_visible must be an integer"),
         (lambda: PoolSampler(MASKS, mask_ratio=0.5), ValueError, "show 17 of 90"),
         (lambda: PoolSampler(MASKS, per="frame"), ValueError, "show 17 of 30"),
         (lambda: PoolSampler(NOISE, GRID, 0.9, per="row"), ValueError, "clip, frame"),

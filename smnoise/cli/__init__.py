@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command line, by default that of the program; its exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
+        _fill_closed_streams()
         signal.signal(signal.SIGTERM, _terminated)
     try:
         code = _run(arguments)
@@ -67,6 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
         # Whoever read the output has had enough of it; what is still in the buffer must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # of writing to stdout, such as to a full disk
+        print(f"smnoise: cannot write the output: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG_USE
+
+
+def _fill_closed_streams() -> None:
+    """Of a stream that is closed from the start Python has None, and print(file=None) is the other one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -125,6 +125,8 @@ class PoolSampler(Sampler):
                 self._put(num_visible=count)
             return count
         count = self.pool.num_visible
+        if self.num_visible is not None:
+            self._put(num_visible=as_visible(self.num_visible, tokens, "clip"))
         given = self.mask_ratio is not None or self.num_visible is not None
         if per_frame or (given and self._resolve_visible(tokens) != count):
             raise ValueError(

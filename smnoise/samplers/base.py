@@ -95,9 +95,13 @@ class Sampler:
             backend, outputs: as in `smnoise.ops.color_mask`.
 
         Raises:
-            TypeError, ValueError: for samples or a seed that are no integers, or on different devices.
+            TypeError, ValueError: for samples or a seed that are no integers, or on different devices; for a backend
+                or outputs that there are not.
             BackendError: where no fast backend, or not the named one, can run.
         """
+        for name, value in (("backend", backend), ("outputs", outputs)):
+            if not isinstance(value, str):
+                raise TypeError(f"{name} must be a text, several outputs with commas between; got {value!r}")
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
         return self._masks(self._spec_json, seed, samples, backend, outputs)
@@ -170,7 +174,7 @@ def batch_indices(samples, batch_size, step, rank: int, world_size: int, device)
 
 def as_samples(samples, device) -> torch.Tensor:
     if not isinstance(samples, torch.Tensor):
-        if isinstance(samples, (str, bytes)) or not (
+        if isinstance(samples, (str, bytes, dict)) or not (
             hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         ):
             raise TypeError(
