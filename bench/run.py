@@ -35,7 +35,7 @@ def masks(quick: bool) -> dict:
         raw = Path(folder) / "raw.json"
         options = ["--benchmark-only", f"--benchmark-json={raw}", "-q", "-p", "no:cacheprovider"]
         options += [
-            f"--benchmark-max-time={0.02 if quick else 1.0}",
+            f"--benchmark-max-time={0.02 if quick else 0.5}",
             f"--benchmark-min-rounds={3 if quick else 20}",
         ]
         options += ["--benchmark-disable-gc", *([] if quick else ["--benchmark-warmup=on"])]
