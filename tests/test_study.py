@@ -3,6 +3,8 @@
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,11 +14,14 @@ from PIL import Image
 from scipy import ndimage, stats
 
 import smnoise
+from smnoise import DataError
+from smnoise.train.video_data import open_video
+
+sys.path.append(str(Path(__file__).parent.parent))
+
 from bench.study import cells, plan, table
 from bench.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
 from bench.study.video import write_lossless
-from smnoise import DataError
-from smnoise.train.video_data import open_video
 
 SMALL = plan.Size(
     2,
