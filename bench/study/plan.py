@@ -111,7 +111,7 @@ SIZES = {
     "laptop": Size(
         3,
         0,
-        Video("nano", 8, 32, 48, 4, 800, 800, epochs=6, batch_size=8, base_lr=0.064, ratios=(0.75,), tune_epochs=6),
+        Video("nano", 8, 32, 48, 4, 800, 800, epochs=6, batch_size=8, base_lr=0.064, ratios=(0.75,)),
         Audio("tiny", epochs=5, batch_size=32, base_lr=0.004, ratios=(0.8,)),
     ),
     # A night on a laptop, or less than an hour on a GPU.
