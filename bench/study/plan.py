@@ -107,14 +107,14 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    # Half an hour on two cores that have nothing else to do. Chosen without a look at any but random masks.
+    # Some 20 minutes of one core. Chosen by pretrained against untrained models, not by what sets masks apart.
     "laptop": Size(
         3,
         0,
         Video("nano", 8, 32, 48, 4, 800, 800, epochs=6, batch_size=8, base_lr=0.064, ratios=(0.75,)),
         Audio("tiny", epochs=5, batch_size=32, base_lr=0.004, ratios=(0.8,)),
     ),
-    # A night on a laptop, or less than an hour on a GPU.
+    # Not run yet; meant for a night on a laptop, or an hour on a GPU.
     "small": Size(
         6,
         2,
@@ -122,7 +122,7 @@ SIZES = {
               tune_epochs=6),
         Audio("tiny", epochs=60, batch_size=64, base_lr=0.002, ratios=(0.7, 0.8)),
     ),
-    # Hours on a GPU.
+    # Not run yet; meant for hours on a GPU.
     "gpu": Size(
         10,
         12,
