@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # of writing to stdout, such as to a full disk
-        print(f"smnoise: cannot write the output: {error}", file=sys.stderr)
+        print(f"smnoise: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_USE
 
