@@ -75,8 +75,14 @@ def share(quick: bool) -> dict:
     return {"sizes": share.measure(0.02 if quick else 1.0, 1 if quick else 9)}
 
 
-PARTS = {"masks": masks, "scaling": scaling, "pools": pools, "share": share}
-FILES = {"masks": "cpu.json", "scaling": "scaling.json", "pools": "pools.json", "share": "share.json"}
+def step(quick: bool) -> dict:
+    import step
+
+    return step.measure(1, ["tiny"]) if quick else step.measure(7)
+
+
+PARTS = {"masks": masks, "scaling": scaling, "pools": pools, "share": share, "step": step}
+FILES = {"masks": "cpu.json"} | {part: f"{part}.json" for part in ("scaling", "pools", "share", "step")}
 
 
 def draw(part: str, folder: Path) -> None:
@@ -101,6 +107,7 @@ def blocks() -> dict[str, str]:
         "scaling": ("scaling", tables.scaling_text),
         "pools": ("pools", tables.pools_text),
         "share": ("share", tables.share_text),
+        "step": ("step", tables.step_text),
     }
     found = {
         name: text(json.loads((tables.RESULTS / FILES[part]).read_text()))

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training step of our VideoMAE beside Hugging Face's, with the same sizes, weights, clips and masks, in one run.
 
-python bench/step.py [--sizes tiny small] [--rounds 7]      # minutes; writes bench/results/step.json
+Part of bench/run.py: results/step.json.
 
-A step is forward, backward and AdamW, float32 on the CPU. Time: medians, the programs taking turns. Memory: the peak of
+A step is forward, backward and AdamW, float32 on the CPU. Time: medians, the programs taking turns; freed memory stays
+with the process, as in our trainers, which spares them all the same page faults. Memory: the peak of
 what torch's allocator holds during forward and backward beyond what it held before, weights and gradients not counted.
 Dual masking, which Hugging Face's has not, decodes half of the hidden tokens: another loss, of its own line.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -24,11 +23,9 @@ from smnoise import convert
 from smnoise.compat import import_timm
 from smnoise.convert import huggingface
 from smnoise.dual import dual
-from smnoise.files import write_text
 from smnoise.models.videomae import IMAGENET_MEAN, IMAGENET_STD, SIZES, VideoMAE
 from smnoise.train.memory import keep_freed_memory
 
-PATH = Path(__file__).parent / "results" / "step.json"
 DUAL = " with dual masking"
 WORKLOADS = {  # model size: grid, pixels, clips
     "tiny": ((8, 5, 5), 80, 16),
@@ -112,7 +109,17 @@ def programs(size: str) -> dict[str, Program]:
     return found
 
 
-def measure(size: str, rounds: int) -> dict:
+def measure(rounds: int, sizes: Iterable[str] = WORKLOADS) -> dict:
+    import transformers
+
+    keep_freed_memory()
+    return {
+        "transformers": transformers.__version__,
+        "sizes": {size: of_size(size, rounds) for size in sizes},
+    }
+
+
+def of_size(size: str, rounds: int) -> dict:
     chosen = programs(size)
     losses = {name: program.step() for name, program in chosen.items()}
     for part in (False, True):  # dual masking has another loss
@@ -150,27 +157,3 @@ def measure(size: str, rounds: int) -> dict:
         "loss": losses,
         "programs": rows,
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", nargs="+", default=list(WORKLOADS), choices=list(WORKLOADS))
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    import transformers
-
-    keep_freed_memory()
-
-    results = {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "threads": torch.get_num_threads(),
-        "date": time.strftime("%Y-%m-%d"),
-        "sizes": {size: measure(size, options.rounds) for size in options.sizes},
-    }
-    write_text(PATH, json.dumps(results, indent=2) + "\n")
-    print(json.dumps(results["sizes"], indent=2))
-
-
-if __name__ == "__main__":
-    main()

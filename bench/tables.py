@@ -120,6 +120,31 @@ def pools_text(results: dict) -> str:
     )
 
 
+def step_text(results: dict) -> str:
+    lines = [
+        "| VideoMAE, clips, grid | program | a step | of their best | peak of activations | of their best |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|")
+    for size, row in results["sizes"].items():
+        for name, program in row["programs"].items():
+            lines.append(
+                f"| {size}, {row['clips']}, {tuple(row['grid'])} | {name} | {program['milliseconds']:.0f} ms | "
+                f"{program['time of their best']:.2f}x | {program['peak MiB']:.0f} MiB | "
+                f"{program['memory of their best']:.2f}x |"
+            )
+    about = results["about"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "The same weights, clips and masks, the same loss to 1e-5, but for dual masking, which decodes half of the "
+            f"hidden tokens. Forward, backward and AdamW in float32, {about['threads']} threads, transformers "
+            f"{results['transformers']}; {measured_on(about)}. On AMD processors much of the difference is the library "
+            "of the matrix products: oneDNN here, torch's choice of MKL there. [step.json](bench/results/step.json).",
+        ]
+    )
+
+
 def share_text(results: dict) -> str:
     names = list(next(iter(results["sizes"].values()))["masks, microseconds a batch"])
     lines = [
