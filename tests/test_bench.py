@@ -197,7 +197,12 @@ def test_texts_of_the_other_parts():
     text = tables.share_text({"about": ABOUT, "sizes": sizes})
     assert "| tiny, 16, (8, 5, 5) | 400 ms | 0.10 ms, 0.025% | 20.00 ms, 5.000% |" in text
 
-    program = {"milliseconds": 431.6, "peak MiB": 82.1, "time of their best": 0.637, "memory of their best": 0.62}
+    program = {
+        "milliseconds": 431.6,
+        "peak MiB": 82.1,
+        "time of their best": 0.637,
+        "memory of their best": 0.62,
+    }
     size = {"grid": [8, 5, 5], "clips": 16, "programs": {"smnoise, eager": program}}
     text = tables.step_text({"about": ABOUT, "transformers": "5", "sizes": {"tiny": size}})
     assert "| tiny, 16, (8, 5, 5) | smnoise, eager | 432 ms | 0.64x | 82 MiB | 0.62x |" in text
