@@ -407,3 +407,7 @@ def test_streams_take_any_strategy():
     stream = smnoise.MaskStream(made("tube"), 4)
     stream()
     assert torch.equal(stream().mask, made("tube")(batch_size=4, step=1).mask)
+
+
+def test_the_cell_of_a_grid_with_one_visible_token_has_places_that_are_numbered():
+    assert smnoise.Grid((1, 4096, 64), num_visible=1)([0]).ids_keep.shape == (1, 1)

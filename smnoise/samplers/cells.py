@@ -28,7 +28,7 @@ class Grid(Strategy):
         mask_ratio: share of tokens that is masked, in (0, 1).
         num_visible: visible tokens per sample, instead of a ratio.
         cell: (y, x) or (t, y, x), sides in tokens. By default (1, n, n), as if n * n tokens had to share a visible
-            one: n = sqrt(tokens / visible), rounded, at least 2. All frames then show the same places.
+            one: n = sqrt(tokens / visible), rounded, 2 to 64. All frames then show the same places.
         seed: 0 .. 2^64 - 1; a call may give another one, also as a tensor.
 
     Raises:
@@ -47,7 +47,7 @@ class Grid(Strategy):
         if cell is None:
             tokens = math.prod(grid)
             visible = as_visible(self._resolve_visible(tokens), tokens, "clip")
-            n = max(2, round(math.sqrt(tokens / visible)))
+            n = min(max(2, round(math.sqrt(tokens / visible))), 64)  # more places than 4096 are not numbered
             cell = (1, min(n, grid[1]), min(n, grid[2]))
         self._prepare("cells", grid, cell=as_cell(cell))
         self._put(cell=self._spec.cell)
