@@ -166,7 +166,7 @@ def test_every_parameter_is_used(model, clips):
 
 
 def test_rejects(model, clips):
-    with pytest.raises(ValueError, match="one of tiny"):
+    with pytest.raises(ValueError, match="one of nano, tiny"):
         VideoMAE("giant")
     with pytest.raises(ValueError, match=r"masks are for grid \(2, 4, 4\)"):
         model(clips, Green3D((2, 4, 4), 0.5)([0, 1]))
