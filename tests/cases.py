@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from hypothesis import strategies as st
 
 from smnoise.spec import COLORS, ColorSpec, OptimBlueSpec, StrategySpec
@@ -157,3 +158,15 @@ def strategy_specs(draw) -> StrategySpec:
         ),
         **boxes,
     )
+
+
+def cut_out(pixels, ids, patch):
+    """[B, N, C, P] float64, each patch sliced out."""
+    t, h, w = patch
+    across, down = pixels.shape[4] // w, pixels.shape[3] // h
+    rows = []
+    for b, row in enumerate(ids.tolist()):
+        for i in row:
+            x, y, z = i % across * w, i // across % down * h, i // (across * down) * t
+            rows.append(pixels[b, :, z : z + t, y : y + h, x : x + w].flatten(1).double())
+    return torch.stack(rows).unflatten(0, ids.shape)

@@ -130,3 +130,12 @@ def poisoned_memory():
 @pytest.fixture(autouse=True)
 def no_backend_variable(monkeypatch):
     monkeypatch.delenv(backends.VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Threads that wait for each other cost more than small problems, where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real video files for the tests, encoded here, whose pixels tell which frame they are."""
+"""Real video and sound files for the tests, encoded here. The videos' pixels tell which frame they are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 
 WIDTH, HEIGHT = 96, 64
 STEP = 6  # grey levels from one frame to the next
@@ -39,3 +40,12 @@ def write_video(
 def frame_number(image: np.ndarray) -> int:
     """Which frame of a flat video an image [..., 3] is."""
     return round((float(image.mean()) - 16) / STEP)
+
+
+def write_clips_and_sounds(folder: Path) -> Path:
+    """Three moving videos and three sounds of 1.5 s."""
+    for n in range(3):
+        write_video(folder / f"{n}.mp4", 24 + 5 * n, moving=True)
+        wave = np.random.default_rng(n).standard_normal(12000) * np.sin(np.arange(12000) / (5 + n))
+        soundfile.write(folder / f"{n}.wav", (0.1 * wave).astype(np.float32), 8000, subtype="FLOAT")
+    return folder

@@ -217,16 +217,19 @@ class TestTimm:
         drop.samples = range(3)
         assert model.forward_features(images).shape == (3, model.num_prefix_tokens + 4, 32)
 
-    def test_patches_that_are_hidden_do_not_matter(self, images):
-        model = timm.models.VisionTransformer(**SIZE)
-        drop = replace_patch_drop(model, self.SAMPLER)
+    def check_hidden_patches_do_not_matter(self, model, drop, image):
         hidden = self.SAMPLER([0]).mask.view(1, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
         outputs = []
         for change in (0.0, hidden * 7.0, ~hidden * 7.0):
             drop.samples = [0]
-            outputs.append(model(images[:1] + change))
+            outputs.append(model(image + change))
         assert torch.equal(outputs[0], outputs[1])
         assert not torch.allclose(outputs[0], outputs[2])
+
+    def test_patches_that_are_hidden_do_not_matter(self, images):
+        model = timm.models.VisionTransformer(**SIZE)
+        drop = replace_patch_drop(model, self.SAMPLER)
+        self.check_hidden_patches_do_not_matter(model, drop, images[:1])
 
     def test_nothing_is_dropped_in_evaluation(self, images):
         model = timm.models.VisionTransformer(**SIZE).eval()
@@ -244,13 +247,7 @@ class TestTimm:
         drop = replace_patch_drop(model, self.SAMPLER)
         drop.samples = range(3)
         assert model.forward_features(images).shape == (3, 5, 32)
-        hidden = self.SAMPLER([0]).mask.view(1, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
-        outputs = []
-        for change in (0.0, hidden * 7.0, ~hidden * 7.0):
-            drop.samples = [0]
-            outputs.append(model(images[:1] + change))
-        assert torch.equal(outputs[0], outputs[1])
-        assert not torch.allclose(outputs[0], outputs[2])
+        self.check_hidden_patches_do_not_matter(model, drop, images[:1])
         assert model.eval()(images).shape == (3, 1000)
 
     def test_again_with_other_masks(self):

@@ -18,6 +18,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from cases import cut_out
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -418,18 +419,6 @@ CLIP_CHANGES = {
     "ids": tensors(torch.int64, torch.int32, torch.float32, rank=2) | st.none(),
     "patch": junk | st.lists(st.integers(-1, 3), max_size=4),
 }
-
-
-def cut_out(pixels, ids, patch):
-    """[B, N, C, P] float64, each patch sliced out."""
-    t, h, w = patch
-    across, down = pixels.shape[4] // w, pixels.shape[3] // h
-    rows = []
-    for b, row in enumerate(ids.tolist()):
-        for i in row:
-            x, y, z = i % across * w, i // across % down * h, i // (across * down) * t
-            rows.append(pixels[b, :, z : z + t, y : y + h, x : x + w].flatten(1).double())
-    return torch.stack(rows).unflatten(0, ids.shape)
 
 
 @fuzz

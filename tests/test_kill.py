@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import launch
-import numpy as np
 import pytest
-import soundfile
 import torch
-from media import write_video
+from media import write_clips_and_sounds
 
 from smnoise.train import audio, checkpoint, log, video
 
@@ -24,12 +22,7 @@ ROUNDS = 4
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    for n in range(3):
-        write_video(folder / f"{n}.mp4", 24 + 5 * n, moving=True)
-        wave = np.random.default_rng(n).standard_normal(12000) * np.sin(np.arange(12000) / (5 + n))
-        soundfile.write(folder / f"{n}.wav", (0.1 * wave).astype(np.float32), 8000, subtype="FLOAT")
-    return folder
+    return write_clips_and_sounds(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(params=["video", "audio"])

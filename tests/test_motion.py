@@ -24,14 +24,7 @@ from smnoise.train.motion import (
 from smnoise.train.numbered import loader
 from smnoise.train.probe import linear_probe
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other cost more than these small problems, where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def texture(seed, height=96, width=128):

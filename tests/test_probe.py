@@ -29,14 +29,7 @@ from smnoise.train.probe import STRENGTHS, Config, features_of, few_shot, linear
 
 RATE = 8000
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other cost more than these small problems, where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def clusters(n, classes=3, width=8, spread=1.0, seed=0):

@@ -28,14 +28,7 @@ from smnoise.train.video_data import VideoFile
 from smnoise.train.video_eval import EveryVideo, over_views, spread, uniform_indices
 from smnoise.train.video_runs import trained, untrained
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads that wait for each other cost more than these small problems, where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from cases import cut_out
 from torch.autograd import gradcheck
 
 import smnoise
@@ -41,18 +42,6 @@ def on(target, *values):
     return [v.to(target.device) if isinstance(v, torch.Tensor) else v for v in values]
 
 
-def by_hand(pixels, ids, patch):
-    """[B, N, C, P] float64, each patch sliced out."""
-    t, h, w = patch
-    across, down = pixels.shape[4] // w, pixels.shape[3] // h
-    rows = []
-    for b, row in enumerate(ids.tolist()):
-        for i in row:
-            x, y, z = i % across * w, i // across % down * h, i // (across * down) * t
-            rows.append(pixels[b, :, z : z + t, y : y + h, x : x + w].flatten(1).double())
-    return torch.stack(rows).unflatten(0, ids.shape)
-
-
 class TestGatherPatches:
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
     def test_each_patch_is_cut_out(self, training, case, dtype):
@@ -61,7 +50,7 @@ class TestGatherPatches:
         scale, shift = torch.arange(1.0, c + 1) / 7, torch.arange(c) - 0.3
         pixels, scale, shift = on(training, pixels.to(dtype), scale, shift)
         got = ops.gather_patches(pixels, ids.to(training.device), patch, scale, shift, training.backend).cpu()
-        want = by_hand(pixels.cpu(), ids, patch) * scale.cpu()[:, None] + shift.cpu()[:, None]
+        want = cut_out(pixels.cpu(), ids, patch) * scale.cpu()[:, None] + shift.cpu()[:, None]
         assert got.dtype == torch.float32
         assert torch.allclose(got.double(), want, rtol=1e-6, atol=1e-5)
 
@@ -84,7 +73,7 @@ class TestGatherPatches:
         )
         out = ops.gather_patches(pixels, ids.to(training.device), patch, scale, shift, training.backend)
         (out * weight.to(training.device)).sum().backward()
-        found = by_hand(pixels.grad.cpu(), ids, patch) / scale.cpu()[:, None].double()
+        found = cut_out(pixels.grad.cpu(), ids, patch) / scale.cpu()[:, None].double()
         assert torch.allclose(found, weight.double(), atol=1e-6)
         assert pixels.grad.count_nonzero() == weight.numel()
 
@@ -121,7 +110,7 @@ class TestPatchLoss:
     @staticmethod
     def want(prediction, pixels, ids, patch, eps, eps_inside, normalise):
         """By the definition, float64."""
-        target = by_hand(pixels, ids, patch) / (255 if pixels.dtype == torch.uint8 else 1)
+        target = cut_out(pixels, ids, patch) / (255 if pixels.dtype == torch.uint8 else 1)
         if normalise:
             mean = target.mean(-1, keepdim=True)
             variance = (target - mean).square().sum(-1, keepdim=True) / (target.shape[-1] - 1)

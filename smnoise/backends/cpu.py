@@ -171,13 +171,19 @@ def _check(status: int) -> None:
         raise RuntimeError(f"smnoise: the CPU library does not have instruction set {isa()!r}")
 
 
-def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> None:
+def _masks(function: str, plan, seed: torch.Tensor, samples: torch.Tensor, outputs: dict) -> dict:
+    """Have the library's `function` write the outputs, and return them."""
     samples, pointers = samples.contiguous(), Outputs.of(outputs)
-    status = _load()[0].smn_color(
-        byref(_plan(spec, isa(), _block_bytes).struct), CODES[isa()], threads(), _parallel(),
+    status = getattr(_load()[0], function)(
+        byref(plan), CODES[isa()], threads(), _parallel(),
         seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
     )  # fmt: skip
     _check(status)
+    return outputs
+
+
+def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> dict:
+    return _masks("smn_color", _plan(spec, isa(), _block_bytes).struct, seed, samples, outputs)
 
 
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
@@ -188,8 +194,7 @@ def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> t
 
 def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
     outputs = allocate(len(samples), spec.groups * spec.tokens, spec.groups * spec.visible, wanted)
-    _color(seed, samples, spec, outputs)
-    return outputs
+    return _color(seed, samples, spec, outputs)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -227,13 +232,7 @@ def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
     outputs = allocate(len(samples) * spec.rows_per_sample, spec.tokens, spec.visible, wanted)
-    samples, pointers = samples.contiguous(), Outputs.of(outputs)
-    status = _load()[0].smn_optim_blue_masks(
-        byref(_blue_plan(spec)), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
-    )  # fmt: skip
-    _check(status)
-    return outputs
+    return _masks("smn_optim_blue_masks", _blue_plan(spec), seed, samples, outputs)
 
 
 @lru_cache(maxsize=256)
@@ -246,13 +245,7 @@ def _strategy_plan(spec: StrategySpec) -> Strategy:
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
     outputs = allocate(len(samples), spec.tokens, spec.visible, wanted)
-    samples, pointers = samples.contiguous(), Outputs.of(outputs)
-    status = _load()[0].smn_strategy_mask(
-        byref(_strategy_plan(spec)), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
-    )  # fmt: skip
-    _check(status)
-    return outputs
+    return _masks("smn_strategy_mask", _strategy_plan(spec), seed, samples, outputs)
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, wraps
 
 import torch
 
-from ..backends.outputs import NAMES
+from ..backends import choose
+from ..backends.outputs import NAMES, allocate
 
 ALL_OUTPUTS = ",".join(NAMES)
 LIBRARY = torch.library.Library("smnoise", "DEF")
@@ -27,6 +29,33 @@ def register(schema: str, implementation, fake) -> None:
     for key in ("CPU", "CUDA"):
         LIBRARY.impl(name, run, key)
     torch.library.register_fake(f"smnoise::{name}", fake, lib=LIBRARY)
+
+
+def register_masks(name: str, spec_type, shape: Callable[..., tuple[int, int, int]]) -> None:
+    """Define an op that makes masks of (seed, samples, spec): smnoise::`name`, of which each backend has a function.
+
+    spec_type: of `smnoise.spec`, which the op is given as JSON.
+    shape: of a spec (rows of a sample, tokens of a row, visible tokens of a row).
+    """
+
+    def masks(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
+        check_seed_and_samples(seed, samples)
+        wanted = wanted_outputs(outputs)
+        run = choose(name, backend, samples.device.type)
+        return as_returned(run(seed, samples, spec_type.from_json(spec), wanted), samples.device)
+
+    def fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
+        check_seed_and_samples(seed, samples)
+        rows, tokens, visible = shape(spec_type.from_json(spec))
+        tensors = allocate(samples.shape[0] * rows, tokens, visible, wanted_outputs(outputs), samples.device)
+        return as_returned(tensors, samples.device)
+
+    register(
+        f'{name}(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}")'
+        " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
+        masks,
+        fake,
+    )
 
 
 @lru_cache(maxsize=64)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from ..backends import choose
-from ..backends.outputs import allocate
 from ..spec import ColorSpec
-from ._library import ALL_OUTPUTS, as_returned, check_seed_and_samples, register, wanted_outputs
+from ._library import ALL_OUTPUTS, register_masks
 
 
 def color_mask(
@@ -39,25 +37,4 @@ def color_mask(
     return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs)
 
 
-def _color_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    wanted = wanted_outputs(outputs)
-    run = choose("color_mask", backend, samples.device.type)
-    return as_returned(run(seed, samples, ColorSpec.from_json(spec), wanted), samples.device)
-
-
-def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    s = ColorSpec.from_json(spec)
-    tensors = allocate(
-        samples.shape[0], s.groups * s.tokens, s.groups * s.visible, wanted_outputs(outputs), samples.device
-    )
-    return as_returned(tensors, samples.device)
-
-
-register(
-    f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}")'
-    " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
-    _color_mask,
-    _fake,
-)
+register_masks("color_mask", ColorSpec, lambda s: (1, s.groups * s.tokens, s.groups * s.visible))

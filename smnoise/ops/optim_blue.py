@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from ..backends import choose
-from ..backends.outputs import allocate
 from ..spec import OptimBlueSpec
-from ._library import ALL_OUTPUTS, as_returned, check_seed_and_samples, register, wanted_outputs
+from ._library import ALL_OUTPUTS, register_masks
 
 
 def optim_blue(
@@ -31,24 +29,4 @@ def optim_blue(
     return torch.ops.smnoise.optim_blue(seed, samples, spec, backend, outputs)
 
 
-def _optim_blue(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    wanted = wanted_outputs(outputs)
-    run = choose("optim_blue", backend, samples.device.type)
-    return as_returned(run(seed, samples, OptimBlueSpec.from_json(spec), wanted), samples.device)
-
-
-def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    s = OptimBlueSpec.from_json(spec)
-    rows = samples.shape[0] * s.rows_per_sample
-    tensors = allocate(rows, s.tokens, s.visible, wanted_outputs(outputs), samples.device)
-    return as_returned(tensors, samples.device)
-
-
-register(
-    f'optim_blue(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}")'
-    " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
-    _optim_blue,
-    _fake,
-)
+register_masks("optim_blue", OptimBlueSpec, lambda s: (s.rows_per_sample, s.tokens, s.visible))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from ..backends import choose
-from ..backends.outputs import allocate
 from ..spec import StrategySpec
-from ._library import ALL_OUTPUTS, as_returned, check_seed_and_samples, register, wanted_outputs
+from ._library import ALL_OUTPUTS, register_masks
 
 
 def strategy_mask(
@@ -30,23 +28,4 @@ def strategy_mask(
     return torch.ops.smnoise.strategy_mask(seed, samples, spec, backend, outputs)
 
 
-def _strategy_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    wanted = wanted_outputs(outputs)
-    run = choose("strategy_mask", backend, samples.device.type)
-    return as_returned(run(seed, samples, StrategySpec.from_json(spec), wanted), samples.device)
-
-
-def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS):
-    check_seed_and_samples(seed, samples)
-    s = StrategySpec.from_json(spec)
-    tensors = allocate(samples.shape[0], s.tokens, s.visible, wanted_outputs(outputs), samples.device)
-    return as_returned(tensors, samples.device)
-
-
-register(
-    f'strategy_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}")'
-    " -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
-    _strategy_mask,
-    _fake,
-)
+register_masks("strategy_mask", StrategySpec, lambda s: (1, s.tokens, s.visible))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from ..spec import COLORS
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .base import Sampler
 from .blocks import Block, InverseBlock
@@ -14,8 +15,6 @@ from .color import COLOR_KINDS
 from .flat import FLAT_KINDS
 from .optim_blue import OptimBlue
 from .random import Random, Tube, with_ones
-
-COLORS = ("white", "red", "blue", "green", "purple")
 
 
 def _color_3d(kind, grid, *arguments, **parameters):

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of parameters that several specs share. Each returns the value as a plain Python one, or raises TypeError or
-ValueError with what was expected and what came."""
+"""What specs share: how they become JSON, and checks of parameters, each of which returns the value as a plain Python
+one, or raises TypeError or ValueError with what was expected and what came."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from fractions import Fraction
+from functools import lru_cache
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_TOKENS = 1 << 24
 
@@ -86,17 +91,26 @@ def as_visible(value, tokens: int, where: str) -> int:
     return value
 
 
-def spec_of_json(kind, text: str):
-    """The spec, a frozen dataclass `kind`, that its to_json wrote."""
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"spec must be the JSON of a {kind.__name__}: {error}") from None
-    names = {f.name for f in fields(kind)}
-    if not isinstance(values, dict) or not set(values) <= names:
-        unknown = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"spec must be an object with fields {sorted(names)}; got {unknown}")
-    missing = {f.name for f in fields(kind) if f.default is MISSING} - set(values)
-    if missing:
-        raise ValueError(f"spec lacks {sorted(missing)}")
-    return kind(**values)
+class Spec:
+    """A frozen dataclass that an op is given as JSON."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))  # type: ignore[call-overload]  # a dataclass
+
+    @classmethod
+    @lru_cache(maxsize=1024)
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote. Raises ValueError for anything else."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"spec must be the JSON of a {cls.__name__}: {error}") from None
+        known = fields(cls)  # type: ignore[arg-type]  # a dataclass
+        names = {f.name for f in known}
+        if not isinstance(values, dict) or not set(values) <= names:
+            unknown = sorted(set(values) - names) if isinstance(values, dict) else type(values).__name__
+            raise ValueError(f"spec must be an object with fields {sorted(names)}; got {unknown}")
+        missing = {f.name for f in known if f.default is MISSING} - set(values)
+        if missing:
+            raise ValueError(f"spec lacks {sorted(missing)}")
+        return cls(**values)

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
 
 from .. import reference
-from .checks import MAX_TOKENS, as_choice, as_float, as_int, as_tuple, as_visible, spec_of_json
+from .checks import MAX_TOKENS, Spec, as_choice, as_float, as_int, as_tuple, as_visible
 
 COLORS = ("white", "red", "blue", "green", "purple")
 BOUNDARIES = ("field", "wrap")
@@ -43,7 +42,7 @@ def as_sigma_range(name: str, value) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class ColorSpec:
+class ColorSpec(Spec):
     """Contract sections 2 to 6, all static parameters. Fields as in `smnoise.Green3D`, but `visible` is
     the count per ranking: per clip, or per frame with per="frame"."""
 
@@ -132,14 +131,6 @@ class ColorSpec:
     def slab(self) -> int:
         """Noise values that the largest filter of a sample reads, as a bound on its memory."""
         return math.prod(n + 2 * r for n, r in zip(self.grid, self.max_radius, strict=True))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @staticmethod
-    @lru_cache(maxsize=1024)
-    def from_json(text: str) -> ColorSpec:
-        return spec_of_json(ColorSpec, text)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from .. import reference
-from .checks import as_choice, as_float, as_int, as_tuple, as_visible, spec_of_json
+from .checks import Spec, as_choice, as_float, as_int, as_tuple, as_visible
 
 MASKS = ("complementary", "independent", "views")
 
@@ -40,7 +39,7 @@ def as_blue_grid(grid) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class OptimBlueSpec:
+class OptimBlueSpec(Spec):
     """Contract section 7, all static parameters. Fields as in `smnoise.OptimBlue`, but `visible` is the count per mask
     and `masks` says which masks of which partition the rows of a batch are (`rows_per_sample` each):
 
@@ -144,11 +143,3 @@ class OptimBlueSpec:
     def centre(self) -> int:
         """Where displacement 0 lies in table.flat."""
         return self.table.size // 2
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @staticmethod
-    @lru_cache(maxsize=1024)
-    def from_json(text: str) -> OptimBlueSpec:
-        return spec_of_json(OptimBlueSpec, text)

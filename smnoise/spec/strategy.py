@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from .. import reference
-from .checks import as_choice, as_float, as_int, as_tuple, as_visible, spec_of_json
+from .checks import Spec, as_choice, as_float, as_int, as_tuple, as_visible
 from .optim_blue import as_blue_grid
 
 STRATEGIES = ("axis", "bars", "blocks", "cells", "running")
@@ -25,7 +24,7 @@ def as_range(name: str, value, largest: float) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class StrategySpec:
+class StrategySpec(Spec):
     """Extension 5. `visible` is the count per sample; of the other fields a kind reads its own:
 
     axis: `axis`, 0, 1 or 2 for t, y, x. bars: `pace`, (H, W) unless given. cells, running: `cell` (t, y, x).
@@ -121,11 +120,3 @@ class StrategySpec:
             for aspect in aspects
         ]
         return np.array(durations, np.int32), np.array(sizes, np.int32)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    @staticmethod
-    @lru_cache(maxsize=1024)
-    def from_json(text: str) -> StrategySpec:
-        return spec_of_json(StrategySpec, text)

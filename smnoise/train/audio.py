@@ -39,8 +39,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..fbank import DATA_SETS, LogMel
 from ..models.audiomae import AudioMAE
-from ..samplers import COLOR_KINDS, OptimBlue
-from ..samplers.base import Sampler
+from ..samplers import OptimBlue, Sampler, strategy
 from . import checkpoint
 from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
 from .audio_inputs import Spectrograms, Statistics, measure
@@ -232,8 +231,7 @@ class Config:
                 steps=self.blue_steps,
                 seed=self.seed,
             )
-        kind = COLOR_KINDS[f"{COLORS.get(self.mask, self.mask).capitalize()}3D"]
-        return kind(self.grid, self.mask_ratio, seed=self.seed)
+        return strategy(f"{COLORS.get(self.mask, self.mask)}-3d", self.grid, self.mask_ratio, seed=self.seed)
 
     def mask_numbers(self, samples: Tensor) -> Tensor:
         """Which masks the rows of a batch have: int64 [B], of their sample numbers [B]."""

@@ -37,7 +37,7 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
-from ..samplers import COLOR_KINDS, Color3D, RunningCell, Sampler
+from ..samplers import RunningCell, Sampler, strategy
 from .cache_clips import FrameStore
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
@@ -191,7 +191,7 @@ class Config:
             f"--out CACHE{short_side}, then --frames-cache CACHE"
         )
 
-    def sampler(self) -> Color3D:
+    def sampler(self) -> Sampler:
         return self._color(self.mask, self.mask_ratio, self.seed)
 
     def decoder_sampler(self) -> Sampler | None:
@@ -226,10 +226,8 @@ class Config:
         """decode_ratio as the decimal that it is written as."""
         return Fraction(repr(float(self.decode_ratio)))
 
-    def _color(self, color: str, mask_ratio: float, seed: int) -> Color3D:
-        return COLOR_KINDS[f"{color.capitalize()}3D"](
-            self.grid, mask_ratio, boundary=self.boundary, seed=seed
-        )
+    def _color(self, color: str, mask_ratio: float, seed: int) -> Sampler:
+        return strategy(f"{color}-3d", self.grid, mask_ratio, boundary=self.boundary, seed=seed)
 
 
 # What a resumed run must share with the run that it goes on with, besides clips_per_step.

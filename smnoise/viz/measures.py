@@ -15,6 +15,7 @@ from ..masks import MaskBatch
 from ..reference import draw_sigmas, first_partner, taps
 from ..samplers import Color3D
 from ..samplers.base import Sampler
+from ..samplers.random import with_ones
 
 AXES = ("t", "y", "x")
 NOISE_GRID, NOISE_SAMPLES = (32, 48, 48), 32  # of the noise's spectrum: finer than that of a mask's own grid
@@ -98,7 +99,7 @@ def measure(
         raise ValueError(
             f"need at least 2 masks of at least 2 visible tokens, got {count} of {sampler.visible_per_sample}"
         )
-    grid = sampler_grid(sampler)
+    grid = with_ones(sampler.grid)
     tokens, visible = math.prod(grid), sampler.visible_per_sample
     seen = torch.zeros(grid, dtype=torch.float64)
     planes, lines = torch.zeros(grid[1:], dtype=torch.float64), torch.zeros(grid[0], dtype=torch.float64)
@@ -142,11 +143,6 @@ def measure(
         in_time=None if grid[0] < 4 else radial(lines / (count * grid[0] * grid[1] * grid[2] * even)),
         noise=noise_spectrum(sampler) if isinstance(sampler, Color3D) else None,
     )
-
-
-def sampler_grid(sampler: Sampler) -> tuple[int, int, int]:
-    """(T, H, W), of planes (1, H, W)."""
-    return (1,) * (3 - len(sampler.grid)) + tuple(sampler.grid)
 
 
 def pairs_apart(shown: Tensor, dim: int) -> Tensor:

@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from ..files import write_text
 from ..samplers import White3D
 from ..samplers.base import Sampler
+from ..samplers.random import with_ones
 from . import style
-from .measures import AXES, Measures, Spectrum, measure, sampler_grid
+from .measures import AXES, Measures, Spectrum, measure
 from .overlay import lies_on_its_side, tiles
 
 SHOWN = 3  # masks in the picture, and
@@ -140,7 +141,7 @@ def draw(figure: Figure, sampler: Sampler, name: str, found: Measures, reference
 
 
 def _masks(figure: Figure, sampler: Sampler, color: str) -> None:
-    grid = sampler_grid(sampler)
+    grid = with_ones(sampler.grid)
     colors = ListedColormap([style.PALE, color]).with_extremes(bad="white")
     if grid[0] == 1 and not lies_on_its_side(grid) and grid[1] > 1:
         # Pictures: a row of masks, as time steps are elsewhere.

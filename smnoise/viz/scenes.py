@@ -11,8 +11,8 @@ import numpy as np
 
 from ..fbank import LogMel
 from ..samplers.base import Sampler
+from ..samplers.random import with_ones
 from . import film
-from .measures import sampler_grid
 from .media import Source, read_clip, read_sound
 from .overlay import masked
 from .style import HIDDEN
@@ -139,7 +139,7 @@ def upright(picture: np.ndarray) -> np.ndarray:
 
 def common_grid(samplers: dict[str, Sampler]) -> tuple[int, int, int]:
     """The samplers' one grid (T, H, W). Raises ValueError for none, or several."""
-    grids = {sampler_grid(sampler) for sampler in samplers.values()}
+    grids = {with_ones(sampler.grid) for sampler in samplers.values()}
     if len(grids) != 1:
         raise ValueError(f"need one or more samplers of one grid, got grids {sorted(grids)}")
     return grids.pop()
