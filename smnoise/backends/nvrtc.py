@@ -92,7 +92,6 @@ def cubin(architecture: int) -> bytes:
         pass
     code, _ = compile_sources(architecture)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(path) as temporary:
             temporary.write_bytes(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
     except OSError:

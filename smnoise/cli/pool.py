@@ -80,6 +80,7 @@ class Options:
 
 def run(options: Options) -> int:
     from .. import pools
+    from ..files import make_folder
     from .output import print_json
 
     what = options.what
@@ -87,8 +88,8 @@ def run(options: Options) -> int:
         raise ValueError(
             f"out must end with .safetensors, by which other commands know a pool; got {what.out}"
         )
-    if not isinstance(what, Info) and not what.out.parent.is_dir():  # found before the work, not after it
-        raise FileNotFoundError(f"no folder {what.out.parent} to write {what.out.name} to; make it first")
+    if not isinstance(what, Info):
+        make_folder(what.out.parent)  # what cannot be is found before the work, not after it
     if isinstance(what, Build):
         build(what)
     elif isinstance(what, ColorMAE):

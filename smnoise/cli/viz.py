@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import subcommand
 
+from ..files import make_folder
 from .strategies import Budget
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Options:
 
 def run(options: Options) -> int:
     what = options.what
-    what.out.mkdir(parents=True, exist_ok=True)
+    make_folder(what.out)
     if isinstance(what, Reconstruct):
         numbers, paths = reconstruct(what)
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import write_text
+from ..files import make_folder, write_text
 
 MARKER = "demo.json"
 
@@ -27,7 +27,7 @@ def claim(out: Path, demo: str, own: Iterable[str]) -> None:
                 (out / name).unlink(missing_ok=True)
     elif out.exists() and any(out.iterdir()):
         raise DataError(f"{out} holds something else than an earlier demo; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_summary(out, demo, {})
 
 

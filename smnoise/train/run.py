@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 
 from ..errors import CheckpointError, DataError
-from ..files import write_text
+from ..files import make_folder, write_text
 from . import checkpoint
 from .memory import keep_freed_memory
 from .recipes import parse
@@ -152,13 +152,13 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
         checkpoint.resume(folder, model, optimizer)
         notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
         opened = Opened(state["step"], [*notes, f"resumed after step {state['step']}"], before)
-    world.first(lambda: make_folder(config, resume))
+    world.first(lambda: prepare_folder(config, resume))
     return opened
 
 
-def make_folder(config, resume: bool) -> None:
+def prepare_folder(config, resume: bool) -> None:
     """The run's folder with its config.json. Raises CheckpointError where a new run finds another one there."""
-    config.out.mkdir(parents=True, exist_ok=True)
+    make_folder(config.out)
     if not resume and checkpoint.steps(config.out):
         raise CheckpointError(
             f"{config.out} already holds a run; go on with --resume, or choose another --out"

@@ -44,7 +44,6 @@ def report(
     random = White3D(found.grid, num_visible=found.num_visible, seed=sampler.seed)
     reference = measure(random, count, step=step)
     values = as_json(sampler, name, found, reference)
-    stem.parent.mkdir(parents=True, exist_ok=True)
     write_text(path := stem.with_name(f"{stem.name}.json"), json.dumps(values, indent=1) + "\n")
     with style.new_figure(style.WIDTH, 6.6) as figure:
         draw(figure, sampler, name, found, reference)

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 
 from ..fbank import LogMel
+from ..files import make_folder
 from ..samplers.base import Sampler
 from ..samplers.random import with_ones
 from . import film
@@ -38,7 +39,7 @@ class Scene:
     """Panels in a row of the GIF; by default all in one."""
 
     def file(self, ending: str) -> Path:
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         return self.out / f"{self.name}{ending}"
 
 
