@@ -157,7 +157,7 @@ def test_the_same_pictures_have_the_same_bytes(source, tmp_path):
         assert (tmp_path / f"one{ending}").read_bytes() == (tmp_path / f"two{ending}").read_bytes()
 
 
-def test_counts_distances_and_persistence_of_masks_that_are_known():
+def test_counts_distances_and_persistence_of_masks_that_are_known(monkeypatch):
     found = measures.measure(strategy("tube", (4, 6, 6), num_visible=16), 128)
     assert (found.visible_counts, found.visible_per_frame) == ((16, 16), (4, 0.0, 4))
     assert found.persistence["t"].tolist() == [1.0] * 3  # a tube is visible for ever
@@ -166,7 +166,20 @@ def test_counts_distances_and_persistence_of_masks_that_are_known():
     assert found.in_time.power.tolist() == pytest.approx([0, 0], abs=1e-9)  # and has no change in time
     by_hand = [2.0, 1.0, 1.0]  # of tokens (0, 0), (2, 0) and (2, 1)
     masks = White3D((1, 3, 2), num_visible=3)([0])._replace(ids_keep=torch.tensor([[0, 4, 5]]))
-    assert measures.nearest_visible(masks)[0].tolist() == by_hand
+    assert measures.nearest_visible(masks, 1)[0].tolist() == by_hand
+    monkeypatch.setattr(measures, "ROWS", 2)
+    assert [d.tolist() for d in measures.nearest_visible(masks, 1)] == [by_hand]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_pairs_are_counted(dim):
+    shown = (torch.rand(3, 4, 5, 6, generator=torch.Generator().manual_seed(dim)) < 0.4).double()
+    size = shown.shape[dim]
+    by_hand = [
+        (shown.narrow(dim, 0, size - lag) * shown.narrow(dim, lag, size - lag)).sum().item()
+        for lag in range(1, size)
+    ]
+    assert measures.pairs_apart(shown, dim).tolist() == by_hand
 
 
 def test_random_masks_are_white_and_as_visible_as_chance_has_it():

@@ -20,6 +20,8 @@ from ..samplers.random import with_ones
 AXES = ("t", "y", "x")
 NOISE_GRID, NOISE_SAMPLES = (32, 48, 48), 32  # of the noise's spectrum: finer than that of a mask's own grid
 BINS = 24
+PAIRS = 2**30  # of visible tokens, whose distances are measured
+ROWS = 1024  # tokens whose distances from all others are held at a time
 
 
 class Spectrum(NamedTuple):
@@ -117,8 +119,8 @@ def measure(
         lines += torch.fft.fft(shown - visible / tokens, dim=1).abs().square().sum((0, 2, 3))
         for axis in pairs:
             pairs[axis] += pairs_apart(shown, AXES.index(axis) + 1)
-        if len(nearest) < 128:  # distances are the slow part, and 128 masks tell them well
-            nearest.extend(nearest_visible(batch))
+        # Distances are the slow part, and a few masks tell them well.
+        nearest.extend(nearest_visible(batch, min(128, max(1, PAIRS // visible**2)) - len(nearest)))
         step(batch.batch_size)
     counts, per_frame, apart = torch.cat(counts), torch.cat(per_frame), torch.cat(nearest).sort().values
     share = visible / tokens
@@ -148,30 +150,33 @@ def measure(
 def pairs_apart(shown: Tensor, dim: int) -> Tensor:
     """How many pairs of visible tokens are 1, 2, ... apart along a dimension of volumes [B, T, H, W]."""
     size = shown.shape[dim]
-    return torch.stack(
-        [
-            (shown.narrow(dim, 0, size - lag) * shown.narrow(dim, lag, size - lag)).sum()
-            for lag in range(1, size)
-        ]
-    )
+    # Padded, a line does not meet itself around the end. The sums are whole numbers, and far below 2^52.
+    power = torch.fft.rfft(shown, 2 * size, dim).abs().square()
+    lines = power.sum([d for d in range(shown.dim()) if d != dim])
+    return torch.fft.irfft(lines, 2 * size)[1:size].round()
 
 
 def conditional(pairs: Tensor, grid: tuple[int, int, int], axis: int, seen: Tensor) -> Tensor:
     """The probability that the token `lag` further is visible where one is: pairs over the visible tokens that have
     such a token, float64 [size - 1]."""
     per_place = seen.sum([a for a in range(3) if a != axis])
-    total = torch.stack([per_place[: grid[axis] - lag].sum() for lag in range(1, grid[axis])])
-    return pairs / total
+    return pairs / per_place.cumsum(0)[:-1].flip(0)
 
 
-def nearest_visible(masks: MaskBatch) -> list[Tensor]:
-    """For each mask the distances, float64 [V], from visible tokens to the nearest other one; no wrapping."""
-    keep = masks.need("ids_keep").cpu()
+def nearest_visible(masks: MaskBatch, most: int) -> list[Tensor]:
+    """Of the first `most` masks the distances, float64 [V], from visible tokens to the nearest other one; no
+    wrapping."""
+    keep = masks.need("ids_keep").cpu()[: max(most, 0)]
     every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in masks.grid))
     found = []
     for ids in keep:
-        apart = torch.cdist(every[ids], every[ids], compute_mode="donot_use_mm_for_euclid_dist")
-        found.append(apart.fill_diagonal_(torch.inf).amin(1))
+        parts = []
+        for at in range(0, len(ids), ROWS):
+            rows = every[ids[at : at + ROWS]]
+            apart = torch.cdist(rows, every[ids], compute_mode="donot_use_mm_for_euclid_dist")
+            apart.diagonal(at).fill_(torch.inf)
+            parts.append(apart.amin(1))
+        found.append(torch.cat(parts))
     return found
 
 
