@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .samplers import Sampler
+from .samplers.base import check_device, check_sampler
 from .spec import as_int
 
 
@@ -52,6 +53,8 @@ def diversity(
 
     Memory: L / 8 bytes a mask, and 8 * compare * L.
     """
+    check_sampler(sampler)
+    check_device(device)
     masks, first = as_int("masks", masks, 2, 2**40), as_int("first", first, 0, 2**63 - 1 - masks)
     compare, batch_size = as_int("compare", compare, 2, 2**20), as_int("batch_size", batch_size, 1, 2**24)
     tokens, visible = sampler.num_tokens, sampler.visible_per_sample

@@ -9,8 +9,9 @@ import torch
 
 from .masks import MaskBatch
 from .ops import ALL_OUTPUTS
-from .samplers import Sampler
-from .spec import as_int, signed64
+from .samplers import Sampler, sample_indices
+from .samplers.base import check_sampler
+from .spec import signed64
 
 
 class MaskStream:
@@ -49,6 +50,10 @@ class MaskStream:
         backend: str = "auto",
         outputs: str = ALL_OUTPUTS,
     ):
+        check_sampler(sampler)
+        sample_indices(
+            step, batch_size, rank=rank, world_size=world_size, device=device
+        )  # raises for what cannot be
         self.sampler = sampler
         self.arguments: dict[str, Any] = {
             "rank": rank,
@@ -57,8 +62,7 @@ class MaskStream:
             "outputs": outputs,
         }
         self.batch_size = batch_size
-        step = as_int("step", step, 0, 2**62)
-        self.step = torch.full((), step, dtype=torch.int64, device=device)
+        self.step = torch.full((), int(step), dtype=torch.int64, device=device)
         # Held: made anew in each call it would cost a kernel each time.
         self.seed = torch.full((), signed64(sampler.seed), dtype=torch.int64, device=device)
         self._masks()  # compiles and uploads what the first batch needs, which cannot be done in a capture

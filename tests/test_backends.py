@@ -13,6 +13,7 @@ import smnoise
 from smnoise import BackendError, Green3D, backends
 from smnoise.__main__ import main
 from smnoise.backends import cpu, reference
+from smnoise.diversity import diversity
 
 SAMPLER = Green3D((2, 4, 4), 0.5)
 
@@ -55,6 +56,23 @@ def test_auto_never_falls_back_to_the_slow_reference(called, monkeypatch):
         SAMPLER([0], backend="cpu")
     SAMPLER([0], backend="reference")
     assert called == ["reference"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: SAMPLER([0], device="cuda"),
+        lambda: SAMPLER(batch_size=2, step=0, device=torch.device("cuda", 1)),
+        lambda: smnoise.sample_indices(0, 2, device="cuda"),
+        lambda: smnoise.MaskStream(SAMPLER, 2, device="cuda"),
+        lambda: diversity(SAMPLER, 4, device="cuda"),
+        lambda: smnoise.pools.build_masks(SAMPLER, 4, device="cuda"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_said_to_be_missing(call):
+    with pytest.raises(BackendError, match=r"device='cuda.*finds no GPU; leave device out"):
+        call()
 
 
 def test_other_devices_are_refused_with_the_way_out():

@@ -95,3 +95,5 @@ def test_what_cannot_be_measured_is_refused():
         diversity(green, 10, compare=0)
     with pytest.raises(TypeError, match="batch_size"):
         diversity(green, 10, batch_size=2.0)
+    with pytest.raises(TypeError, match="sampler must be one of smnoise's"):
+        diversity("green-3d", 10)

@@ -35,3 +35,7 @@ def test_what_a_sampler_refuses_is_refused_when_the_stream_is_made():
         MaskStream(SAMPLER, 4, rank=2, world_size=2)
     with pytest.raises(ValueError, match="outputs"):
         MaskStream(SAMPLER, 4, outputs="masks")
+    with pytest.raises(ValueError, match="step must be in 0"):
+        MaskStream(SAMPLER, 4, step=2**62)
+    with pytest.raises(TypeError, match=r"sampler must be one of smnoise's.* got None"):
+        MaskStream(None, 4)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from ..samplers import Color3D, Sampler
+from ..samplers.base import check_device, check_sampler
 from ..spec import as_grid, as_int
 from .pool import MaskPool, NoisePool, packed
 
@@ -31,7 +32,7 @@ def build_masks(
         device, backend: where they are made, and how; the pool is the same.
         progress: True for a bar on the terminal (needs rich), or a function called with (made, k).
     """
-    k = _checked(sampler, k)
+    k = _checked(sampler, k, device)
     bits = torch.empty(k, -(-sampler.num_tokens // 8), dtype=torch.uint8, device="cpu")
     for samples in _chunks(k, sampler.num_tokens, progress):
         masks = sampler(samples.to(device), backend=backend, outputs="mask").mask
@@ -55,7 +56,7 @@ def build_noise(
         raise TypeError(
             f"noise is made by colour samplers such as Green3D, not by {type(sampler).__name__}; use build_masks"
         )
-    k = _checked(sampler, k)
+    k = _checked(sampler, k, device)
     size = as_grid([n if n == 1 else -(-3 * n // 2) for n in sampler.grid] if size is None else size)
     if math.prod(size) < 2:
         raise ValueError(f"a volume has at least two tokens, got size {size}")
@@ -66,9 +67,9 @@ def build_noise(
     return NoisePool(noise, **_origin(sampler))
 
 
-def _checked(sampler, k) -> int:
-    if not isinstance(sampler, Sampler):
-        raise TypeError(f"sampler must be one of smnoise's, such as Green3D, got {type(sampler).__name__}")
+def _checked(sampler, k, device) -> int:
+    check_sampler(sampler)
+    check_device(device)
     return as_int("k, the number of patterns,", k, 1, 2**31 - 1)
 
 

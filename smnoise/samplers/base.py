@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from ..backends.outputs import NAMES
+from ..errors import BackendError
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
@@ -131,6 +132,21 @@ class Sampler:
         return cls(**values)
 
 
+def check_sampler(sampler) -> None:
+    """Raises TypeError for what is no sampler."""
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler must be one of smnoise's, such as Green3D, got {sampler!r}")
+
+
+def check_device(device) -> None:
+    """Raises BackendError for a GPU where torch finds none; what torch raises depends on its build."""
+    if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise BackendError(
+            f"device={str(device)!r} was asked for, but torch {torch.__version__} finds no GPU; leave device out "
+            "to make masks on the CPU, and see `smnoise doctor`"
+        )
+
+
 def sample_indices(
     step: int | torch.Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1, device=None
 ) -> torch.Tensor:
@@ -147,6 +163,7 @@ def sample_indices(
     batch_size = as_int("batch_size", batch_size, 1, 2**31)
     world_size = as_int("world_size", world_size, 1, 2**31)
     rank = as_int("rank", rank, 0, world_size - 1)
+    check_device(device)
     if isinstance(step, torch.Tensor):
         if step.dtype != torch.int64 or step.numel() != 1:
             raise TypeError(
@@ -173,6 +190,7 @@ def batch_indices(samples, batch_size, step, rank: int, world_size: int, device)
 
 
 def as_samples(samples, device) -> torch.Tensor:
+    check_device(device)
     if not isinstance(samples, torch.Tensor):
         if isinstance(samples, (str, bytes, dict)) or not (
             hasattr(samples, "__len__") and hasattr(samples, "__getitem__")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from ..spec import COLORS
+from ..spec import COLORS, as_choice
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .base import Sampler
 from .blocks import Block, InverseBlock
@@ -66,6 +66,5 @@ def strategy(
     Raises:
         ValueError, TypeError: for an unknown name, and whatever the sampler itself refuses.
     """
-    if name not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; got {name!r}")
-    return STRATEGIES[name](grid, mask_ratio, num_visible=num_visible, seed=seed, **parameters)
+    kind = STRATEGIES[as_choice("strategy", name, STRATEGIES)]
+    return kind(grid, mask_ratio, num_visible=num_visible, seed=seed, **parameters)

@@ -4,8 +4,10 @@ one, or raises TypeError or ValueError with what was expected and what came."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+from collections.abc import Collection
 from dataclasses import MISSING, asdict, fields
 from fractions import Fraction
 from functools import lru_cache
@@ -44,12 +46,7 @@ def signed64(value: int) -> int:
 
 
 def as_float(name: str, value, largest: float = 1e6) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a real number, got {value!r}")
-    try:
-        value = float(str(value)) if isinstance(value, np.floating) else float(value)
-    except OverflowError:  # of an int
-        value = math.inf
+    value = _as_real(name, value)
     if not abs(value) <= largest:
         raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
     return value
@@ -57,10 +54,19 @@ def as_float(name: str, value, largest: float = 1e6) -> float:
 
 def as_ratio(value) -> float:
     """A mask ratio."""
-    ratio = as_float("mask_ratio", value)
+    ratio = _as_real("mask_ratio", value)
     if not 0 < ratio < 1:
-        raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {value}")
+        raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {ratio}")
     return ratio
+
+
+def _as_real(name: str, value) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    try:
+        return float(str(value)) if isinstance(value, np.floating) else float(value)
+    except OverflowError:  # of an int
+        return math.inf
 
 
 def as_tuple(name: str, value, length: int, what: str) -> tuple:
@@ -72,9 +78,11 @@ def as_tuple(name: str, value, length: int, what: str) -> tuple:
     return value
 
 
-def as_choice(name: str, value, choices: tuple[str, ...]) -> str:
+def as_choice(name: str, value, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        close = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else ()
+        hint = f", did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}{hint}")
     return value
 
 

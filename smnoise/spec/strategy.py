@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from .. import reference
-from .checks import Spec, as_choice, as_float, as_int, as_tuple, as_visible
+from .checks import MAX_TOKENS, Spec, as_choice, as_float, as_int, as_tuple, as_visible
 from .optim_blue import as_blue_grid
 
 STRATEGIES = ("axis", "bars", "blocks", "cells", "running")
@@ -77,9 +77,11 @@ class StrategySpec(Spec):
 
     def _sides(self, name: str, value) -> tuple[int, int, int]:
         sides = as_tuple(name, value, 3, "three integers (t, y, x), counted in tokens")
-        t, y, x = (
-            as_int(f"{name} {axis}", v, 1, n) for axis, v, n in zip("tyx", sides, self.grid, strict=True)
-        )
+        t, y, x = (as_int(f"{name} {axis}", v, 1, MAX_TOKENS) for axis, v in zip("tyx", sides, strict=True))
+        if not (t <= self.grid[0] and y <= self.grid[1] and x <= self.grid[2]):
+            raise ValueError(
+                f"{name} {(t, y, x)} (t, y, x) is larger than the grid {self.grid}; give a {name} that fits"
+            )
         return t, y, x
 
     @property
