@@ -17,12 +17,12 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
-		--ignore=tests/test_distributed.py --ignore=tests/test_kill.py $(PYTEST_OPTIONS)
+	$(BIN)/python -m smnoise verify
 	PYTHONPATH=$(VENV)/triton-3.6 $(BIN)/python -m pytest --require=triton -q -p no:cacheprovider \
 		-k "triton and (known or equals_the_reference or hard_scores) and not any" \
 		tests/test_known_answers.py tests/test_color_mask.py tests/test_threshold.py
-	$(BIN)/python -m smnoise verify
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
+		--ignore=tests/test_distributed.py --ignore=tests/test_kill.py $(PYTEST_OPTIONS)
 
 # Trainers in several processes, and trainers that are killed: a quarter of an hour by themselves.
 test-processes: $(VENV)/.test

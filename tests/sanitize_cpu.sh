@@ -42,7 +42,8 @@ fi
 grep -q "AddressSanitizer: heap-buffer-overflow" "$BUILD/check" || { cat "$BUILD/check" >&2; exit 1; }
 
 if [ $# -eq 0 ]; then
-    set -- {fuzz,known_answers,color_mask,threshold,gaussian_filter,optim_blue,training_ops,block,samplers}.py
+    set -- {fuzz,known_answers,color_mask,threshold,gaussian_filter,optim_blue,strategy_mask,random_words}.py \
+        {training_ops,block,samplers,strategies,pools}.py
 fi
 run -m pytest -q -p no:cacheprovider --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -k "not triton and not compile" \
     "${@/#/$ROOT/tests/test_}"
