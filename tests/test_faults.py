@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every kind of file that is written, on a full disk, in a folder that is not one, and by a process that is killed: the
-file from before stays as it was, and nothing else is left. Trainers: test_kill.py, test_checkpoint.py."""
+"""Every kind of file that is written, on a full disk, in a folder that is not one or may not be written to, and by a
+process that is killed: the file from before stays as it was, and nothing else is left. Trainers: test_kill.py,
+test_checkpoint.py."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ import resource
 import signal
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from matplotlib.figure import Figure
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 import smnoise
 from smnoise.backends import nvrtc
@@ -24,11 +28,13 @@ from smnoise.convert import VideoConfig, convert_state
 from smnoise.convert.files import write as write_weights
 from smnoise.files import replace_file, write_text
 from smnoise.models.common import Size
-from smnoise.train import demo_folder, pictures
+from smnoise.train import checkpoint, demo_folder, pictures
 from smnoise.train.cache_clips import write_shard
+from smnoise.train.gather import gather
 from smnoise.train.log import RunLog
 from smnoise.viz import film, style
 
+NOBODY = 65534
 FAILURES = (OSError, SafetensorError, soundfile.LibsndfileError)
 
 
@@ -112,6 +118,31 @@ def test_a_folder_that_is_none(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_that_may_not_be_written_to(name):
+    write = WRITERS[name]
+    with TemporaryDirectory() as folder:  # tmp_path is closed to other users
+        path = Path(folder, name)
+        write(path, 1)
+        before = path.read_bytes()
+        os.chmod(folder, 0o555)
+        child = os.fork()
+        if not child:
+            try:
+                if os.geteuid() == 0:  # who may write everywhere
+                    os.setgid(NOBODY)
+                    os.setuid(NOBODY)
+                write(path, 2)
+            except FAILURES:
+                os._exit(3)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert path.read_bytes() == before
+        assert names(Path(folder)) == {name}
+        os.chmod(folder, 0o755)
+
+
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_process_killed_before_the_rename_leaves_the_file_from_before(tmp_path, name, monkeypatch):
     path, write = tmp_path / name, WRITERS[name]
     write(path, 1)
@@ -142,6 +173,16 @@ def test_converted_weights_on_a_full_disk(tmp_path, layout, name):
         assert not names(tmp_path)
     write_weights(converted, tmp_path / name)
     assert (tmp_path / name).exists()
+
+
+def test_gathered_weights_on_a_full_disk(tmp_path):
+    layer, out = torch.nn.Linear(9, 9), tmp_path / "out" / "model.safetensors"
+    checkpoint.save(tmp_path / "run", 1, layer, torch.optim.AdamW(layer.parameters()), {})
+    with full_disk(), pytest.raises(OSError, match="cannot write"):
+        gather(tmp_path / "run", out)
+    assert not names(tmp_path / "out")
+    assert gather(tmp_path / "run", out) == 1
+    assert torch.equal(load_file(out)["weight"], layer.weight)
 
 
 def test_kernels_are_compiled_where_their_cache_cannot_be_written(tmp_path, monkeypatch):
