@@ -62,11 +62,9 @@ struct Workspace {
             free(data);
             data = nullptr;
             bytes = 0;
-            // Zeroed: lanes beyond a row's end are computed and dropped, and should be ordinary numbers.
             size_t rounded = (wanted + 63) / 64 * 64;
             data = aligned_alloc(64, rounded);
             if (!data) return nullptr;
-            __builtin_memset(data, 0, rounded);
             bytes = rounded;
         }
         return data;

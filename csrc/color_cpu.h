@@ -46,7 +46,7 @@ inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
         return at;
     };
     Buffers out;
-    out.tile = take((X + 2 * rx + 16) * W);
+    out.tile = take((X + 2 * rx + 16 + W) * W);
     out.wrapped = take(p.wrap ? (X + 2 * rx) * W : 0);
     out.filtered_x = take((X + W) * W);
     for (int f = 0; f < 3; ++f) {
@@ -93,6 +93,17 @@ struct Color {
     const int count;
     const int64_t pitch;
 
+    int64_t first_x() const { return (int64_t)p.origin[2] - reach.x; }
+    int64_t last_x() const { return first_x() + grid.x + 2 * reach.x - 1; }
+    int blocks() const { return (int)((last_x() >> 3) - (first_x() >> 3) + 1); }
+
+    // Lanes beyond a row's end are filtered along y and t with it, and dropped. What another op left there may be
+    // numbers so small that the processor takes half as long again.
+    void clear_beyond_rows() const {
+        memset(b.tile + (int64_t)blocks() * 8 * W, 0, sizeof(float) * W * W);
+        memset(b.filtered_x + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
+    }
+
     // Rows row0 .. row0 + W - 1 of the slab, filtered along x, into b.rows.
     void rows(int64_t row0, int& t, int& y, uint64_t sample, const Keys& keys) const {
         uint64_t high_y[W], t_word[W];
@@ -105,10 +116,8 @@ struct Color {
             last_t = t;
             if (++y == grid.y + reach.y) { y = -reach.y; ++t; }
         }
-        const int64_t x0 = (int64_t)p.origin[2] - reach.x;
-        const int64_t first_block = x0 >> 3, last_block = (x0 + grid.x + 2 * reach.x - 1) >> 3;
-        noise_tile(b.tile, first_block, (int)(last_block - first_block + 1), high_y, t_word, sample, keys);
-        const float* noise = b.tile + (x0 & 7) * W;
+        noise_tile(b.tile, first_x() >> 3, blocks(), high_y, t_word, sample, keys);
+        const float* noise = b.tile + (first_x() & 7) * W;
         for (int f = 0; f < count; ++f) {
             if (!p.wrap && !filters[f].reads(first_t, last_t, grid)) continue;
             const int radius = filters[f].radius[2];
@@ -221,6 +230,7 @@ inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const sm
     const Axis grid = {p.grid[0], p.grid[1], p.grid[2]};
     const int64_t pitch = pitch_of(grid.x);
     const Color c = {p, grid, reach, b, filters, count, pitch};
+    c.clear_beyond_rows();
     const Keys keys(seed);
     const int64_t per_time = grid.y + 2 * reach.y, rows = (grid.t + 2 * reach.t) * per_time;
     int t = -reach.t, y = -reach.y, whole = -reach.t;  // whole: times before it have all their rows

@@ -36,6 +36,7 @@ inline void gaussian(const smn_gaussian* p, const float* in, float* out, void* w
     float* volume = slice + haloed(p, 1) * x + W;
     float* along_x = volume + haloed(p, 0) * y * x + W;
     float* along_y = along_x + T * Y * x + W;
+    memset(line + haloed(p, 2), 0, sizeof(float) * W);  // lanes beyond a row's end: see clear_beyond_rows
     const float* g[3];
     int64_t halo[3];
     for (int axis = 0; axis < 3; ++axis) {
