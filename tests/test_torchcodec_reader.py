@@ -9,7 +9,7 @@ import pytest
 import torch
 from media import write_video
 
-from smnoise.train import torchcodec_reader
+from smnoise.train import torchcodec_reader, video
 from smnoise.train.video_data import VideoClips, VideoFile
 
 
@@ -44,12 +44,18 @@ def test_a_package_that_does_not_load_is_not_used(tmp_path, monkeypatch, fresh):
     words = r"does not load \(RuntimeError: Could not load libtorchcodec\.\); use reader pyav"
     with pytest.raises(ValueError, match=words):
         VideoClips([path], reader="torchcodec")
+    config = video.Config(
+        tmp_path, tmp_path / "run", model="nano", reader="torchcodec", workers=0, device="cpu"
+    )
+    with pytest.raises(ValueError, match=words):
+        video.pretrain(config)
     with pytest.raises(ImportError, match="FFmpeg's shared libraries"):
         torchcodec_reader.read(path, [0])
 
 
 def test_a_package_that_is_missing_is_told(monkeypatch, fresh):
-    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    for name in ("torchcodec", "torchcodec.decoders"):  # the latter may have been imported
+        monkeypatch.setitem(sys.modules, name, None)
     assert torchcodec_reader.reason() == "torchcodec is not installed"
 
 

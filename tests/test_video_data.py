@@ -108,7 +108,10 @@ def test_frames_can_be_reduced_while_decoding_but_never_enlarged(videos):
     [
         ("x.mp4", "libx264", {"bf": "3"}),
         ("open.mp4", "libx264", {"bf": "2", "x264-params": "open-gop=1:keyint=8:scenecut=0"}),
+        ("refreshed.mp4", "libx264", {"x264-params": "intra-refresh=1:keyint=8"}),
         ("x.mkv", "libx264", {"bf": "2"}),
+        ("5.mkv", "libx265", {"x265-params": "open-gop=1:keyint=5:min-keyint=5:bframes=4:log-level=none"}),
+        ("9.webm", "libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "10"}),
         ("x.avi", "libx264", {"bf": "2"}),
         ("4.avi", "mpeg4", {"bf": "2"}),
         ("4.mp4", "mpeg4", {"bf": "2"}),
@@ -126,6 +129,19 @@ def test_every_container_gives_the_frames_that_decoding_from_the_start_gives(tmp
         wanted = [first, first + 2, first + 5]
         for at, image in zip(wanted, file.read(wanted), strict=True):
             assert np.array_equal(image, frames[at]), f"frame {at}"
+
+
+def test_decoding_begins_at_the_nearest_keyframe(tmp_path):
+    file = VideoFile(
+        write_video(tmp_path / "x.mp4", 40, codec="libx264", g="10", **{"x264-params": "scenecut=0"})
+    )
+    at = [file.stamps.index(key) for key in file.keys]
+    assert at == [0, 10, 20, 30]
+    assert [file._key_before(n) for n in (0, 9, 10, 29, 39)] == [
+        None,
+        None,
+        *(file.keys[i] for i in (1, 2, 3)),
+    ]
 
 
 def test_a_video_that_changes_its_size_is_brought_to_one(tmp_path):

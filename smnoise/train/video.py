@@ -121,8 +121,10 @@ class Config:
     each. Any run can be resumed with or without."""
     workers: int = 4
     """Processes that decode videos; 0: decode in the training process."""
+    reader: Literal["pyav", "torchcodec"] = "pyav"
+    """What decodes videos; both give the same frames. torchcodec must be installed with FFmpeg's libraries."""
     short_side: int | None = None
-    """Reduce frames to this many pixels along the shorter side while decoding."""
+    """Reduce frames to this many pixels along the shorter side while decoding; torchcodec cannot."""
     cache_mib: int = 0
     """Decoded frames that each worker keeps in memory, for small data sets."""
     frames_cache: Path | None = None
@@ -256,6 +258,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         seed=config.seed,
         clips_per_video=config.clips_per_video,
         views=config.views,
+        reader=config.reader,
         short_side=config.short_side,
         cache_mib=config.cache_mib,
         store=store,

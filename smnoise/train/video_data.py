@@ -105,9 +105,10 @@ class VideoFile:
         size = self._size(short_side)
         wanted = sorted(set(indices))
         try:
-            images = self._decode(wanted, size, seek=self.stamps is not None and wanted[0] > 0)
-            if len(images) < len(wanted) and self.stamps is not None:
-                images = self._decode(wanted, size, seek=False)
+            key = self._key_before(wanted[0])
+            images = self._decode(wanted, size, key)
+            if key is not None and len(images) < len(wanted):
+                images = self._decode(wanted, size, None)
         except self.FAILURES as error:
             raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
         if not images:
@@ -122,7 +123,7 @@ class VideoFile:
         decode: what `read` gives for it depends on the others that are asked for."""
         size = self._size(short_side)
         try:
-            images = self._decode(list(range(self.frames)), size, seek=False)
+            images = self._decode(list(range(self.frames)), size, None)
         except self.FAILURES as error:
             raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
         if len(images) < self.frames:
@@ -134,18 +135,28 @@ class VideoFile:
         shrink = min(1.0, short_side / min(self.width, self.height)) if short_side else 1.0
         return round(self.width * shrink), round(self.height * shrink)
 
-    def _decode(self, wanted: list[int], size: tuple[int, int], seek: bool) -> dict[int, np.ndarray]:
+    def _key_before(self, first: int) -> int | None:
+        """The stamp of the keyframe to decode from for frame `first`; None is the start."""
+        before = [k for k in self.keys[1:] if k <= self.stamps[first]] if self.stamps else []
+        return before[-1] if before else None
+
+    def _decode(self, wanted: list[int], size: tuple[int, int], key: int | None) -> dict[int, np.ndarray]:
+        """Frames by number, decoded from a keyframe on, or from the start. None at all where the keyframe is no whole
+        picture, as in videos that are refreshed a part at a time: what follows it would have holes."""
         images: dict[int, np.ndarray] = {}
         number = {stamp: i for i, stamp in enumerate(self.stamps)} if self.stamps else None
         with av.open(str(self.path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = self.threads
-            if seek:
-                # One keyframe further back than needed: frames that lead an open group may not decode after a seek.
-                before = [k for k in self.keys if k <= self.stamps[wanted[0]]]
-                if len(before) > 1:
-                    container.seek(before[-2], stream=stream, backward=True)
+            if key is not None:
+                container.seek(key, stream=stream, backward=True)
+            begun = key is None
             for counted, frame in enumerate(container.decode(stream)):
+                begun = begun or (frame.pts == key and frame.key_frame)
+                if not begun:
+                    if frame.pts is None or frame.pts >= key:
+                        break
+                    continue
                 at = counted if number is None else number.get(frame.pts, -1)
                 if at in wanted and at not in images:
                     image = frame.reformat(
