@@ -468,7 +468,7 @@ def test_patch_loss(clip, eps_inside, normalise, eps, data):
     target = cut_out(**clip) / unit
     if normalise:
         variance, mean = torch.var_mean(target, dim=-1, keepdim=True)
-        eps = float(np.float32(eps))
+        eps = float(np.float32(float(eps)))  # which may be a tensor of one element
         target = (target - mean) / ((variance + eps).sqrt() if eps_inside else variance.sqrt() + eps)
     apart = prediction.detach().double() - target.transpose(2, 3).flatten(2)
     if not apart.isfinite().all() or target.abs().max() > 1e3:
