@@ -400,9 +400,11 @@ def test_a_save_that_stops_half_way_leaves_the_old_file(good, how):
     assert len(pools.load(good)) == 3
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(PoolError, match=r"cannot write pool .*missing"):
-        pools.save(MASKS, tmp_path / "missing" / "a.safetensors")
+def test_a_folder_that_is_missing_is_made_and_one_that_cannot_be_is_said(tmp_path):
+    pools.save(MASKS, tmp_path / "missing" / "a.safetensors")
+    assert pools.load(tmp_path / "missing" / "a.safetensors") == MASKS
+    with pytest.raises(PoolError, match=r"cannot write pool .*a\.safetensors is a file"):
+        pools.save(MASKS, tmp_path / "missing" / "a.safetensors" / "b.safetensors")
 
 
 STACK = np.random.default_rng(0).standard_normal((6, 20, 30))
