@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .errors import BackendError, CheckpointError, DataError, PoolError, SmnoiseError
     from .masks import MaskBatch
     from .pools import MaskPool, NoisePool, PoolSampler
-    from .samplers import (  # type: ignore[no-redef]  # functions named like the modules that hold them
+    from .samplers import (
         STRATEGIES,
         Block,
         Blue1D,
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
         White2D,
         White3D,
         from_json,
-        presets,
         sample_indices,
         strategy,
     )
+    from .samplers.presets import presets
     from .stream import MaskStream
 
 _MODULES = ("errors", "masks", "samplers", "stream", "pools")  # where the names are, in this order

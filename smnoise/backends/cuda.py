@@ -106,9 +106,10 @@ class _Prepared:
     def __init__(self, spec: ColorSpec, device: int):
         outside_capture("preparing a sampler")
         t = tables(spec)
-        arrays = (t.taps, t.radius, t.first)
-        self.tables = [None if a is None else torch.from_numpy(a).to(f"cuda:{device}") for a in arrays]
-        addresses = [None if a is None else a.data_ptr() for a in self.tables]
+        taps, radius = (torch.from_numpy(a).to(f"cuda:{device}") for a in (t.taps, t.radius))
+        first = None if t.first is None else torch.from_numpy(t.first).to(f"cuda:{device}")
+        self.tables = taps, radius, first
+        addresses = taps.data_ptr(), radius.data_ptr(), None if first is None else first.data_ptr()
         try:
             self.layout: Layout = layout(spec, t.taps.shape[-1])
         except ValueError as error:
@@ -116,7 +117,7 @@ class _Prepared:
         self.plan: Plan = plan_of(spec, t, *addresses, self.layout)
         name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
         self.function = _function(device, name)
-        self.threshold = None if self.layout.fused else _function(device, "threshold")
+        self.threshold = None if self.layout.fused else _function(device, "threshold")  # fused: in the first
         self.tiles = self.layout.tiles(spec.grid)
         if not self.layout.fused and self.tiles > MAX_GRID_Y:
             raise BackendError(
@@ -151,7 +152,7 @@ def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: 
         samples = samples.contiguous()
         pointers = Outputs.of(outputs)
         call = Call(seed.data_ptr(), samples.data_ptr(), None, pointers)
-        if prepared.layout.fused:
+        if prepared.threshold is None:
             _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
             return
         scores = outputs.get("noise")
@@ -245,11 +246,11 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
 
 
 @cache  # never dropped: captured graphs hold the addresses
-def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int, list[torch.Tensor]]:
+def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int, tuple[torch.Tensor, torch.Tensor]]:
     outside_capture("preparing a sampler")
-    boxes = [torch.from_numpy(array).to(f"cuda:{device}") for array in spec.boxes]
-    plan = strategy_plan_of(spec, *(v.data_ptr() for v in boxes), SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "strategy_mask"), boxes
+    durations, sizes = (torch.from_numpy(array).to(f"cuda:{device}") for array in spec.boxes)
+    plan = strategy_plan_of(spec, durations.data_ptr(), sizes.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
+    return plan, _function(device, "strategy_mask"), (durations, sizes)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
@@ -301,7 +302,7 @@ def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, i
     addresses = (
         values.data_ptr(),
         values.data_ptr() + 8,
-        None if first is None else firsts.data_ptr(),
+        None if firsts is None else firsts.data_ptr(),
         index.data_ptr(),
     )
     _launch(_function(device, "sigmas"), (1, 1), 0, *(c_void_p(a) for a in addresses))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 NAMES = ("mask", "ids_keep", "ids_mask", "ids_restore")
@@ -20,7 +22,7 @@ def allocate(batch, tokens: int, visible: int, wanted, device=None) -> dict[str,
     }
 
 
-def filtered_shape(shape, radius: tuple[int, int, int], wrap: bool) -> tuple[int, ...]:
+def filtered_shape(shape, radius: Sequence[int], wrap: bool) -> tuple[int, ...]:
     """Shape of a filtered volume [B, T, H, W]: the same if wrap, else without `radius` tokens at both ends."""
     batch, *size = shape
     return batch, *(n if wrap else n - 2 * r for n, r in zip(size, radius, strict=True))

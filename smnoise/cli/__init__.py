@@ -125,7 +125,7 @@ def _own(name: str, arguments: list[str]) -> int:
             ),
         )
     except SystemExit as leaving:
-        return leaving.code
+        return int(leaving.code or 0)
     try:
         return module.run(options)
     except BrokenPipeError:

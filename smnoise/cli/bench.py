@@ -11,7 +11,7 @@ published tables is bench/run.py of the source code.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -67,7 +67,8 @@ def run(options: Options) -> int:
         return make
 
     threads = (1,) if device.type != "cpu" else tuple(sorted({1, torch.get_num_threads()}))
-    rows, before = [], torch.get_num_threads()
+    rows: list[dict[str, Any]] = []
+    before = torch.get_num_threads()
     try:
         with progress("timing", 2 * len(samplers) * len(threads)) as advance:
             for count in threads:
@@ -153,7 +154,8 @@ def microseconds(make: Callable[[], object], device: torch.device, seconds: floa
     for _ in range(3):
         make()
     wait()
-    times, begin = [], time.perf_counter()
+    times: list[float] = []
+    begin = time.perf_counter()
     while len(times) < 5 or time.perf_counter() - begin < seconds:
         at = time.perf_counter()
         make()

@@ -152,7 +152,7 @@ def backends_here() -> list[Finding]:
         if why is None:
             found.append(Finding(f"backend {name}", "ok", f"runs on {backends.device_of(name)} tensors"))
         else:
-            state = "broken" if name == "cpu" else "absent"
+            state: State = "broken" if name == "cpu" else "absent"
             remedy = (
                 ""
                 if name != "cpu"

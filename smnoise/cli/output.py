@@ -36,4 +36,4 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
     ) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda amount=1: bar.advance(task, amount)
+        yield lambda amount: bar.advance(task, amount)

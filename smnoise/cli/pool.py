@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 from tyro.conf import Positional, subcommand
 
 from .strategies import Budget
+
+if TYPE_CHECKING:
+    from ..samplers import Color3D
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ def build(what: Build) -> None:
             step(made - done)
             done = made
 
+        pool: pools.Pool
         if what.noise:
-            pool = pools.build_noise(sampler, what.patterns, what.size, progress=report)
+            colored = cast("Color3D", sampler)  # else build_noise says so
+            pool = pools.build_noise(colored, what.patterns, what.size, progress=report)
         else:
             pool = pools.build_masks(sampler, what.patterns, progress=report)
     pools.save(pool, what.out)

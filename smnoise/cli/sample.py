@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
@@ -73,7 +73,8 @@ def run(options: Options) -> int:
     if options.json and options.out is not None:
         print_json({**about, "out": str(options.out)})
     elif options.json:
-        rows = zip(range(options.first, options.first + options.count), masks.ids_keep.tolist(), strict=True)
+        ids_keep = masks.need("ids_keep").tolist()
+        rows = zip(range(options.first, options.first + options.count), ids_keep, strict=True)
         print_json({**about, "samples": [{"sample": n, "ids_keep": ids} for n, ids in rows]}, indent=None)
     elif options.out is not None:
         print(
@@ -112,9 +113,9 @@ def write(masks: MaskBatch, sampler: Sampler, first: int, path: Path) -> None:
 
     from ..files import replace_file
 
-    tensors = dict(zip(masks._fields, masks[:4], strict=False))
+    tensors = {name: masks.need(name) for name in masks._fields[:4]}
     if path.suffix == ".npz":
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
         with replace_file(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, **arrays, sampler=np.array(sampler.to_json()), first=np.array(first))
         return

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..samplers.base import Sampler
@@ -48,20 +48,20 @@ class Budget:
             from .. import PoolSampler, pools
 
             pool = pools.load(name)
-            grid = self.grid or (None if pool.num_visible else usual_grid)
+            window: Any = self.grid or (None if pool.num_visible else usual_grid)  # PoolSampler checks it
             ratio = (
                 0.9
                 if (self.mask_ratio, self.num_visible, pool.num_visible) == (None,) * 3
                 else self.mask_ratio
             )
-            return PoolSampler(pool, grid, ratio, num_visible=self.num_visible, seed=self.seed)
+            return PoolSampler(pool, window, ratio, num_visible=self.num_visible, seed=self.seed)
         if name in presets:
             if self.num_visible is not None:
                 raise ValueError(
                     f"{name} has the count of its recipe; give mask_ratio or nothing, not num_visible"
                 )
-            given = {"grid": self.grid or usual_grid, "mask_ratio": self.mask_ratio, "seed": self.seed}
-            return presets[name](**{key: value for key, value in given.items() if value is not None})
+            own = {"grid": self.grid or usual_grid, "mask_ratio": self.mask_ratio, "seed": self.seed}
+            return presets[name](**{key: value for key, value in own.items() if value is not None})
         if name not in STRATEGIES:
             close = difflib.get_close_matches(name, [*STRATEGIES, *presets], n=3)
             raise ValueError(

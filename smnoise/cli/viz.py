@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import subcommand
 
@@ -192,16 +192,18 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     from ..viz.reconstruct import reconstruct_audio, reconstruct_video
 
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
-    looks = {"credit": source.credit, "formats": what.formats}
+    looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
     recipe = checkpoint.find(what.run)[1]["recipe"]
     if "rate" in recipe:
-        config = audio_runs.Config(
+        audio_config = audio_runs.Config(
             what.run, what.run, **{n: recipe[n] for n in audio_runs.RECIPE if n in recipe}
         )
-        model, inputs = audio_runs.trained(what.run)
+        audio_model, inputs = audio_runs.trained(what.run)
         wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
-        return reconstruct_audio(model, inputs(wave[None]), config.sampler()([what.sample]), stem, **looks)
-    model, config = video_runs.trained(what.run)
-    shape = (config.frames, config.stride, int(what.start), config.size, config.size)
+        masks = audio_config.sampler()([what.sample])
+        return reconstruct_audio(audio_model, inputs(wave[None]), masks, stem, **looks)
+    video_model, video_config = video_runs.trained(what.run)
+    shape = (video_config.frames, video_config.stride, int(what.start), video_config.size, video_config.size)
     clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
-    return reconstruct_video(model, clip, config.sampler()([what.sample]), stem, moving=True, **looks)
+    masks = video_config.sampler()([what.sample])
+    return reconstruct_video(video_model, clip, masks, stem, moving=True, **looks)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -24,7 +24,7 @@ MOST_OTHER = 1 << 16
 class VideoConfig:
     """A `VideoMAE`; for the fields see there."""
 
-    model: ClassVar[str] = "videomae"
+    model: ClassVar[Literal["videomae"]] = "videomae"
     size: Size
     grid: tuple[int, int, int]
     tubelet: int
@@ -51,7 +51,7 @@ class VideoConfig:
 class AudioConfig:
     """An `AudioMAE`; for the fields see there."""
 
-    model: ClassVar[str] = "audiomae"
+    model: ClassVar[Literal["audiomae"]] = "audiomae"
     size: Size
     grid: tuple[int, int]
     patch: int
@@ -95,7 +95,8 @@ def from_json(text: Mapping) -> VideoConfig | AudioConfig:
             raise ValueError(f"version {text['smnoise']!r} is not {VERSION}; a newer smnoise wrote it")
         kind = CONFIGS[rest.pop("model")]
         rest["size"] = Size(**rest["size"])
-        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()})
+        options: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in rest.items()}
+        return kind(**options)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"config.json is not one that smnoise can read: {error!r}") from error
 
@@ -106,8 +107,8 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
         size, patch = recipe["model"], recipe["patch"]
         if "tubelet" in recipe:
             side = recipe["size"] // patch
-            grid = recipe["frames"] // recipe["tubelet"], side, side
-            return VideoConfig(find_size(size, videomae.SIZES), grid, recipe["tubelet"], patch)
+            clip = recipe["frames"] // recipe["tubelet"], side, side
+            return VideoConfig(find_size(size, videomae.SIZES), clip, recipe["tubelet"], patch)
         options = {name: recipe[name] for name in ("decoder", "positions", "normalise_target")}
         grid = recipe["frames"] // patch, recipe["mels"] // patch
         with torch.device("meta"):  # the model knows how deep a decoder of that kind is

@@ -9,10 +9,11 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -90,7 +91,8 @@ def write(converted: Converted, out: Path | str) -> None:
         raise CheckpointError(f"{out} exists already; choose another name, or remove it first")
     if out.suffix in PICKLED and converted.layout != "official":
         raise CheckpointError(f"only the official layout is written as {out.suffix}; name a folder for {out}")
-    config = huggingface.config if converted.layout == "huggingface" else to_json
+    # Of the two kinds of config, that layout has one alone.
+    config: Callable[[Any], dict] = huggingface.config if converted.layout == "huggingface" else to_json
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix in PICKLED:

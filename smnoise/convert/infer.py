@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor
 
@@ -82,13 +83,16 @@ def infer(
             notes.append(
                 f"grid {grid} assumed, of {FRAMES} frames of {SIDE} x {SIDE}; any other works at run time"
             )
-        return VideoConfig(size, grid, tubelet, patch, channels, **statistics)
-    grid, positions = _audio_places(state, size, patch, grid, positions, notes)
+        clip = cast("tuple[int, int, int]", grid)  # else VideoConfig says so
+        return VideoConfig(size, clip, tubelet, patch, channels, **statistics)
+    places, positions = _audio_places(state, size, patch, grid, positions, notes)
     notes.append("the target of AudioMAE was taken as normalised, the published default; a file cannot tell")
-    return AudioConfig(size, grid, patch, "local" if local else "global", positions)
+    return AudioConfig(size, places, patch, "local" if local else "global", positions)
 
 
-def _audio_places(state, size: Size, patch: int, grid, positions: str | None, notes: list[str]):
+def _audio_places(
+    state, size: Size, patch: int, grid, positions: str | None, notes: list[str]
+) -> tuple[tuple[int, int], str]:
     """Grid and kind of positions, from the table in the file if it has one."""
     name = tables.NAMES["audiomae", "official"][0]
     table = state.get(name)

@@ -49,7 +49,7 @@ PREFIXES = {
     },
 }
 # Several names: our tensor is theirs, joined along the first axis. What is not named here is called the same.
-INSIDE = {
+INSIDE: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     ("videomae", "official"): {},
     ("videomae", "huggingface"): {
         "norm1.": ("layernorm_before.",),

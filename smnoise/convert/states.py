@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +83,12 @@ def convert_state(
     if model == "audiomae" and to == "huggingface":
         raise ValueError("transformers has no AudioMAE to convert to; choose smnoise or official")
     notes = [f"read as {model} in the {layout} layout"]
-    options = {"grid": grid, "heads": heads, "decoder_heads": decoder_heads, "positions": positions}
+    options: dict[str, Any] = {
+        "grid": grid,
+        "heads": heads,
+        "decoder_heads": decoder_heads,
+        "positions": positions,
+    }
     state = _parted(state, model, layout, notes)
     if config is None:
         if layout == "smnoise":

@@ -125,7 +125,8 @@ class AudioMAE(nn.Module):
             size = find_size(size, SIZES)
             if decoder == "global":
                 size = replace(size, decoder_depth=size.decoder_depth // 2)
-        self.size, self.grid, self.patch = size, tuple(grid), patch
+        time, freq = grid
+        self.size, self.grid, self.patch = size, (time, freq), patch
         self.local, self.normalise_target = decoder == "local", normalise_target
         self.checkpoint_blocks = checkpoint_blocks
         self.encoder = AudioEncoder(
@@ -211,6 +212,8 @@ class AudioMAE(nn.Module):
 
 class Positions(nn.Module):
     """The fixed code of each token of a grid; for kind see `AudioMAE`. Nothing of it is saved."""
+
+    usual: Tensor
 
     def __init__(self, grid: tuple[int, int], width: int, kind: str):
         super().__init__()

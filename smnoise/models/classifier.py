@@ -19,7 +19,7 @@ class Classifier(nn.Module):
     The encoder becomes part of the classifier: it is trained, and its blocks get the drop path.
 
     Args:
-        encoder: has `size` and `blocks`, its weights loaded.
+        encoder: an `AudioEncoder` or a `VideoEncoder`, its weights loaded.
         num_classes: outputs; logits, for either loss (binary or softmax cross-entropy).
         drop_path: chance that the last block's branches are left out for a sample in training; it grows
             linearly from 0 at the first block.
@@ -29,8 +29,15 @@ class Classifier(nn.Module):
     no_weight_decay_list=classifier.no_weight_decay(): the patch embedding is layer 0, the head the last.
     """
 
+    encoder: AudioEncoder | VideoEncoder
+
     def __init__(
-        self, encoder: nn.Module, num_classes: int, *, drop_path: float = 0.0, head_drop: float = 0.0
+        self,
+        encoder: AudioEncoder | VideoEncoder,
+        num_classes: int,
+        *,
+        drop_path: float = 0.0,
+        head_drop: float = 0.0,
     ):
         super().__init__()
         for name, share in (("drop_path", drop_path), ("head_drop", head_drop)):
@@ -69,6 +76,8 @@ class AudioClassifier(Classifier):
     Args: as of `Classifier`; encoder: `AudioMAE(...).encoder`.
     """
 
+    encoder: AudioEncoder
+
     def __init__(self, encoder: AudioEncoder, num_classes: int, *, drop_path: float = 0.0):
         super().__init__(encoder, num_classes, drop_path=drop_path)
 
@@ -92,6 +101,8 @@ class VideoEncoder(Cubes):
         model: the VideoMAE.
         checkpoint_blocks: recompute activations in the backward pass, to save memory.
     """
+
+    positions: Tensor
 
     def __init__(self, model: VideoMAE, *, checkpoint_blocks: bool = False):
         super().__init__(
@@ -119,6 +130,8 @@ class VideoClassifier(Classifier):
 
     Args: as of `Classifier`; encoder: `VideoEncoder(VideoMAE(...))`.
     """
+
+    encoder: VideoEncoder
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits [B, num_classes] of clips [B, C, T, H, W], uint8 or floats in [0, 1]."""

@@ -10,6 +10,9 @@ The numbers are those of the layers that are replaced, but for the order of sums
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -27,6 +30,7 @@ def lean(module: nn.Module) -> None:
     from timm.layers import Mlp as TimmMlp
     from timm.models.beit import Attention
 
+    child: Any  # one of timm's, which have no types
     for layer in list(module.modules()):
         if type(layer) is nn.Linear:
             layer.__class__ = Linear
@@ -66,7 +70,7 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tenso
 
     x [..., D], weight1 [H, D], bias1 [H], weight2 [E, H], bias2 [E]: [..., E].
     """
-    weights = weight1, bias1, weight2, bias2
+    weights: Sequence[Tensor] = (weight1, bias1, weight2, bias2)
     device = x.device.type
     if torch.is_autocast_enabled(device):
         x, *weights = (t.to(torch.get_autocast_dtype(device)) for t in (x, *weights))

@@ -44,7 +44,7 @@ class LocalBlock(nn.Module):
         """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]."""
         x = x + self.norm1(self.attention(x, grid))
         first, _, second = self.mlp
-        return x + self.norm2(mlp(x, first.weight, first.bias, second.weight, second.bias))
+        return x + self.norm2(mlp(x, first.weight, first.bias, second.weight, second.bias))  # type: ignore[arg-type]
 
 
 class WindowAttention(nn.Module):

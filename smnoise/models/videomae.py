@@ -47,6 +47,9 @@ class Cubes(nn.Module):
         mean, std: normalisation of the input, for pixels in [0, 1].
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, tubelet: int, patch: int, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
     ):
@@ -71,7 +74,8 @@ class Cubes(nn.Module):
             raise ValueError(
                 f"frames, height and width {tuple(pixels.shape[2:])} must be multiples of the cube {self.cube}"
             )
-        return tuple(n // c for n, c in zip(pixels.shape[2:], self.cube, strict=True))
+        t, h, w = (n // c for n, c in zip(pixels.shape[2:], self.cube, strict=True))
+        return t, h, w
 
     def cubes(self, pixels: Tensor, ids: Tensor) -> Tensor:
         """The cubes `ids` [B, N] of clips [B, C, T, H, W], normalised by the model's mean and std: float32
@@ -91,6 +95,9 @@ class VideoMAE(Cubes):
         mean, std: normalisation of the input, for pixels in [0, 1]; ImageNet's by default.
         checkpoint_blocks: recompute activations in the backward pass, to save memory.
     """
+
+    encoder_positions: Tensor
+    decoder_positions: Tensor
 
     def __init__(
         self,
@@ -114,7 +121,8 @@ class VideoMAE(Cubes):
             norm = partial(nn.LayerNorm, eps=1e-6)
             return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
 
-        self.size, self.grid = size, tuple(grid)
+        t, h, w = grid
+        self.size, self.grid = size, (t, h, w)
         self.checkpoint_blocks = checkpoint_blocks
         # The 3D convolution of the original as a matrix: the same numbers, in the same order (C, t, h, w).
         self.embed = nn.Linear(self.values, size.width)
@@ -126,10 +134,9 @@ class VideoMAE(Cubes):
         self.decoder_norm = nn.LayerNorm(size.decoder_width, eps=1e-6)
         self.head = nn.Linear(size.decoder_width, self.values)
 
-        tokens = grid[0] * grid[1] * grid[2]
         constants = {
-            "encoder_positions": sinusoid(tokens, size.width),
-            "decoder_positions": sinusoid(tokens, size.decoder_width),
+            "encoder_positions": sinusoid(t * h * w, size.width),
+            "decoder_positions": sinusoid(t * h * w, size.decoder_width),
         }
         for name, value in constants.items():
             self.register_buffer(name, value, persistent=False)

@@ -35,8 +35,8 @@ def build_masks(
     k = _checked(sampler, k, device)
     bits = torch.empty(k, -(-sampler.num_tokens // 8), dtype=torch.uint8, device="cpu")
     for samples in _chunks(k, sampler.num_tokens, progress):
-        masks = sampler(samples.to(device), backend=backend, outputs="mask").mask
-        bits[samples[0] : samples[-1] + 1] = packed(masks)
+        masks = sampler(samples.to(device), backend=backend, outputs="mask")
+        bits[samples[0] : samples[-1] + 1] = packed(masks.need("mask"))
     return MaskPool(bits, sampler.grid, sampler.visible_per_sample, **_origin(sampler))
 
 

@@ -101,7 +101,7 @@ def _array(what: str, member, size: int) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize != size - member.tell():
         raise PoolError(f"{what} claims {list(shape)} of {dtype}, but has {size} bytes; fetch it again")
     values = np.empty(math.prod(shape), dtype)
-    into, at = memoryview(values.view(np.uint8)), 0
+    into, at = values.view(np.uint8).data, 0
     while count := member.readinto(into[at : at + (1 << 20)]):
         at += count
     if at != values.nbytes:

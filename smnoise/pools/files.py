@@ -50,6 +50,7 @@ def load(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Pool:
     """
     with _opened(path, max_bytes) as (stored, header, digest):
         data = stored.get_tensor("data").clone()  # what is hashed must not be the file, which may change
+        pool: Pool
         try:
             if header["kind"] == "masks":
                 pool = MaskPool(

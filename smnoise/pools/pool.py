@@ -32,7 +32,7 @@ class Pool:
     kind: ClassVar[str]
     num_visible: int | None = None
 
-    def __init__(self, data: Tensor, size, periodic: bool, source):
+    def __init__(self, data: Tensor, size: tuple[int, int, int], periodic: bool, source):
         if not isinstance(periodic, bool):
             raise TypeError(f"periodic must be True or False, got {periodic!r}")
         if not 0 < len(data) < 2**31:
@@ -85,7 +85,7 @@ class Pool:
     def sha256(self) -> str:
         """The pool's name: the hash of its header (JSON, keys sorted, no spaces) and of its data."""
         digest = hashlib.sha256(canonical(self.header()).encode())
-        digest.update(self.data.numpy())
+        digest.update(self.data.numpy().data)
         return digest.hexdigest()
 
     def on(self, device: torch.device) -> Tensor:
@@ -111,6 +111,7 @@ class MaskPool(Pool):
     """
 
     kind = "masks"
+    num_visible: int
 
     def __init__(self, data: Tensor, grid, num_visible: int, *, periodic: bool = False, source=None):
         grid = as_grid(grid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class PoolSampler(Sampler):
         ValueError, TypeError: for a parameter that does not fit the pool, when the sampler is made.
     """
 
-    _spec_json: ClassVar[None] = None  # what is drawn from is no text; `_masks` reads the fields
+    _spec_json = ""  # what is drawn from is no text; `_masks` reads the fields
 
     pool: Pool
     grid: tuple[int, int, int] | None = None
@@ -112,13 +112,16 @@ class PoolSampler(Sampler):
         )
         if of_masks and self.crop:
             raise ValueError("masks cannot be cropped, the count of a window is not fixed; use a NoisePool")
-        self._put(_visible=self._count(), _tables={})
+        self._visible: int  # declared here: in the class they would be fields
+        self._groups: int
+        self._tables: dict[torch.device, _Tables]
+        self._put(_visible=self._count(grid), _groups=grid[0] if self.per == "frame" else 1, _tables={})
         self._on(torch.device("cpu"))
 
-    def _count(self) -> int:
+    def _count(self, grid: tuple[int, int, int]) -> int:
         """Visible tokens per ranking, checked."""
         per_frame = as_choice("per", self.per, ("clip", "frame")) == "frame"
-        tokens = math.prod(self.grid[per_frame:])
+        tokens = math.prod(grid[per_frame:])
         if not isinstance(self.pool, MaskPool):
             count = as_visible(self._resolve_visible(tokens), tokens, self.per)
             if self.num_visible is not None:
@@ -140,10 +143,6 @@ class PoolSampler(Sampler):
         """V, visible tokens per sample, over all its frames."""
         return self._groups * self._visible
 
-    @property
-    def _groups(self) -> int:
-        return self.grid[0] if self.per == "frame" else 1
-
     def _on(self, device: torch.device) -> _Tables:
         if device not in self._tables:
             if device.type == "cuda":
@@ -158,10 +157,14 @@ class PoolSampler(Sampler):
         def of(*values):
             return torch.tensor(values, dtype=torch.int64, device=device)
 
-        size, every = self.pool.size, [(i, n, at) for i, n in enumerate(self.grid) for at in range(n)]
+        grid, crop, roll = self.grid, self.crop, self.roll
+        assert grid is not None  # `__post_init__` has put what was left out
+        assert crop is not None
+        assert roll is not None
+        size, every = self.pool.size, [(i, n, at) for i, n in enumerate(grid) for at in range(n)]
         strides = (size[1] * size[2], size[2], 1)
-        windows = [s - n + 1 if a in self.crop else 1 for a, s, n in zip(AXES, size, self.grid, strict=True)]
-        rolls = [s if a in self.roll else 1 for a, s in zip(AXES, size, strict=True)]
+        windows = [s - n + 1 if a in crop else 1 for a, s, n in zip(AXES, size, grid, strict=True)]
+        rolls = [s if a in roll else 1 for a, s in zip(AXES, size, strict=True)]
         return _Tables(
             shown=1 - unpacked(torch.arange(256, dtype=torch.uint8, device=device)[:, None], 8).float(),
             choices=of(len(self.pool), *windows, 8, *rolls),

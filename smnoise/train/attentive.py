@@ -32,6 +32,9 @@ class AttentiveClassifier(nn.Module):
         classes: C.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, mean: Tensor, scale: Tensor, classes: int):
         super().__init__()
         width = len(mean)

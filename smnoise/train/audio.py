@@ -62,6 +62,7 @@ from .run import (
 from .throughput import LoaderWaits
 from .world import averaging, data_parallel, join, processes, settle
 
+Mask = Literal["optim-blue", "optim-blue-independent", "random", "green", "red", "blue", "purple"]
 COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
 
 
@@ -101,9 +102,7 @@ class Config:
     roll: bool = False
     """Rotate each clip in time by any amount. AudioMAE's roll does nothing to mono sound."""
 
-    mask: Literal["optim-blue", "optim-blue-independent", "random", "green", "red", "blue", "purple"] = (
-        "optim-blue"
-    )
+    mask: Mask = "optim-blue"
     """optim-blue: evenly spread, and clips that follow each other share a partition of the grid. independent: each
     clip has one of its own. random: as AudioMAE. Others: cut from noise of that colour."""
     mask_ratio: float = 0.8
@@ -197,9 +196,9 @@ class Config:
         elif not all(map(math.isfinite, self.statistics)) or not self.statistics[1] > 0:
             raise ValueError(f"statistics must be a mean and a positive deviation, got {self.statistics}")
         LogMel(self.rate, self.mels)  # raises for a rate too low
-        sampler = self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+        self.sampler()  # raises for a ratio that leaves nothing visible, and the like
         if self.view_masks == "partition":
-            most = sampler.num_masks if self.mask == "optim-blue" else 0
+            most = self._optim_blue().num_masks if self.mask == "optim-blue" else 0
             if self.views > most:
                 raise ValueError(
                     f"view_masks partition is for mask optim-blue, whose partitions have {most or 'K'} masks, and no "
@@ -221,30 +220,34 @@ class Config:
 
     def sampler(self) -> Sampler:
         if self.mask.startswith("optim-blue"):
-            return OptimBlue(
-                self.grid,
-                self.mask_ratio,
-                masks="independent" if self.mask.endswith("independent") else "complementary",
-                delta=self.blue_delta,
-                weights=self.blue_weights,
-                decay=self.blue_decay,
-                steps=self.blue_steps,
-                seed=self.seed,
-            )
+            return self._optim_blue()
         return strategy(f"{COLORS.get(self.mask, self.mask)}-3d", self.grid, self.mask_ratio, seed=self.seed)
+
+    def _optim_blue(self) -> OptimBlue:
+        return OptimBlue(
+            self.grid,
+            self.mask_ratio,
+            masks="independent" if self.mask.endswith("independent") else "complementary",
+            delta=self.blue_delta,
+            weights=self.blue_weights,
+            decay=self.blue_decay,
+            steps=self.blue_steps,
+            seed=self.seed,
+        )
 
     def mask_numbers(self, samples: Tensor) -> Tensor:
         """Which masks the rows of a batch have: int64 [B], of their sample numbers [B]."""
         if self.view_masks == "consecutive":
             return samples
-        return samples // self.views * self.sampler().num_masks + samples % self.views
+        return samples // self.views * self._optim_blue().num_masks + samples % self.views
 
     def known_statistics(self) -> Statistics | None:
         """None where they are to be measured."""
         if self.statistics == "auto":
             return None
-        named = isinstance(self.statistics, str)
-        return Statistics(*(DATA_SETS[self.statistics][1:] if named else self.statistics))
+        if isinstance(self.statistics, str):
+            return Statistics(*DATA_SETS[self.statistics][1:])
+        return Statistics(*self.statistics)
 
 
 # What a resumed run must share with the run that it goes on with, besides clips_per_step, the files and the statistics

@@ -18,12 +18,11 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
 from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file, listed_files
-from .numbered import NumberedClips, collate, loader
+from .numbered import EveryItem, NumberedClips, collate, loader
 
 __all__ = [
     "AudioClips",
@@ -292,7 +291,7 @@ def class_weights(targets: torch.Tensor) -> list[float]:
 
 
 @dataclass
-class EveryFile(Dataset):
+class EveryFile(EveryItem):
     """One clip of each file, in the order of `paths`, nothing drawn: what evaluation looks at.
 
     Args:

@@ -74,9 +74,9 @@ def spec_augment(
             width = wide * (most + 1) >> 32
             start = where * (size - width + 1) >> 32
             stripes.append((start, start + width))
-    stripes = torch.tensor(stripes, device=spectrograms.device).view(-1, 2, 2)
+    ends = torch.tensor(stripes, device=spectrograms.device).view(-1, 2, 2)
     in_time, in_mel = (
-        (place >= stripes[:, axis, :1]) & (place < stripes[:, axis, 1:])
+        (place >= ends[:, axis, :1]) & (place < ends[:, axis, 1:])
         for axis, place in enumerate(torch.arange(n, device=spectrograms.device) for n in (time, mel))
     )
     return spectrograms.masked_fill(in_time[:, :, None] | in_mel[:, None, :], value)

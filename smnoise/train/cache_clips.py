@@ -128,7 +128,9 @@ def make(data: Path, out: Path, short_side: int | None, shard_mib: int = 256) ->
     out.mkdir(parents=True, exist_ok=True)
     for stale in out.iterdir():
         stale.unlink()
-    files, shards, left_out = {}, {}, {}
+    files: dict[str, dict] = {}
+    shards: dict[str, dict] = {}
+    left_out: dict[str, str] = {}
     waiting: list[np.ndarray] = []
 
     def write() -> None:
@@ -211,7 +213,7 @@ class Config:
 def main() -> None:
     try:
         config = tyro.cli(Config, description=__doc__, prog="python -m smnoise.train.cache_clips")
-        if config.check:
+        if config.data is None:  # with --check
             store = FrameStore(config.out)
             store.check()
         else:

@@ -130,7 +130,7 @@ def tensors(folder: Path) -> tuple[dict, dict]:
     try:
         if _has_shards(folder):
             return shards.gather(folder)
-        return tuple(load_file(folder / f"{name}.safetensors") for name in ("model", "optimizer"))
+        return load_file(folder / "model.safetensors"), load_file(folder / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read {folder}: {error}") from error
 

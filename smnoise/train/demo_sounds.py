@@ -120,7 +120,8 @@ def split(
     Raises DataError where a side has none of a class.
     """
     sides = ([s for s in sounds if s.group not in held_out], [s for s in sounds if s.group in held_out])
-    return tuple(balanced(side, held_out) for side in sides)
+    train, test = (balanced(side, held_out) for side in sides)
+    return train, test
 
 
 def balanced(sounds: list[Sound], held_out: tuple[str, ...]) -> list[Sound]:

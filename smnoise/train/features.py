@@ -4,14 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..errors import DataError
-from .numbered import loader
+from .numbered import EveryItem, loader
+
+
+class Frozen(Protocol):
+    """A module with `features`, such as `AudioMAE` and `VideoMAE`."""
+
+    def features(self, inputs: Tensor, /) -> Tensor: ...
+    def to(self, device: torch.device | str, /) -> Frozen: ...
+    def eval(self) -> Frozen: ...
 
 
 class Features(NamedTuple):
@@ -26,8 +33,8 @@ class Features(NamedTuple):
 
 
 def features_of(
-    model: torch.nn.Module,
-    clips: Dataset,
+    model: Frozen,
+    clips: EveryItem,
     inputs: Callable[..., Tensor],
     *,
     device: torch.device | str = "cpu",
@@ -51,7 +58,7 @@ def features_of(
 @torch.no_grad()
 def outputs_of(
     function: Callable[[Tensor], Tensor],
-    clips: Dataset,
+    clips: EveryItem,
     inputs: Callable[..., Tensor],
     device: torch.device | str,
     batch_size: int,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..models.classifier import Classifier
 from . import checkpoint
 from . import log as logs
 from .draws import torch_seeded
@@ -33,8 +34,8 @@ class Job:
     """What one kind of fine-tuning gives to the loop."""
 
     medium: Medium
-    model: torch.nn.Module
-    """A `Classifier`, on the CPU."""
+    model: Classifier
+    """On the CPU."""
     clips: NumberedClips
     train: LabelledFiles
     test: LabelledFiles

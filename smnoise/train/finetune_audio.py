@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
     Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or the frames do
     not fit its patches.
     """
-    if config.from_scratch:
+    if config.run is None:  # from_scratch
         first = audio.Config(
             data=config.train,
             out=config.out,
@@ -103,7 +104,7 @@ def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
             seed=config.seed,
             **{name: getattr(config, name) for name in (*SCRATCH, "frames")},
         )
-        model, rate, mels, usual = audio.untrained(first), config.rate, config.mels, None
+        model, rate, mels, usual = audio.untrained(first), first.rate, first.mels, None
     else:
         model, before = audio.trained(config.run)
         rate, mels, usual = before.log_mel.sample_rate, before.log_mel.num_mels, before.statistics
@@ -142,9 +143,11 @@ def positions_of(encoder: AudioEncoder) -> str:
 def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
     """Those that the config names; `usual` are the run's."""
     if config.statistics == "run":
+        assert usual is not None  # from scratch a Config refuses it
         return usual
-    named = isinstance(config.statistics, str)
-    return Statistics(*(DATA_SETS[config.statistics][1:] if named else config.statistics))
+    if isinstance(config.statistics, str):
+        return Statistics(*DATA_SETS[config.statistics][1:])
+    return Statistics(*config.statistics)
 
 
 def told_of_inputs(config: Config, encoder: AudioEncoder, inputs: Spectrograms) -> list[str]:
@@ -173,7 +176,7 @@ def told_of_inputs(config: Config, encoder: AudioEncoder, inputs: Spectrograms) 
 
 def clips_of(config: Config, train: LabelledFiles, inputs: Spectrograms) -> AudioClips:
     """The training clips by sample number, each with its row of targets."""
-    common = {
+    common: dict[str, Any] = {
         "paths": train.paths,
         "rate": inputs.log_mel.sample_rate,
         "samples": inputs.samples,

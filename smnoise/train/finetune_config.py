@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .filled import LEFT_OUT, Filled
 from .run import check_numbers
 
 AUDIOSET = {
@@ -88,51 +89,51 @@ class Config:
     """With from_scratch: height of a spectrogram (128)."""
     patch: int | None = None
     """With from_scratch: frames and mel bins of a token (16)."""
-    frames: int | None = None
+    frames: Filled[int] = LEFT_OUT
     """Length of a spectrogram; a frame is 10 ms."""
-    statistics: Literal["run", "audioset", "esc50", "speechcommands"] | tuple[float, float] | None = None
+    statistics: Filled[Literal["run", "audioset", "esc50", "speechcommands"] | tuple[float, float]] = LEFT_OUT
     """Mean and deviation of the log-mel values: of the pretraining run, a data set's, or two numbers."""
     classes: int | None = None
     """Of list files; by default one more than the highest label in `train`."""
 
-    loss: Literal["binary", "softmax"] | None = None
+    loss: Filled[Literal["binary", "softmax"]] = LEFT_OUT
     """binary: a yes or no for each class, for several labels a clip. softmax: one label a clip."""
-    smoothing: float | None = None
+    smoothing: Filled[float] = LEFT_OUT
     """Of labels, with softmax: this share is spread over all classes."""
-    drop_path: float | None = None
-    drop_time: float | None = None
+    drop_path: Filled[float] = LEFT_OUT
+    drop_time: Filled[float] = LEFT_OUT
     """Share of the times whose patches are dropped in training."""
-    drop_freq: float | None = None
+    drop_freq: Filled[float] = LEFT_OUT
     """Share of the frequencies whose patches are dropped."""
-    mixup: float | None = None
+    mixup: Filled[float] = LEFT_OUT
     """Chance that a clip is mixed with another one of its batch."""
-    gain: bool | None = None
+    gain: Filled[bool] = LEFT_OUT
     """Multiply each clip by 0.5 + Beta(10, 10)."""
-    mask_bins: int | None = None
+    mask_bins: Filled[int] = LEFT_OUT
     """SpecAugment: most mel bins that are hidden; 0: none."""
-    mask_frames: int | None = None
+    mask_frames: Filled[int] = LEFT_OUT
     """SpecAugment: most frames that are hidden; 0: none."""
     roll: bool = False
     """Rotate each clip in time by any amount."""
-    balanced: bool | None = None
+    balanced: Filled[bool] = LEFT_OUT
     """Draw clips so that rare classes come up as often as frequent ones."""
-    draws: int | None = None
+    draws: Filled[int] = LEFT_OUT
     """Clips of an epoch, if balanced; 0: as many as files."""
 
-    epochs: int | None = None
-    warmup_epochs: float | None = None
+    epochs: Filled[int] = LEFT_OUT
+    warmup_epochs: Filled[float] = LEFT_OUT
     """Linear warm-up of the learning rate from 0."""
-    batch_size: int | None = None
+    batch_size: Filled[int] = LEFT_OUT
     """Clips in a forward pass."""
     accumulate: int = 1
     """Forward passes in a step; a step sees batch_size * accumulate clips."""
-    base_lr: float | None = None
+    base_lr: Filled[float] = LEFT_OUT
     """Peak learning rate of the head for 256 clips a step; scaled by clips / 256."""
     min_lr: float = 0.0
     """End of the cosine, scaled likewise."""
-    layer_decay: float | None = None
+    layer_decay: Filled[float] = LEFT_OUT
     """Learning rate of a layer, as a share of the next one's."""
-    weight_decay: float | None = None
+    weight_decay: Filled[float] = LEFT_OUT
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's usual ones."""
     clip_grad: float | None = None

@@ -93,7 +93,7 @@ def pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo]:
     Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or clips do not
     fit its cubes.
     """
-    if config.from_scratch:
+    if config.run is None:  # from_scratch
         settings = video.Config(
             data=config.train,
             out=config.out,
@@ -110,11 +110,8 @@ def pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo]:
                     f"{config.run} is another architecture: its {name} is not the one asked for "
                     f"({found}, not {getattr(config, name)}); leave it out"
                 )
-    views = EveryVideo(
-        [],
-        *(getattr(config, name) or getattr(settings, name) for name in ("frames", "stride", "size")),
-        sampling=config.sampling,
-    )
+    shape = {name: getattr(config, name) or getattr(settings, name) for name in ("frames", "stride", "size")}
+    views = EveryVideo([], **shape, sampling=config.sampling)
     if views.frames % settings.tubelet or views.size % settings.patch:
         raise ValueError(
             f"frames must be a multiple of the tubelet of {settings.tubelet} and size of the patch of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .filled import LEFT_OUT, Filled
 from .run import check_numbers
 
 COMMON = {
@@ -75,11 +76,11 @@ class Config:
     classes: int | None = None
     """Of list files; by default one more than the highest label in `train`."""
 
-    sampling: Literal["dense", "uniform"] | None = None
+    sampling: Filled[Literal["dense", "uniform"]] = LEFT_OUT
     """dense: a piece of the video. uniform: frames spread over all of it."""
-    views: int | None = None
+    views: Filled[int] = LEFT_OUT
     """Augmented clips of each decoded one. Neither batch_size nor the learning rate counts them."""
-    flip: bool | None = None
+    flip: Filled[bool] = LEFT_OUT
     """Mirror half of the clips; not where left and right matter."""
     randaugment: str = "rand-m7-n4-mstd0.5-inc1"
     """timm's name of a policy; empty: none."""
@@ -91,28 +92,28 @@ class Config:
     """Alpha of the area of a rectangle from another clip; 0: none. With both each pass has one or the other."""
     smoothing: float = 0.1
     """Of labels: this share is spread over all classes."""
-    drop_path: float | None = None
-    head_drop: float | None = None
+    drop_path: Filled[float] = LEFT_OUT
+    head_drop: Filled[float] = LEFT_OUT
     """Share of the pooled features that are dropped in training."""
     short_side: int | None = 320
     """Reduce frames to this many pixels along the shorter side while decoding for training."""
-    segments: int | None = None
+    segments: Filled[int] = LEFT_OUT
     """After the last epoch: views of each test video along time."""
-    crops: int | None = None
+    crops: Filled[int] = LEFT_OUT
     """And along the longer side."""
 
-    epochs: int | None = None
-    warmup_epochs: float | None = None
+    epochs: Filled[int] = LEFT_OUT
+    warmup_epochs: Filled[float] = LEFT_OUT
     """Linear warm-up of the learning rate from 0."""
-    batch_size: int | None = None
+    batch_size: Filled[int] = LEFT_OUT
     """Clips, before views, in a forward pass."""
-    accumulate: int | None = None
+    accumulate: Filled[int] = LEFT_OUT
     """Forward passes in a step; a step sees batch_size * accumulate clips."""
-    base_lr: float | None = None
+    base_lr: Filled[float] = LEFT_OUT
     """Peak learning rate of the head for 256 clips a step; scaled by clips / 256."""
     min_lr: float = 1e-6
     """End of the cosine, scaled likewise."""
-    layer_decay: float | None = None
+    layer_decay: Filled[float] = LEFT_OUT
     """Learning rate of a layer, as a share of the next one's."""
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)

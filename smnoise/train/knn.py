@@ -9,15 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .features import outputs_of
 from .labels import labelled_files
 from .media_files import Medium
 from .nearest import nearest_probe
+from .numbered import EveryItem
+
+if TYPE_CHECKING:
+    from ..models.audiomae import AudioMAE
+    from ..models.videomae import VideoMAE
 
 
 class KnnProbe:
@@ -38,7 +43,7 @@ class KnnProbe:
         self,
         config,
         medium: Medium,
-        files: Callable[[list[Path]], Dataset],
+        files: Callable[[list[Path]], EveryItem],
         inputs: Callable[..., Tensor],
         through: Callable[[Callable], Callable],
         device: torch.device,
@@ -48,7 +53,7 @@ class KnnProbe:
         self.clips = [files(side.paths) for side in self.sides]
         self.read = inputs, device, config.batch_size, config.workers
 
-    def __call__(self, model: torch.nn.Module) -> tuple[dict[str, float], list[str]]:
+    def __call__(self, model: AudioMAE | VideoMAE) -> tuple[dict[str, float], list[str]]:
         """Scores by name, and what was wrong with files left out. Raises DataError where no file of a set decodes."""
         training = model.training
         model.eval()

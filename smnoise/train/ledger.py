@@ -69,7 +69,7 @@ class Ledger:
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
         if probe is not None and not opened.first_step:
-            self._score(0)  # of the first weights; a set that cannot be read is found out here
+            self._score(0, probe)  # of the first weights; a set that cannot be read is found out here
 
     def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
         """After each forward pass: its loss, and the messages of broken files, each of which is logged once."""
@@ -109,11 +109,13 @@ class Ledger:
             self.loss_sum.zero_()
         else:
             self.log.advance(step)
-        scoring = self.probe is not None and (step % self.probe.every == 0 or step == self.steps)
-        if (saving or scoring) and self.world.any(not all_finite(self.model)):
+        probe = self.probe
+        if probe is not None and step % probe.every and step != self.steps:
+            probe = None  # not due
+        if (saving or probe is not None) and self.world.any(not all_finite(self.model)):
             raise self._diverged(step, "a weight is no number")
-        if scoring:  # before the checkpoint, so that none is without the scores that were due
-            self._score(step)
+        if probe is not None:  # before the checkpoint, so that none is without the scores that were due
+            self._score(step, probe)
         if saving:
             with self._pause():
                 checkpoint.save(
@@ -123,14 +125,14 @@ class Ledger:
                     self.optimizer,
                     {"recipe": self.recipe},
                     world=self.world,
-                    for_good=bool(self.keep_every) and step % self.keep_every == 0,
+                    for_good=bool(self.keep_every and step % self.keep_every == 0),
                 )
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
 
-    def _score(self, step: int) -> None:
+    def _score(self, step: int, probe: KnnProbe) -> None:
         with self._pause():
-            scores, broken = self.world.first(lambda: self.probe(self.model))
+            scores, broken = self.world.first(lambda: probe(self.model))
         self.log.scores({"step": step, **scores})
         for message in broken:
             if message not in self.skipped_by_probe:

@@ -112,7 +112,7 @@ def few_shot(
     if Labelled.checked("train", train_x, labels).several:
         raise ValueError(f"few_shot needs one label a clip, class numbers [N]; got {tuple(labels.shape)}")
     counts = Counter(labels.tolist())
-    scarce = min(counts, key=counts.get)
+    scarce = min(counts, key=counts.__getitem__)
     if per_class < 1 or draws < 1 or counts[scarce] < per_class:
         raise ValueError(
             "need at least 1 draw of at least 1 clip a class, and as many clips as that in each; got "

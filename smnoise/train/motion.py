@@ -175,7 +175,7 @@ class MotionClips(NumberedClips):
         speed = SPEEDS[0] + (SPEEDS[1] - SPEEDS[0]) * self._share(block, SPEED)
         way = 1 if choose(self.seed, block, WAY, 2) or MOTIONS[label] != "rotate" else -1
         times = [(t - (self.frames - 1) / 2) / (self.frames - 1) for t in range(self.frames)]
-        middle = self._middle(*images.shape[1:3], block)
+        middle = self._middle(images.shape[1], images.shape[2], block)
         windows = [middle.moved(MOTIONS[label], way * self.amplitude * speed * time) for time in times]
         return {"clip": look(images, windows, self.size).transpose(0, 1).contiguous(), "label": label}
 

@@ -49,12 +49,12 @@ def nearest_probe(
     test = Labelled.checked("test", test_x, test_y, classes=train.y.shape[1])
     train.check_test(test)
     known = normalize(train.x, dim=1)
-    votes = []
+    parts: list[Tensor] = []
     for rows in normalize(test.x, dim=1).split(CHUNK):
         cosine, nearest = (rows @ known.T).topk(min(neighbours, len(known)), dim=1)
         weight = (cosine / temperature).softmax(dim=1)  # the same shares, and no overflow
-        votes.append((weight[..., None] * train.y[nearest]).sum(dim=1))
-    votes = torch.cat(votes)
+        parts.append((weight[..., None] * train.y[nearest]).sum(dim=1))
+    votes = torch.cat(parts)
     right = (votes.argmax(dim=1) == test.y.argmax(dim=1)).double().mean().item()
     return Nearest(
         float("nan") if train.several else right, mean_average_precision(votes, test.y).value, votes

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -81,9 +81,18 @@ class NumberedClips(Dataset):
         )
 
 
+class EveryItem(Dataset):
+    """Base of the data sets that evaluation goes through once, item i being that of place i. For its keys see the
+    subclasses."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many items."""
+
+
 def collate(items: list[dict]) -> dict:
     """A batch: tensors stacked, numbers as int64 [B], the messages of broken files."""
-    batch = {}
+    batch: dict[str, Any] = {}
     for name, first in items[0].items():
         values = [item[name] for item in items]
         if name == "broken":

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
 from ..compat import import_timm
 
 
-def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
+class Decaying(Protocol):
+    """A model, as far as the groups below ask it."""
+
+    def no_weight_decay(self) -> set[str]: ...
+
+
+def decay_groups(model: Decaying, weight_decay: float) -> list[dict]:
     """AdamW's groups: biases, other vectors and what the model's no_weight_decay() names do not decay."""
     import_timm()
     from timm.optim import param_groups_weight_decay
@@ -16,7 +24,7 @@ def decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict]:
     return param_groups_weight_decay(model, weight_decay, no_weight_decay_list=model.no_weight_decay())
 
 
-def layer_groups(model: torch.nn.Module, weight_decay: float, layer_decay: float) -> list[dict]:
+def layer_groups(model: Decaying, weight_decay: float, layer_decay: float) -> list[dict]:
     """`decay_groups` by layer: the last one, the head, learns at the full rate, each before it at layer_decay
     times the next one's; see `cosine` for how."""
     import_timm()

@@ -16,7 +16,7 @@ from ..masks import MaskBatch
 from . import log
 
 INK, LINE, PALE = "#1b1b1b", "#1f7a4d", "#a9d3bd"
-DARK, BRIGHT = np.float32([0.12, 0.14, 0.16]), np.float32([0.45, 0.85, 0.6])
+DARK, BRIGHT = np.array([0.12, 0.14, 0.16], np.float32), np.array([0.45, 0.85, 0.6], np.float32)
 
 
 def loss_curve(run: Path, path: Path) -> None:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -37,9 +37,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ..errors import CheckpointError, DataError
+from ..models.audiomae import AudioMAE
+from ..models.videomae import VideoMAE
 from . import audio, checkpoint, video_runs
 from .attentive import attentive_probe
 from .audio_data import SOUND, EveryFile
@@ -49,6 +50,7 @@ from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from .media_files import Medium, lines_without_file
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
+from .numbered import EveryItem
 from .recipes import program
 from .run import choose_device
 from .video_data import VIDEO, find_videos
@@ -119,12 +121,12 @@ class Config:
 class Subject(NamedTuple):
     """A run, whichever trainer it is of."""
 
-    model: torch.nn.Module
+    model: AudioMAE | VideoMAE
     """On the CPU, with its first weights."""
     medium: Medium
     inputs: Callable[..., Tensor]
     """Makes of a batch what the model reads."""
-    files: Callable[[list[Path]], Dataset]
+    files: Callable[[list[Path]], EveryFile | EveryVideo]
     """One item of each file."""
     through: Callable[[Callable], Callable]
     """Makes of a function of what the model reads one of the data set's batches."""
@@ -133,7 +135,7 @@ class Subject(NamedTuple):
 class Side(NamedTuple):
     """A training or test set."""
 
-    clips: Dataset
+    clips: EveryItem
     targets: Tensor
     """float32 [N, C], 0 or 1."""
 
@@ -192,28 +194,31 @@ def subject_of(config: Config) -> Subject:
             over_views,
         )
     _, inputs = audio.trained(config.run)
-    settings = {name: recipe[name] for name in audio.RECIPE if name in recipe}
-    model = audio.untrained(audio.Config(data=config.run, out=config.run, **settings))
+    options = {name: recipe[name] for name in audio.RECIPE if name in recipe}
+    model = audio.untrained(audio.Config(data=config.run, out=config.run, **options))
     rate, samples = inputs.log_mel.sample_rate, inputs.samples
     return Subject(
         model, SOUND, inputs, lambda paths: EveryFile(paths, rate, samples), lambda function: function
     )
 
 
-def task_of(config: Config, subject: Subject) -> tuple[list[Side], list[str], list | None, list[str]]:
+def task_of(
+    config: Config, subject: Subject
+) -> tuple[list[Side], list[str], Sequence[Hashable] | None, list[str]]:
     """Training and test set, the names of the classes, the source of each training clip, and lines of lists that name
     no file."""
     if config.motion:
         if subject.medium is not VIDEO:
             raise DataError(f"{config.run} is a run on sounds; --motion is for videos")
-        found = (
-            installed_split()
-            if config.train is None
-            else tuple(map(find_videos, (config.train, config.test)))
-        )
+        if config.train is None or config.test is None:
+            found = installed_split()
+        else:
+            found = find_videos(config.train), find_videos(config.test)
         sides = [motion_side(config, subject, *pair) for pair in zip(found, config.motion_clips, strict=True)]
-        groups = [place // len(MOTIONS) for place in range(len(sides[0].clips))]
-        return sides, list(MOTIONS), groups, []
+        blocks = [place // len(MOTIONS) for place in range(len(sides[0].clips))]
+        return sides, list(MOTIONS), blocks, []
+    assert config.train is not None  # a Config without motion has both
+    assert config.test is not None
     train, test = labelled_files(config.train, config.test, subject.medium)
     groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
     missing = [
@@ -228,6 +233,7 @@ def task_of(config: Config, subject: Subject) -> tuple[list[Side], list[str], li
 def motion_side(config: Config, subject: Subject, paths: list[Path], count: int) -> Side:
     """The motion task on some videos, at the size of the run's clips."""
     usual = subject.files([])
+    assert isinstance(usual, EveryVideo)  # the run is not on sounds
     blocks = -(-count // len(MOTIONS))
     clips = MotionClips(
         paths,
@@ -242,7 +248,9 @@ def motion_side(config: Config, subject: Subject, paths: list[Path], count: int)
     return Side(every, torch.nn.functional.one_hot(every.labels, len(MOTIONS)).float())
 
 
-def scores(config: Config, subject: Subject, sides: list[Side], groups: list | None, device) -> dict:
+def scores(
+    config: Config, subject: Subject, sides: list[Side], groups: Sequence[Hashable] | None, device
+) -> dict:
     """Those of the model as it is, by name."""
     several = any((side.targets.sum(dim=1) > 1).any() for side in sides)
     model, read = subject.model, (subject.inputs, device, config.batch_size, config.workers)
@@ -257,28 +265,28 @@ def scores(config: Config, subject: Subject, sides: list[Side], groups: list | N
         "test_clips": len(labels[1]),
         "broken": [*features[0].broken, *features[1].broken],
     }
-    if "linear" in config.probes and config.per_class is None:
+    if "linear" in config.probes and config.per_class is not None:
+        few = few_shot(*sets, per_class=config.per_class, draws=config.draws, seed=config.seed)
+        found |= {"per_class": config.per_class, "draws": config.draws, "accuracies": few.accuracies}
+        found |= _pair("", few)
+    elif "linear" in config.probes:
         kept = groups and [groups[place] for place in features[0].places]
         probe = linear_probe(*sets, groups=kept)
         found |= {"strength": probe.strength, "left_out": probe.left_out, **_pair("", probe)}
-    elif "linear" in config.probes:
-        probe = few_shot(*sets, per_class=config.per_class, draws=config.draws, seed=config.seed)
-        found |= {"per_class": config.per_class, "draws": config.draws, "accuracies": probe.accuracies}
-        found |= _pair("", probe)
     if "nearest" in config.probes:
         found |= _pair("nearest_", nearest_probe(*sets, neighbours=config.neighbours))
     if "attentive" in config.probes:
         # Half the memory of float32; the tokens went through a LayerNorm and are of the order of 1.
         function = subject.through(lambda inputs: model.tokens(inputs).half())
         tokens = [outputs_of(function, side.clips, *read)[0] for side in sides]
-        probe = attentive_probe(
+        attentive = attentive_probe(
             *(tokens[0], labels[0], tokens[1], labels[1]),
             epochs=config.attentive_epochs,
             lr=config.attentive_lr,
             seed=config.seed,
             device=device,
         )
-        found |= {"attentive_train_loss": probe.losses[-1], **_pair("attentive_", probe)}
+        found |= {"attentive_train_loss": attentive.losses[-1], **_pair("attentive_", attentive)}
     return found
 
 

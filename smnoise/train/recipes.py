@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 
@@ -105,8 +105,9 @@ def program(config_type: type) -> str:
     if sys.argv[0].startswith("smnoise "):
         return sys.argv[0]
     started = sys.modules["__main__"].__spec__
-    inside = started is not None and started.name.startswith("smnoise.train.")
-    return f"python -m {started.name if inside else config_type.__module__}"
+    if started is not None and started.name.startswith("smnoise.train."):
+        return f"python -m {started.name}"
+    return f"python -m {config_type.__module__}"
 
 
 def find(name: str, config_type: type) -> Recipe:
@@ -143,7 +144,7 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
-    shown = {"description": description, "prog": program(config_type)}
+    shown: dict[str, Any] = {"description": description, "prog": program(config_type)}
     named, rest = parser.parse_known_args(arguments)
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=rest)

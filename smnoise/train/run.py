@@ -132,7 +132,7 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
             "the processes would not train the same run; give all the same settings and the same files:\n  "
             + "\n  ".join(wishes)
         )
-    resume = config.resume or (attempt() and world.first(lambda: bool(checkpoint.steps(config.out))))
+    resume = config.resume or (attempt() > 0 and world.first(lambda: bool(checkpoint.steps(config.out))))
     opened = Opened(0, [], wanted)
     if resume:
         folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
@@ -189,5 +189,5 @@ def command(config_type: type, train: Callable, description: str, *, many: bool 
             file=sys.stderr,
         )
         raise SystemExit(128 + (stop.number or signal.SIGINT)) from None
-    if stop.told:
+    if stop.told and stop.number is not None:
         raise SystemExit(128 + stop.number)

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import CheckpointError
@@ -33,7 +34,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def placed(tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def placed(tensor: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
     """A whole tensor, which all processes have, spread as `target` is, if that is."""
     if not isinstance(target, DTensor) or tensor.shape != target.shape:
         return tensor
@@ -57,7 +58,7 @@ def load(folder: Path, model: torch.nn.Module, optimizer) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, found in reader.read_metadata().state_dict_metadata.items():
+    for key, found in _described(reader).items():
         part, number, name = key.split(".", 2) if key.startswith("optimizer.") else ("model", "0", key)
         if part == "optimizer" and int(number) < len(parameters):
             like = parameters[int(number)]
@@ -73,15 +74,22 @@ def load(folder: Path, model: torch.nn.Module, optimizer) -> None:
 def gather(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The whole model tensors and optimiser tensors, on the CPU of this process alone."""
     reader = dcp.HuggingFaceStorageReader(str(folder))
-    found = reader.read_metadata().state_dict_metadata
-    tensors = {key: torch.empty(data.size, dtype=data.properties.dtype) for key, data in found.items()}
+    found = _described(reader).items()
+    tensors = {key: torch.empty(data.size, dtype=data.properties.dtype) for key, data in found}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it should be
         dcp.load(tensors, storage_reader=reader, no_dist=True)
-    return tuple(
+    model, optimizer = (
         {key.removeprefix(part): tensor for key, tensor in tensors.items() if key.startswith(part)}
         for part in ("model.", "optimizer.")
     )
+    return model, optimizer
+
+
+def _described(reader: dcp.HuggingFaceStorageReader) -> dict[str, TensorStorageMetadata]:
+    """What a checkpoint says of its tensors, of which alone its files can be."""
+    described = reader.read_metadata().state_dict_metadata
+    return {key: found for key, found in described.items() if isinstance(found, TensorStorageMetadata)}
 
 
 def _told(error: CheckpointException) -> str:

@@ -114,7 +114,7 @@ class LabelledClips(NumberedClips):
 
     def view(self, images: np.ndarray, sample: int, number: int) -> Tensor:
         """One augmented clip uint8 [3, T, S, S] of frames uint8 [T, H, W, 3]."""
-        top, left, height, width, flip = self.box(*images.shape[1:3], sample, number)
+        top, left, height, width, flip = self.box(images.shape[1], images.shape[2], sample, number)
         crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
         clip = interpolate(crop.contiguous(), size=(self.size, self.size), mode="bilinear", antialias=True)
         clip = clip.flip(3) if flip and self.flip else clip

@@ -91,7 +91,7 @@ class VideoFile:
         seekable = formats & SEEKABLE_FORMATS and codec in SEEKABLE_CODECS and None not in stamps
         self.stamps = sorted(set(stamps)) if seekable else None
         self.keys = sorted(keys) if seekable else []
-        self.frames = len(self.stamps) if seekable else len(stamps)
+        self.frames = len(stamps if self.stamps is None else self.stamps)
         if not self.frames or not self.width or not self.height:
             raise DataError(f"{path}: no video frame")
 
@@ -258,7 +258,7 @@ class VideoClips(NumberedClips):
 
     def read_clip(self, index: int, sample: int) -> dict:
         images = self._frames(index, sample // self.views)
-        top, left, height, width = crop_box(*images.shape[1:3], self.seed, sample)
+        top, left, height, width = crop_box(images.shape[1], images.shape[2], self.seed, sample)
         crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
         clip = torch.nn.functional.interpolate(
             crop.contiguous(), size=(self.size, self.size), mode="bilinear", antialias=True
@@ -269,12 +269,18 @@ class VideoClips(NumberedClips):
         """The frames of a clip, uint8 [frames, H, W, 3]; kept for its other views, which come next."""
         if self._kept[0] != (index, clip):
             held = None if self.store is None else self.store.frames(self.paths[index])
-            file = None if held is not None else open_video(self.paths[index], self.threads)
-            frames = file.frames if held is None else len(held)
-            starts = max(1, frames - (self.frames - 1) * self.stride)
-            indices = clip_indices(frames, self.frames, self.stride, choose(self.seed, clip, 0, starts))
-            self._kept = (index, clip), self._read(file, indices) if held is None else held[indices]
+            if held is None:
+                file = open_video(self.paths[index], self.threads)
+                frames = self._read(file, self._indices(file.frames, clip))
+            else:
+                frames = held[self._indices(len(held), clip)]
+            self._kept = (index, clip), frames
         return self._kept[1]
+
+    def _indices(self, frames: int, clip: int) -> list[int]:
+        """Frame numbers of a clip, of a video of so many."""
+        starts = max(1, frames - (self.frames - 1) * self.stride)
+        return clip_indices(frames, self.frames, self.stride, choose(self.seed, clip, 0, starts))
 
     def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
         if self.reader == "torchcodec":

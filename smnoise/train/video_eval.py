@@ -14,17 +14,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .motion import MotionClips
+from .numbered import EveryItem
 from .video_data import clip_indices, open_video
 
 Sampling = Literal["dense", "uniform"]
 
 
 @dataclass
-class EveryVideo(Dataset):
+class EveryVideo(EveryItem):
     """The views of each file, in the order of `paths`.
 
     Args:
@@ -91,7 +91,7 @@ class EveryVideo(Dataset):
 
 
 @dataclass
-class EveryMotion(Dataset):
+class EveryMotion(EveryItem):
     """The first `count` clips of the motion task, each once, as items of `EveryVideo` are."""
 
     MEDIUM: ClassVar[str] = "videos"

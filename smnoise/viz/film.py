@@ -104,7 +104,7 @@ def strip(
     high = min(side * height / width, HIGHEST)
     tall = len(rows) * (high + 0.04) + 0.16 + 0.2 * bool(title) + 0.15 * bool(footer)
     with style.new_figure(style.WIDTH, tall) as figure:
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for line, (name, pictures) in zip(axes, rows.items(), strict=True):
             for axis, picture in zip(line, pictures, strict=True):

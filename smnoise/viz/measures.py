@@ -108,7 +108,9 @@ def measure(
     pairs = {
         axis: torch.zeros(grid[a] - 1, dtype=torch.float64) for a, axis in enumerate(AXES) if grid[a] > 1
     }
-    counts, per_frame, nearest = [], [], []
+    counts: list[Tensor] = []
+    per_frame: list[Tensor] = []
+    nearest: list[Tensor] = []
     for at in range(first, first + count, 64):
         batch = sampler(range(at, min(at + 64, first + count)))
         shown = (~batch.volume().cpu()).double()
@@ -122,7 +124,7 @@ def measure(
         # Distances are the slow part, and a few masks tell them well.
         nearest.extend(nearest_visible(batch, min(128, max(1, PAIRS // visible**2)) - len(nearest)))
         step(batch.batch_size)
-    counts, per_frame, apart = torch.cat(counts), torch.cat(per_frame), torch.cat(nearest).sort().values
+    of_masks, of_frames, apart = torch.cat(counts), torch.cat(per_frame), torch.cat(nearest).sort().values
     share = visible / tokens
     even = (
         share * (1 - share) * tokens / (tokens - 1)
@@ -131,8 +133,8 @@ def measure(
         masks=count,
         grid=grid,
         num_visible=visible,
-        visible_counts=(int(counts.min()), int(counts.max())),
-        visible_per_frame=(int(per_frame.min()), per_frame.std().item(), int(per_frame.max())),
+        visible_counts=(int(of_masks.min()), int(of_masks.max())),
+        visible_per_frame=(int(of_frames.min()), of_frames.std().item(), int(of_frames.max())),
         seen=seen / count,
         deviation=math.sqrt(share * (1 - share) / count),
         nearest=apart,

@@ -25,9 +25,9 @@ def enlarged(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def masked(pictures: np.ndarray, mask: np.ndarray, glimpse: float = GLIMPSE) -> np.ndarray:
     """Pictures uint8 [..., 3] under a mask over their tokens, bool with the dimensions before the last."""
     hidden = enlarged(mask, pictures.shape[:-1])[..., None]
-    grey = pictures @ np.float32([0.299, 0.587, 0.114])
+    grey = pictures @ np.array([0.299, 0.587, 0.114], np.float32)
     levels = np.round(grey / 255 * SHADES)[..., None] * (255 / SHADES)
-    dark = levels * glimpse + np.float32(HIDDEN) * 255 * (1 - glimpse)
+    dark = levels * glimpse + np.array(HIDDEN, np.float32) * 255 * (1 - glimpse)
     return np.where(hidden, np.round(dark), pictures).astype(np.uint8)
 
 

@@ -96,7 +96,7 @@ def errors(views: dict[str, Tensor], original: str) -> dict[str, float]:
     on the original's scale."""
     hidden = views["masked"].isnan()
     true = views[original][hidden]
-    comparable = [name for name in ("own", "leaked", "means") if name in views] or ["raw"]
+    comparable: list[str] = [name for name in ("own", "leaked", "means") if name in views] or ["raw"]
     return {name: (views[name][hidden] - true).square().mean().sqrt().item() for name in comparable}
 
 
@@ -108,7 +108,8 @@ def _footer(masks: MaskBatch, loss: float, credit: str) -> str:
 def _as_bytes(view: Tensor) -> np.ndarray:
     """[3, frames, H, W] as uint8 [frames, H, W, 3], NaN as what is hidden."""
     images = view.permute(1, 2, 3, 0).numpy()
-    return (np.where(np.isnan(images), np.float32(HIDDEN), images).clip(0, 1) * 255).round().astype(np.uint8)
+    hidden = np.array(HIDDEN, np.float32)
+    return (np.where(np.isnan(images), hidden, images).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 @torch.no_grad()
@@ -123,13 +124,14 @@ def video_views(model: VideoMAE, clip: Tensor, masks: MaskBatch) -> tuple[dict[s
     loss, prediction = model(clip, masks)
     every = torch.arange(masks.num_tokens, device=clip.device).expand(len(clip), -1)
     cubes = model.cubes(clip, every) * model.std[:, None] + model.mean[:, None]
-    visible, hidden = (gather_tokens(cubes, ids) for ids in (masks.ids_keep, masks.ids_mask))
+    ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
+    visible, hidden = (gather_tokens(cubes, ids) for ids in (ids_keep, ids_mask))
     predicted = prediction.float().unflatten(2, (-1, model.channels)).transpose(-1, -2)
     true = cube_statistics(hidden)
     near = [near_by(s.flatten(2), masks).unflatten(2, s.shape[2:]) for s in cube_statistics(visible)]
 
     def pasted(values: Tensor, background: Tensor = cubes) -> Tensor:
-        index = masks.ids_mask[..., None, None].expand_as(hidden)
+        index = ids_mask[..., None, None].expand_as(hidden)
         filled = background.scatter(1, index, values.expand_as(hidden).to(cubes.dtype))
         return as_frames(model, filled, masks.grid)[0].cpu()
 
@@ -155,11 +157,12 @@ def audio_views(model: AudioMAE, spectrogram: Tensor, masks: MaskBatch) -> tuple
     model.eval()
     loss, prediction = model(spectrogram, masks)
     patches = to_patches(spectrogram, model.patch)
-    visible, hidden = (gather_tokens(patches, ids) for ids in (masks.ids_keep, masks.ids_mask))
+    ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
+    visible, hidden = (gather_tokens(patches, ids) for ids in (ids_keep, ids_mask))
     mean, std = patch_statistics(hidden)
 
     def pasted(values: Tensor, background: Tensor = patches) -> Tensor:
-        index = masks.ids_mask[..., None].expand_as(hidden)
+        index = ids_mask[..., None].expand_as(hidden)
         filled = background.scatter(1, index, values.expand_as(hidden).to(background.dtype))
         return from_patches(filled, masks.grid[1:])[0].cpu()
 
@@ -180,7 +183,7 @@ def near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
     _, h, w = masks.grid
     keep, hide = (
         torch.stack([ids[0] // (h * w), ids[0] // w % h, ids[0] % w], dim=1).float()
-        for ids in (masks.ids_keep, masks.ids_mask)
+        for ids in (masks.need("ids_keep"), masks.need("ids_mask"))
     )
     weight = torch.cdist(hide, keep, compute_mode="donot_use_mm_for_euclid_dist") ** -2
     return weight / weight.sum(dim=1, keepdim=True) @ visible

@@ -18,7 +18,7 @@ from ..samplers import White3D
 from ..samplers.base import Sampler
 from ..samplers.random import with_ones
 from . import style
-from .measures import AXES, Measures, Spectrum, measure
+from .measures import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from .overlay import lies_on_its_side, tiles
 
 SHOWN = 3  # masks in the picture, and
@@ -93,8 +93,8 @@ def _numbers(found: Measures) -> dict:
             "expected of random masks": _plain(found.expected_persistence),
             **{axis: _plain(values) for axis, values in found.persistence.items()},
         },
-        "power in space, random masks = 1": _spectrum(found.in_space),
-        "power in time, random masks = 1": _spectrum(found.in_time),
+        "power in space, random masks = 1": found.in_space and _spectrum(found.in_space),
+        "power in time, random masks = 1": found.in_time and _spectrum(found.in_time),
         "power of the noise, white = 1": None
         if noise is None
         else {
@@ -106,8 +106,8 @@ def _numbers(found: Measures) -> dict:
     }
 
 
-def _spectrum(found: Spectrum | None) -> dict | None:
-    return found and {"cycles a token": _plain(found.frequency), "power": _plain(found.power)}
+def _spectrum(found: Spectrum) -> dict:
+    return {"cycles a token": _plain(found.frequency), "power": _plain(found.power)}
 
 
 def _plain(value):
@@ -128,12 +128,12 @@ def draw(figure: Figure, sampler: Sampler, name: str, found: Measures, reference
         f"{name}: {found.num_visible} of {tokens} tokens visible ({1 - found.num_visible / tokens:.1%} masked), grid "
         f"{shape}, seed {sampler.seed}, {found.masks} masks measured"
     )
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[1.75, 1.15, 1.75])
+    top, middle, bottom = figure.subfigures(3, 1, squeeze=False, height_ratios=[1.75, 1.15, 1.75])[:, 0]
     _masks(top, sampler, color)
     _visibility(middle, found, color)
     panels = bottom.subplots(1, 4 if found.noise else 3)
     if found.noise:
-        _noise(panels[0], found, color)
+        _noise(panels[0], found.noise, color)
     _mask_spectra(panels[-3], found, color)
     _distances(panels[-2], found, reference, color)
     _persistence(panels[-1], found, color)
@@ -193,8 +193,7 @@ def _visibility(figure: Figure, found: Measures, color: str) -> None:
     histogram.legend(handlelength=1, borderpad=0)
 
 
-def _noise(axis, found: Measures, color: str) -> None:
-    noise = found.noise
+def _noise(axis, noise: NoiseSpectrum, color: str) -> None:
     frequency = noise.measured.frequency
     axis.fill_between(
         frequency, noise.low, noise.high, color=color, alpha=0.18, linewidth=0, label="band, all sigmas"

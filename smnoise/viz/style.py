@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ HIDDEN = (0.11, 0.13, 0.16)  # of masked tokens, dark; RGB in [0, 1]
 DIVERGING = "RdBu_r"  # red and blue, neutral in the middle: safe for the colour-blind
 
 WIDTH = 7.0  # inches: both columns of a paper
-SETTINGS = {
+SETTINGS: dict[Any, object] = {  # matplotlib's keys
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
