@@ -71,8 +71,9 @@ class MaskBatch(NamedTuple):
         """The mask as bool [B, T, H, W], True = masked."""
         return self.need("mask").unflatten(1, self.grid)
 
-    def to(self, device, non_blocking: bool = False) -> MaskBatch:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
+        device = torch.device(device)  # no dtype: ids and masks keep theirs
         mask, keep, hide, restore = (
             v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
         )
@@ -84,3 +85,11 @@ class MaskBatch(NamedTuple):
         if value is None:
             raise ValueError(f"{name} was not computed: include it in the sampler call's outputs")
         return value
+
+
+def check_masks(masks) -> None:
+    """Raises TypeError for what no sampler gives."""
+    if not isinstance(masks, MaskBatch):
+        raise TypeError(
+            f"masks must be a MaskBatch, what a sampler gives, not its tensors; got {type(masks).__name__}"
+        )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .masks import MaskBatch
+from .masks import MaskBatch, check_masks
 from .spec import as_int
 
 
@@ -40,6 +40,7 @@ def spread(masks: MaskBatch) -> Spread:
 
     Raises ValueError for a batch without masks, or with a single visible token a mask.
     """
+    check_masks(masks)
     keep, shown = masks.need("ids_keep").cpu(), ~masks.need("mask").cpu()
     if not len(keep) or keep.shape[1] < 2:
         raise ValueError(
@@ -72,6 +73,7 @@ def radial_spectrum(masks: MaskBatch, bins: int = 16) -> tuple[Tensor, Tensor]:
 
     Raises ValueError or TypeError for another grid, a batch without masks, or bins that are no count.
     """
+    check_masks(masks)
     bins = as_int("bins", bins, 1, 10**6)
     t, h, w = masks.grid
     if t != 1:

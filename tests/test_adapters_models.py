@@ -274,10 +274,14 @@ class TestTimm:
 
     def test_samples_and_grid_must_fit(self, images):
         model = timm.models.VisionTransformer(**SIZE)
-        drop = replace_patch_drop(model, smnoise.OptimBlue((4, 5), 0.75))
+        with pytest.raises(ValueError, match=r"grid \(1, 4, 5\) is not the model's, \(4, 4\)"):
+            replace_patch_drop(model, smnoise.OptimBlue((4, 5), 0.75))
+        assert not isinstance(model.patch_drop, PatchDrop)
+        replace_patch_drop(model, self.SAMPLER)
         with pytest.raises(RuntimeError, match="samples is not set"):
             model(images)
+        flexible = timm.models.VisionTransformer(**SIZE, dynamic_img_size=True)
+        drop = replace_patch_drop(flexible, smnoise.OptimBlue((4, 5), 0.75))
         drop.samples = range(3)
         with pytest.raises(ValueError, match="make the sampler for the model's grid"):
-            model(images)
-        assert isinstance(model.patch_drop, PatchDrop)
+            flexible(images)

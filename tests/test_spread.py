@@ -83,3 +83,6 @@ def test_what_cannot_be_measured_is_refused():
         radial_spectrum(smnoise.White3D((2, 4, 4), num_visible=4)([0]))
     with pytest.raises(ValueError, match="was not computed"):
         spread(smnoise.White3D((1, 4, 4), num_visible=4)([0], outputs="mask"))
+    for measure in (spread, radial_spectrum):
+        with pytest.raises(TypeError, match=r"masks must be a MaskBatch.* got Tensor"):
+            measure(smnoise.White3D((1, 4, 4), num_visible=4)([0]).mask)

@@ -272,7 +272,7 @@ def test_a_file_without_a_picture_is_no_video(tmp_path):
         frame.sample_rate = 16000
         for packet in [*stream.encode(frame), *stream.encode()]:
             container.mux(packet)
-    with pytest.raises(DataError, match=r"sound\.mp4"):
+    with pytest.raises(DataError, match=r"sound\.mp4 has no picture"):
         VideoFile(tmp_path / "sound.mp4")
 
 

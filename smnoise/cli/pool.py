@@ -26,7 +26,7 @@ class Build:
     """Make a pool."""
 
     strategy: Positional[str]
-    """Short name, or the JSON of a sampler, or a .json file of it."""
+    """Short name, or a sampler's JSON or .json file."""
     out: Path
     """A .safetensors file."""
     patterns: int = 3000
@@ -100,11 +100,11 @@ def run(options: Options) -> int:
     elif what.check:
         pools.load(what.file)
     path = what.file if isinstance(what, Info) else what.out
-    found = pools.info(path)
+    found, checked = pools.info(path), isinstance(what, Info) and what.check
     if what.json:
-        print_json({"file": str(path), **found})
+        print_json({"file": str(path), **found, **({"checked": True} if checked else {})})
         return 0
-    print(path)
+    print(f"{path}: its data is what its hash says" if checked else path)
     print("\n".join(f"  {name}: {value}" for name, value in found.items()))
     return 0
 
@@ -112,6 +112,12 @@ def run(options: Options) -> int:
 def build(what: Build) -> None:
     """Make the pool, and write it."""
     from .. import pools
+
+    if what.noise and (what.budget.mask_ratio is not None or what.budget.num_visible is not None):
+        raise ValueError(
+            "noise has no count of visible tokens, masks of any ratio are cut from it later; leave out mask_ratio and "
+            "num_visible"
+        )
     from .output import progress
 
     if what.size is not None and not what.noise:

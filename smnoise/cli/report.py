@@ -25,7 +25,7 @@ class Options:
     """Measure a sampler."""
 
     strategy: Positional[str]
-    """Short name, such as green-3d, random or optim-blue; or the JSON of a sampler, or a .json file of it."""
+    """Short name, such as green-3d or optim-blue; a sampler's JSON or .json file; or a pool's .safetensors."""
     out: Path
     """Path of the files without their endings."""
     budget: Budget = field(default_factory=Budget)

@@ -37,7 +37,7 @@ class Options:
     """Masks of a strategy."""
 
     strategy: Positional[str] = "green-3d"
-    """Short name, such as green-3d, random or optim-blue; or the JSON of a sampler, or a .json file of it."""
+    """Short name, such as green-3d or optim-blue; a sampler's JSON or .json file; or a pool's .safetensors."""
     budget: Budget = field(default_factory=Budget)
     first: int = 0
     """Index of the first sample."""

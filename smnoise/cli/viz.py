@@ -163,7 +163,7 @@ def video(what: Video) -> list[Path]:
         stride=what.stride,
         start=what.start,
         sample=what.sample,
-        milliseconds=what.milliseconds or 80,
+        milliseconds=80 if what.milliseconds is None else what.milliseconds,
     )
 
 
@@ -178,7 +178,7 @@ def audio(what: Audio) -> list[Path]:
         rate=what.rate,
         start=what.start,
         samples=what.samples,
-        milliseconds=what.milliseconds or 800,
+        milliseconds=800 if what.milliseconds is None else what.milliseconds,
     )
 
 

@@ -8,7 +8,7 @@ masks = sampler(batch_size=32, step=step)
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .base import KINDS, Sampler, sample_indices
@@ -100,6 +100,9 @@ def from_json(text: str, *, pool=None) -> Sampler:
     unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
+    required = {f.name for f in fields(kind) if f.init and f.default is MISSING}  # type: ignore[arg-type]
+    if missing := required - set(values):
+        raise ValueError(f"the JSON of a {name} needs {', '.join(sorted(missing))}")
     try:
         return kind._of_parameters(values, pool)
     except TypeError as error:

@@ -91,6 +91,8 @@ def as_visible(value, tokens: int, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"num_visible must be an integer, got {value!r}")
     value = int(value)
+    if tokens < 2:
+        raise ValueError(f"a {where} of one token cannot be masked in part; use a larger grid")
     if not 0 < value < tokens:
         raise ValueError(
             f"between 1 and {tokens - 1} of the {tokens} tokens of a {where} must be visible, got {value}; "

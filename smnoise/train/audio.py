@@ -48,7 +48,7 @@ from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
+from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import (
     check_numbers,
     choose_device,
@@ -330,7 +330,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + warmup_note(config) + notes:
+        for note in opened.notes + warmup_note(config) + rate_note(config) + notes:
             log.event(first_step, note)
         model.train()
         silence = torch.zeros(rows, config.frames, config.mels, device=device)

@@ -9,6 +9,8 @@ import torch
 
 from ..compat import import_timm
 
+SLOW = 3e-5
+
 
 class Decaying(Protocol):
     """A model, as far as the groups below ask it."""
@@ -58,6 +60,17 @@ def warmup_note(config) -> list[str]:
     return [
         f"warning: warmup_epochs {config.warmup_epochs:g} is not less than epochs {config.epochs}, so the learning "
         "rate only rises, to its peak in the last step; lower warmup_epochs"
+    ]
+
+
+def rate_note(config) -> list[str]:
+    """What a person should be told where so few clips a step make a rate at which pretraining hardly moves."""
+    peak = peak_lr(config.base_lr, config.clips_per_step)
+    if peak >= SLOW:
+        return []
+    return [
+        f"note: the learning rate rises to {peak:.1e} only, since base_lr {config.base_lr:g} is for 256 clips a step "
+        f"and a step here sees {config.clips_per_step}; in a short run raise base_lr"
     ]
 
 

@@ -88,8 +88,9 @@ def count_steps(config, clips: int) -> int:
     steps = config.epochs * clips // config.clips_per_step
     if not steps:
         raise DataError(
-            f"{config.epochs} epochs of {clips} clips are less than one step of {config.clips_per_step}; "
-            "lower batch_size, or raise epochs or the clips drawn from each file"
+            f"{config.epochs} epochs of {clips} clips are less than one step of {config.clips_per_step} (batch_size "
+            f"{config.batch_size}, accumulate {config.accumulate}); lower one of these, or raise epochs or the clips "
+            "drawn from each file"
         )
     return steps
 

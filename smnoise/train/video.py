@@ -43,7 +43,7 @@ from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .log import RunLog
 from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, warmup_note, warmup_steps
+from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .throughput import LoaderWaits
 from .video_data import VIDEO, VideoClips, find_videos, loader, missing_from_list
@@ -299,7 +299,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + warmup_note(config) + notes:
+        for note in opened.notes + warmup_note(config) + rate_note(config) + notes:
             log.event(first_step, note)
         model.train()
         black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)

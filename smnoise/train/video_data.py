@@ -79,6 +79,8 @@ class VideoFile:
         )  # a bare name with a colon would be a protocol
         try:
             with av.open(str(self.path)) as container:
+                if not container.streams.video:
+                    raise DataError(f"{path} has no picture")
                 stream = container.streams.video[0]
                 self.width, self.height = stream.width, stream.height
                 formats, codec = set(container.format.name.split(",")), stream.codec_context.name

@@ -13,12 +13,17 @@ from ..fbank import LogMel
 from ..files import make_folder
 from ..samplers.base import Sampler
 from ..samplers.random import with_ones
+from ..spec import as_float, as_int
 from . import film
 from .media import Source, read_clip, read_sound
 from .overlay import masked
 from .style import HIDDEN
 
 STRIP = 8  # pictures of a row
+
+
+MOST_FRAMES = 512  # of a GIF
+LARGEST_SIDE = 8192  # of a picture, in pixels
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Scene:
     """Of the GIF's palette."""
     columns: int | None = None
     """Panels in a row of the GIF; by default all in one."""
+
+    def __post_init__(self):
+        as_int("colors", self.colors, 2, 256)
+        if self.columns is not None:
+            as_int("columns", self.columns, 1, 1000)
 
     def file(self, ending: str) -> Path:
         make_folder(self.out)
@@ -63,6 +73,14 @@ def video(
     t, h, w = common_grid(samplers)
     if t < 2:
         raise ValueError(f"a clip needs a grid of (T, H, W) with T at least 2, got {(t, h, w)}")
+    as_int("tubelet", tubelet, 1, MOST_FRAMES), as_int("stride", stride, 1, MOST_FRAMES)
+    as_int("milliseconds", milliseconds, 10, 60_000)
+    as_int("patch", patch, 1, LARGEST_SIDE // max(h, w))
+    if t * tubelet > MOST_FRAMES:
+        raise ValueError(
+            f"a grid of {t} time steps of {tubelet} frames is a film of {t * tubelet} pictures, at most {MOST_FRAMES} "
+            "are shown; give a shorter grid"
+        )
     clip = read_clip(source.path, t * tubelet, stride, start, h * patch, w * patch)
     panels = {"clip": clip} if scene.original else {}
     for name, sampler in samplers.items():
@@ -98,6 +116,9 @@ def audio(
     t, h, w = common_grid(samplers)
     if t != 1:
         raise ValueError(f"a spectrogram needs a grid (time, frequency), got {(t, h, w)}")
+    as_int("samples", samples, 1, MOST_FRAMES), as_int("milliseconds", milliseconds, 10, 60_000)
+    as_int("patch", patch, 1, LARGEST_SIDE // max(h, w))
+    as_float("start", start)
     picture = spectrogram(source.path, rate, h * patch, w * patch, start)
     panels = {"spectrogram": np.repeat(upright(picture)[None], samples, axis=0)} if scene.original else {}
     for name, sampler in samplers.items():
