@@ -98,7 +98,7 @@ struct Color {
     int blocks() const { return (int)((last_x() >> 3) - (first_x() >> 3) + 1); }
 
     // Lanes beyond a row's end are filtered along y and t with it, and dropped. What another op left there may be
-    // numbers so small that the processor takes half as long again.
+    // numbers so small that filters take 1.4 times as long.
     void clear_beyond_rows() const {
         memset(b.tile + (int64_t)blocks() * 8 * W, 0, sizeof(float) * W * W);
         memset(b.filtered_x + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
