@@ -73,7 +73,8 @@ def video(
     t, h, w = common_grid(samplers)
     if t < 2:
         raise ValueError(f"a clip needs a grid of (T, H, W) with T at least 2, got {(t, h, w)}")
-    as_int("tubelet", tubelet, 1, MOST_FRAMES), as_int("stride", stride, 1, MOST_FRAMES)
+    as_int("tubelet", tubelet, 1, MOST_FRAMES)
+    as_int("stride", stride, 1, MOST_FRAMES)
     as_int("milliseconds", milliseconds, 10, 60_000)
     as_int("patch", patch, 1, LARGEST_SIDE // max(h, w))
     if t * tubelet > MOST_FRAMES:
@@ -116,7 +117,8 @@ def audio(
     t, h, w = common_grid(samplers)
     if t != 1:
         raise ValueError(f"a spectrogram needs a grid (time, frequency), got {(t, h, w)}")
-    as_int("samples", samples, 1, MOST_FRAMES), as_int("milliseconds", milliseconds, 10, 60_000)
+    as_int("samples", samples, 1, MOST_FRAMES)
+    as_int("milliseconds", milliseconds, 10, 60_000)
     as_int("patch", patch, 1, LARGEST_SIDE // max(h, w))
     as_float("start", start)
     picture = spectrogram(source.path, rate, h * patch, w * patch, start)
