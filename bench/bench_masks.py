@@ -12,6 +12,7 @@ from workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 from smnoise import conformance
 from smnoise.backends import cpu
+from smnoise.train.memory import keep_freed_memory
 
 STRATEGIES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].strategies]
 BASELINES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].baselines]
@@ -19,6 +20,12 @@ OTHER_ISAS = [("video", n) for n in ("green-3d", "green-3d, wrap", "random", "tu
 OTHER_ISAS += [("spectrogram", "optim-blue")]
 REFERENCE_BATCH = 4
 SLOW = 0.1  # seconds a batch: few rounds are enough, and there is no time for more
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_in_training():
+    """Whether a batch's pages are fresh ones would hang on what happens to lie beside them: up to twice the time."""
+    keep_freed_memory()
 
 
 @pytest.fixture(scope="session", autouse=True)
