@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,9 +29,28 @@ HERE = Path(__file__).parent
 
 
 def masks(quick: bool) -> dict:
-    """Median microseconds a mask of every strategy and of the others, by pytest-benchmark."""
+    """Median microseconds a mask of every strategy and of the others, by pytest-benchmark: the better of two passes,
+    minutes apart, since on shared machines one row or another meets a busy neighbour."""
     from workloads import WORKLOADS
 
+    found = {
+        name: {
+            "what": w.what,
+            "batch": w.batch,
+            "microseconds a mask": {"cpu": {}, "reference": {}, "others": {}},
+        }
+        for name, w in WORKLOADS.items()
+    }
+    for entry in [entry for _ in range(1 if quick else 2) for entry in one_pass(quick)]:
+        info, median = entry["extra_info"], entry["stats"]["median"]
+        rows = found[info["workload"]]["microseconds a mask"][info["backend"]]
+        row, threads = rows.setdefault(info["name"], {}), str(info["threads"])
+        row[threads] = min(row.get(threads, math.inf), round(1e6 * median / info["batch"], 2))
+    return {"what": "median microseconds a mask, the better of two passes", "workloads": found}
+
+
+def one_pass(quick: bool) -> list[dict]:
+    """What pytest-benchmark measured of each test of bench_masks.py."""
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw.json"
         options = ["--benchmark-only", f"--benchmark-json={raw}", "-q", "-p", "no:cacheprovider"]
@@ -41,20 +61,7 @@ def masks(quick: bool) -> dict:
         options += ["--benchmark-disable-gc", *([] if quick else ["--benchmark-warmup=on"])]
         options += ["--benchmark-warmup-iterations=20"]
         subprocess.run([sys.executable, "-m", "pytest", str(HERE / "bench_masks.py"), *options], check=True)
-        measured = json.loads(raw.read_text())
-    found = {
-        name: {
-            "what": w.what,
-            "batch": w.batch,
-            "microseconds a mask": {"cpu": {}, "reference": {}, "others": {}},
-        }
-        for name, w in WORKLOADS.items()
-    }
-    for entry in measured["benchmarks"]:
-        info, median = entry["extra_info"], entry["stats"]["median"]
-        rows = found[info["workload"]]["microseconds a mask"][info["backend"]]
-        rows.setdefault(info["name"], {})[str(info["threads"])] = round(1e6 * median / info["batch"], 2)
-    return {"what": "median microseconds a mask", "workloads": found}
+        return json.loads(raw.read_text())["benchmarks"]
 
 
 def scaling(quick: bool) -> dict:
