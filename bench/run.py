@@ -29,8 +29,8 @@ HERE = Path(__file__).parent
 
 
 def masks(quick: bool) -> dict:
-    """Median microseconds a mask of every strategy and of the others, by pytest-benchmark: the better of two passes,
-    minutes apart, since on shared machines one row or another meets a busy neighbour."""
+    """Median microseconds a mask of every strategy and of the others, by pytest-benchmark: the best of four passes,
+    a minute apart, since on a shared machine one row or another meets a busy neighbour."""
     from workloads import WORKLOADS
 
     found = {
@@ -41,12 +41,12 @@ def masks(quick: bool) -> dict:
         }
         for name, w in WORKLOADS.items()
     }
-    for entry in [entry for _ in range(1 if quick else 2) for entry in one_pass(quick)]:
+    for entry in [entry for _ in range(1 if quick else 4) for entry in one_pass(quick)]:
         info, median = entry["extra_info"], entry["stats"]["median"]
         rows = found[info["workload"]]["microseconds a mask"][info["backend"]]
         row, threads = rows.setdefault(info["name"], {}), str(info["threads"])
         row[threads] = min(row.get(threads, math.inf), round(1e6 * median / info["batch"], 2))
-    return {"what": "median microseconds a mask, the better of two passes", "workloads": found}
+    return {"what": "median microseconds a mask, the best of four passes", "workloads": found}
 
 
 def one_pass(quick: bool) -> list[dict]:
@@ -55,8 +55,8 @@ def one_pass(quick: bool) -> list[dict]:
         raw = Path(folder) / "raw.json"
         options = ["--benchmark-only", f"--benchmark-json={raw}", "-q", "-p", "no:cacheprovider"]
         options += [
-            f"--benchmark-max-time={0.02 if quick else 0.5}",
-            f"--benchmark-min-rounds={3 if quick else 20}",
+            f"--benchmark-max-time={0.02 if quick else 0.2}",
+            f"--benchmark-min-rounds={3 if quick else 10}",
         ]
         options += ["--benchmark-disable-gc", *([] if quick else ["--benchmark-warmup=on"])]
         options += ["--benchmark-warmup-iterations=20"]

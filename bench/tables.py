@@ -60,9 +60,9 @@ def cpu_table(results: dict) -> str:
     blue = share("spectrogram", "optim-blue", "Optim Blue, NumPy")
     lines += [
         "Bold: smnoise, all four outputs, same bits as the reference; the others give what their code gives, checked "
-        "for exact counts. Medians, the better of two passes; freed memory stays with the process, for all. "
-        f"{measured_on(results['about'])}. On one thread Green3D takes {field} of SciPy's time in field mode, {wrap} in "
-        f"wrap mode, and Optim Blue {blue} of its NumPy reference's. Regenerate with `make bench`. "
+        "for exact counts. Medians, the best of four passes; freed memory stays with the process, for all. "
+        f"{measured_on(results['about'])}. On one thread Green3D takes {field} of SciPy's time in field mode, {wrap} "
+        f"in wrap mode, and Optim Blue {blue} of its NumPy reference's. Regenerate with `make bench`. "
         "[All strategies](bench/results/cpu.md); the numbers are in [cpu.json](bench/results/cpu.json).",
     ]
     return "\n".join(lines)
