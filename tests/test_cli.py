@@ -114,6 +114,14 @@ def test_wrong_use_is_2_and_says_what_was_expected(arguments, words, capsys, tmp
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(cli.TRAINERS)))
+def test_examples_in_the_help_stand_on_lines_of_their_own(name, capsys):
+    lines = call(capsys, name, "--help").splitlines()
+    examples = [line for line in lines if f"smnoise {name}" in line and not line.startswith("usage")]
+    assert examples
+    assert all(line.count(f"smnoise {name}") == 1 for line in examples)
+
+
 def test_sample_draws_the_masks_of_the_sampler(capsys):
     lines = call(
         capsys, "sample", "green-3d", "--grid", "2", "4", "6", "--mask-ratio", "0.75", "--first", "7"

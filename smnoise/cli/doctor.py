@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What works on this machine, why the rest does not, and what to install. Exit code 1 where masks cannot be trusted.
+"""What works on this machine, why the rest does not, and what to install.
 
-smnoise doctor
-smnoise doctor --ops           # for each op, device and backend
-smnoise doctor --json          # all of it; put this into a report of a fault
+    smnoise doctor
+    smnoise doctor --ops           # for each op, device and backend
+    smnoise doctor --json          # all of it; put this into a report of a fault
+
+The exit code is 1 where masks cannot be trusted.
 """
 
 from __future__ import annotations

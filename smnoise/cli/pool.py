@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of masks or noise, made ahead, that a PoolSampler draws from.
 
-smnoise pool build green-3d --patterns 3000 --out green.safetensors
-smnoise pool build green-3d --patterns 3000 --noise --size 12 20 20 --out noise.safetensors
-smnoise pool info green.safetensors                    # what the file says of itself
-smnoise pool info green.safetensors --check            # and whether its data is what it says
+    smnoise pool build green-3d --patterns 3000 --out green.safetensors
+    smnoise pool build green-3d --patterns 3000 --noise --size 12 20 20 --out noise.safetensors
+    smnoise pool info green.safetensors                    # what the file says of itself
+    smnoise pool info green.safetensors --check            # and whether its data is what it says
+
+`smnoise sample`, `viz` and `report` take such a file as a strategy.
 """
 
 from __future__ import annotations

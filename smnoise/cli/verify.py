@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Check known answers against one backend, or against each that can run here. Exit code 1 where one is wrong.
+"""Check known answers against one backend, or against each that can run here.
 
-smnoise verify                     # the contract's own answers
-smnoise verify FILE.json           # those of another implementation, in the format of the contract's section 8
+    smnoise verify                     # the contract's own answers
+    smnoise verify FILE.json           # those of another implementation, in the format of the contract's section 8
+
+The exit code is 1 where one is wrong.
 """
 
 from __future__ import annotations
