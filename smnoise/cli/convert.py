@@ -39,13 +39,10 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from ..convert import convert_files
+    from ..convert.architecture import to_json
     from .output import print_json
 
-    try:
-        from ..convert import convert_files
-        from ..convert.architecture import to_json
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"{error.name} is missing: pip install 'smnoise[train]'") from error
     converted = convert_files(
         options.source,
         options.out,

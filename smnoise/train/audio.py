@@ -243,11 +243,7 @@ class Config:
 
     def known_statistics(self) -> Statistics | None:
         """None where they are to be measured."""
-        if self.statistics == "auto":
-            return None
-        if isinstance(self.statistics, str):
-            return Statistics(*DATA_SETS[self.statistics][1:])
-        return Statistics(*self.statistics)
+        return None if self.statistics == "auto" else Statistics.of(self.statistics)
 
 
 # What a resumed run must share with the run that it goes on with, besides clips_per_step, the files and the statistics

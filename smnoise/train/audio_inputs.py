@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from ..fbank import FLOOR, LogMel, fit_length, normalise
+from ..fbank import DATA_SETS, FLOOR, LogMel, fit_length, normalise
 
 
 class Statistics(NamedTuple):
@@ -19,6 +19,12 @@ class Statistics(NamedTuple):
 
     mean: float
     std: float
+
+    @classmethod
+    def of(cls, given: str | tuple[float, float]) -> Statistics:
+        """Those of a data set's name in `fbank.DATA_SETS`, or two numbers."""
+        mean, std = DATA_SETS[given][1:] if isinstance(given, str) else given
+        return cls(mean, std)
 
 
 class Spectrograms(torch.nn.Module):

@@ -33,7 +33,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ..errors import CheckpointError
-from ..fbank import DATA_SETS
 from ..models.audiomae import SIZES, AudioEncoder
 from ..models.classifier import AudioClassifier
 from ..models.common import Size
@@ -145,9 +144,7 @@ def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
     if config.statistics == "run":
         assert usual is not None  # from scratch a Config refuses it
         return usual
-    if isinstance(config.statistics, str):
-        return Statistics(*DATA_SETS[config.statistics][1:])
-    return Statistics(*config.statistics)
+    return Statistics.of(config.statistics)
 
 
 def told_of_inputs(config: Config, encoder: AudioEncoder, inputs: Spectrograms) -> list[str]:
