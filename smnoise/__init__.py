@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .masks import MaskBatch
     from .pools import MaskPool, NoisePool, PoolSampler
     from .samplers import (
-        STRATEGIES,
         Block,
         Blue1D,
         Blue2D,
@@ -48,14 +47,20 @@ if TYPE_CHECKING:
         White1D,
         White2D,
         White3D,
-        from_json,
         sample_indices,
-        strategy,
     )
     from .samplers.presets import presets
+    from .strategies import STRATEGIES, from_json, strategy
     from .stream import MaskStream
 
-_MODULES = ("errors", "masks", "samplers", "stream", "pools")  # where the names are, in this order
+_MODULES = (
+    "errors",
+    "masks",
+    "samplers",
+    "strategies",
+    "stream",
+    "pools",
+)  # where the names are, in this order
 
 __version__ = "0.1.0"
 __all__ = [

@@ -19,9 +19,9 @@ import pytest
 import tyro
 
 import smnoise
+from smnoise import STRATEGIES
 from smnoise.cli import COMMANDS, TRAINERS
 from smnoise.cli.trainers import MODULES
-from smnoise.samplers import STRATEGIES
 from smnoise.train import recipes
 
 ROOT = Path(__file__).parent.parent

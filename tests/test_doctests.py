@@ -27,6 +27,6 @@ def test_examples_run(name):
 
 
 def test_there_are_examples_of_samplers_and_more():
-    assert {"smnoise.samplers.color", "smnoise.samplers.optim_blue", "smnoise.samplers.registry"} <= set(
+    assert {"smnoise.samplers.color", "smnoise.samplers.optim_blue", "smnoise.strategies"} <= set(
         WITH_EXAMPLES
     )

@@ -39,7 +39,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..fbank import DATA_SETS, LogMel
 from ..models.audiomae import AudioMAE
-from ..samplers import OptimBlue, Sampler, strategy
+from ..samplers import OptimBlue, Sampler
+from ..strategies import strategy
 from . import checkpoint
 from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
 from .audio_inputs import Spectrograms, Statistics, measure

@@ -37,7 +37,8 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
-from ..samplers import RunningCell, Sampler, strategy
+from ..samplers import RunningCell, Sampler
+from ..strategies import strategy
 from .cache_clips import FrameStore
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger

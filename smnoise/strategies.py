@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from functools import partial
 
-from ..spec import COLORS, as_choice
-from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
-from .base import Sampler
-from .blocks import Block, InverseBlock
-from .cells import Grid, RunningCell
-from .color import COLOR_KINDS
-from .flat import FLAT_KINDS
-from .optim_blue import OptimBlue
-from .random import Random, Tube, with_ones
+from . import pools  # noqa: F401  (its sampler is one of KINDS once it is imported)
+from .samplers.bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
+from .samplers.base import KINDS, Sampler
+from .samplers.blocks import Block, InverseBlock
+from .samplers.cells import Grid, RunningCell
+from .samplers.color import COLOR_KINDS
+from .samplers.flat import FLAT_KINDS
+from .samplers.optim_blue import OptimBlue
+from .samplers.random import Random, Tube, with_ones
+from .spec import COLORS, as_choice
 
 
 def _color_3d(kind, grid, *arguments, **parameters):
@@ -68,3 +71,33 @@ def strategy(
     """
     kind = STRATEGIES[as_choice("strategy", name, STRATEGIES)]
     return kind(grid, mask_ratio, num_visible=num_visible, seed=seed, **parameters)
+
+
+def from_json(text: str, *, pool=None) -> Sampler:
+    """The sampler that `to_json` wrote. Raises ValueError for anything else.
+
+    pool: for a `PoolSampler`, whose JSON names its pool by hash: that pool.
+
+    >>> from_json(strategy("tube", (2, 4, 4), 0.5).to_json()) == strategy("tube", (2, 4, 4), 0.5)
+    True
+    """
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, TypeError, RecursionError) as error:
+        raise ValueError(f"not the JSON of a sampler: {error}") from None
+    name = values.pop("sampler", None) if isinstance(values, dict) else None
+    if not isinstance(name, str) or name not in KINDS:
+        raise ValueError(f"expected an object whose 'sampler' is one of {', '.join(KINDS)}; got {text[:80]}")
+    kind = KINDS[name]
+    if values.pop("contract", 1) != 1:
+        raise ValueError("this version of smnoise implements contract 1 only")
+    unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if unknown:
+        raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
+    required = {f.name for f in fields(kind) if f.init and f.default is MISSING}  # type: ignore[arg-type]
+    if missing := required - set(values):
+        raise ValueError(f"the JSON of a {name} needs {', '.join(sorted(missing))}")
+    try:
+        return kind._of_parameters(values, pool)
+    except TypeError as error:
+        raise ValueError(f"not the JSON of a {name}: {error}") from None
