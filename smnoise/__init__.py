@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Blue1D,
         Blue2D,
         Blue3D,
+        Custom,
         Frame,
         FrequencyBars,
         Green1D,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
         sample_indices,
     )
     from .samplers.presets import presets
-    from .strategies import STRATEGIES, from_json, strategy
+    from .strategies import STRATEGIES, from_json, register, sampler_of, strategy
     from .stream import MaskStream
 
 _MODULES = (
@@ -71,6 +72,7 @@ __all__ = [
     "Blue2D",
     "Blue3D",
     "CheckpointError",
+    "Custom",
     "DataError",
     "Frame",
     "FrequencyBars",
@@ -103,7 +105,9 @@ __all__ = [
     "White3D",
     "from_json",
     "presets",
+    "register",
     "sample_indices",
+    "sampler_of",
     "strategy",
 ]
 

@@ -7,6 +7,10 @@ from typing import NamedTuple
 
 import torch
 
+from . import ops
+from .spec import as_choice, as_grid, as_ratio, visible_of_ratio
+from .spec.checks import as_visible
+
 
 class MaskBatch(NamedTuple):
     """Masks of B samples over a grid of L = T * H * W tokens, V of them visible in every sample.
@@ -33,6 +37,80 @@ class MaskBatch(NamedTuple):
     grid: tuple[int, int, int]
     num_visible: int
     """V, visible tokens per sample."""
+
+    @classmethod
+    def from_mask(cls, mask: torch.Tensor, grid: tuple[int, ...] | None = None) -> MaskBatch:
+        """Masks that you have made yourself, with the ids that the package's models and adapters read.
+
+        >>> MaskBatch.from_mask(torch.tensor([[True, False, True, False]])).ids_keep.tolist()
+        [[1, 3]]
+
+        Args:
+            mask: bool [B, L] or [B, T, H, W], True = masked; the same number of tokens visible in every row. To check
+                that, the call waits for a GPU once.
+            grid: tokens along (T, H, W), (H, W) or (L,); by default the mask's own axes.
+
+        Raises:
+            TypeError, ValueError: for what is no such mask.
+        """
+        if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+            came = f"a tensor of {mask.dtype}" if isinstance(mask, torch.Tensor) else type(mask).__name__
+            raise TypeError(f"mask must be a bool tensor, True = masked; got {came}")
+        if mask.dim() < 2 or not mask.shape[0]:
+            raise ValueError(
+                f"mask must have shape [B, L] or [B, T, H, W], B at least 1; got {tuple(mask.shape)}"
+            )
+        counts = (~mask.flatten(1)).sum(dim=1)
+        if (most := int(counts.max())) != (least := int(counts.min())):
+            raise ValueError(f"every row must show the same number of tokens; these show {least} to {most}")
+        return cls.from_scores((~mask).float(), num_visible=most, grid=grid)
+
+    @classmethod
+    def from_scores(
+        cls,
+        scores: torch.Tensor,
+        mask_ratio: float | None = None,
+        *,
+        num_visible: int | None = None,
+        per: str = "clip",
+        grid: tuple[int, ...] | None = None,
+    ) -> MaskBatch:
+        """Masks with an exact count, cut from scores: the largest stay visible, ties to the lower token (contract, 6).
+
+        >>> MaskBatch.from_scores(torch.tensor([[0.1, 0.7, 0.7, 0.3]]), 0.75).mask.tolist()
+        [[True, False, True, True]]
+
+        Args:
+            scores: float32 [B, L] or [B, T, H, W], on any device; nothing waits for it. A NaN ranks by its bits, beyond
+                the infinities.
+            mask_ratio: share of tokens that is masked, in (0, 1), read as the decimal it is written as.
+            num_visible: visible tokens per sample, instead of a ratio; per="frame": a multiple of T.
+            per: "clip", or "frame" to rank each time step by itself.
+            grid: tokens along (T, H, W), (H, W) or (L,); by default the scores' own axes.
+
+        Raises:
+            TypeError, ValueError: for scores, counts or a grid that do not go together.
+        """
+        if not isinstance(scores, torch.Tensor) or scores.dim() < 2:
+            came = (
+                f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
+            )
+            raise TypeError(f"scores must be a tensor [B, L] or [B, T, H, W], got {came}")
+        axes = tuple(scores.shape[1:]) if grid is None else tuple(grid)
+        t, h, w = as_grid((1,) * (3 - len(axes)) + axes)
+        if (tokens := t * h * w) != scores[0].numel():
+            raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {scores[0].numel()}")
+        if (mask_ratio is None) == (num_visible is None):
+            raise ValueError("give either mask_ratio or num_visible (just one of them)")
+        groups = t if as_choice("per", per, ("clip", "frame")) == "frame" else 1
+        if num_visible is None:
+            visible = visible_of_ratio(tokens // groups, as_ratio(mask_ratio))
+        elif as_visible(num_visible, tokens, "clip") % groups:
+            raise ValueError(f'num_visible must be a multiple of T = {t} with per="frame", got {num_visible}')
+        else:
+            visible = num_visible // groups
+        visible = as_visible(visible, tokens // groups, per)
+        return cls(*ops.threshold(scores.flatten(1), visible, groups), (t, h, w), groups * visible)
 
     @property
     def num_tokens(self) -> int:

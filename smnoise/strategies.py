@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every strategy by a short name, for configurations, studies and benchmarks."""
+"""A sampler from words: a strategy's short name, a published recipe's, JSON, or a file."""
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields, replace
 from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from . import pools  # noqa: F401  (its sampler is one of KINDS once it is imported)
+from . import pools
 from .samplers.bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .samplers.base import KINDS, Sampler
 from .samplers.blocks import Block, InverseBlock
 from .samplers.cells import Grid, RunningCell
 from .samplers.color import COLOR_KINDS
+from .samplers.custom import FUNCTIONS, Custom, Scores
 from .samplers.flat import FLAT_KINDS
 from .samplers.optim_blue import OptimBlue
+from .samplers.presets import presets
 from .samplers.random import Random, Tube, with_ones
 from .spec import COLORS, as_choice
 
@@ -23,6 +29,8 @@ from .spec import COLORS, as_choice
 def _color_3d(kind, grid, *arguments, **parameters):
     return kind(with_ones(grid), *arguments, **parameters)
 
+
+COUNTS = ("mask_ratio", "num_visible", "kept")  # of which a sampler has one
 
 STRATEGIES: dict[str, Callable[..., Sampler]] = {
     "random": Random,
@@ -59,7 +67,7 @@ def strategy(
     Tube(grid=(8, 14, 14), mask_ratio=None, num_visible=160, seed=0)
 
     Args:
-        name: one of `smnoise.STRATEGIES`.
+        name: one of `smnoise.STRATEGIES`, or of a function of yours: see `smnoise.register`.
         grid: tokens along (T, H, W); where it makes sense (H, W); for the 1D colours (L,).
         mask_ratio, num_visible: one of them. num_visible counts tokens per sample, whatever the strategy. A ratio is of
             the tokens of a sample; for tubes and 2D colours of each frame, since each shows equally many.
@@ -69,8 +77,170 @@ def strategy(
     Raises:
         ValueError, TypeError: for an unknown name, and whatever the sampler itself refuses.
     """
+    if name in FUNCTIONS or (isinstance(name, str) and ":" in name):
+        imported(name)
+        return Custom(
+            with_ones(grid), mask_ratio, num_visible=num_visible, name=name, seed=seed, **parameters
+        )
     kind = STRATEGIES[as_choice("strategy", name, STRATEGIES)]
     return kind(grid, mask_ratio, num_visible=num_visible, seed=seed, **parameters)
+
+
+def register(name: str, function: Scores | None = None) -> Any:
+    """Make a function of scores a strategy: `smnoise.strategy(name, ...)` then gives a `Custom` sampler of it.
+
+    Args:
+        name: what it is called from now on; no name that smnoise itself has.
+        function: called as function(seed, samples, grid, **parameters) with seed int64 [], samples int64 [B] and grid
+            (T, H, W); gives float or integer scores [B, L] or [B, T, H, W] on the device of samples. Its result must
+            depend on nothing else, or masks are no longer a function of (seed, sample index, parameters): take random
+            numbers from `smnoise.ops.random_words` (purposes 12 to 15 are yours), not from torch's generators.
+
+    Returns the function, so that it can be used as a decorator: @register("name").
+
+    Raises ValueError for a name that is taken by another function, TypeError for what cannot be called.
+    """
+    if function is None:
+        return lambda function: register(name, function)
+    if not isinstance(name, str) or not callable(function):
+        raise TypeError(
+            f"register needs a name and a function of (seed, samples, grid), got {name!r}, {function!r}"
+        )
+    if name in STRATEGIES or name in presets:
+        raise ValueError(f"{name!r} is one of smnoise's own strategies; choose another name")
+    if FUNCTIONS.get(name, function) is not function:
+        raise ValueError(
+            f"a strategy {name!r} is registered already, by another function; choose another name"
+        )
+    FUNCTIONS[name] = function
+    return function
+
+
+def imported(name: str) -> Scores:
+    """The function that "package.module:function" names, registered by that name.
+
+    Raises ValueError where there is none.
+    """
+    if name not in FUNCTIONS:
+        module, _, attribute = name.partition(":")
+        try:
+            function = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"strategy {name!r} names a function module:function, but: {error}") from error
+        register(name, function)
+    return FUNCTIONS[name]
+
+
+def sampler_of(
+    text: str,
+    grid: tuple[int, ...] | None = None,
+    mask_ratio: float | None = None,
+    *,
+    num_visible: int | None = None,
+    usual_grid: tuple[int, ...] | None = None,
+    seed: int = 0,
+    **parameters,
+) -> Sampler:
+    """The sampler that a person names, the same way everywhere: on the command line, in trainers and in studies.
+
+    >>> sampler_of("green-3d", (8, 14, 14), boundary="wrap").boundary
+    'wrap'
+    >>> sampler_of('{"sampler": "OptimBlue", "masks": "independent"}', (64, 8), 0.8).num_visible is None
+    True
+
+    Args:
+        text: one of
+            - a strategy's name (`smnoise.STRATEGIES`), a published recipe's (`smnoise.presets`), or that of a function
+              of your own: registered (`smnoise.register`), or "package.module:function";
+            - a sampler's JSON, as `to_json` writes it, or "@FILE" or a path that ends with .json, which hold it. What
+              it leaves out (grid, ratio, seed) is what is given here;
+            - the path of a pool's .safetensors file.
+        grid: tokens along (T, H, W), or as the strategy has it. None: a recipe, JSON and a pool have their own.
+        mask_ratio, num_visible: the share that is masked, or the visible tokens of a sample; at most one of them. If
+            neither is given, a recipe, JSON and a pool of masks have their own; others mask 0.9 of a clip, and 0.8
+            where there is no time axis.
+        usual_grid: the grid where there is no other.
+        seed: 0 .. 2^64 - 1.
+        parameters: others of the sampler's own, such as sigma1, sigma2, boundary or per; None is as if not given.
+
+    Raises:
+        ValueError, TypeError: for what names no sampler, for a grid, count or parameter that the named one cannot have.
+        PoolError, OSError: for a file that cannot be read.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a mask is named by a text, such as 'green-3d', got {text!r}")
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    if text.lstrip().startswith("{") or text.startswith("@") or text.endswith(".json"):
+        own = text if text.lstrip().startswith("{") else Path(text.removeprefix("@")).read_text()
+        given = {"mask_ratio": mask_ratio, "num_visible": num_visible, **parameters}
+        return _of_json(own, grid, usual_grid, seed, {n: v for n, v in given.items() if v is not None})
+    budget = mask_ratio is not None or num_visible is not None
+    if text.endswith(".safetensors"):
+        pool = pools.load(text)
+        of_masks = isinstance(pool, pools.MaskPool)
+        window = grid if of_masks else grid or usual_grid
+        ratio = mask_ratio if budget or of_masks else usual_ratio(window or pool.size)
+        window = None if window is None else with_ones(window)
+        sampler: Sampler = pools.PoolSampler(pool, window, ratio, num_visible=num_visible, seed=seed)
+    elif text in presets:
+        if num_visible is not None:
+            raise ValueError(
+                f"{text} has the count of its recipe; give mask_ratio or nothing, not num_visible"
+            )
+        own_values = {"grid": grid or usual_grid, "mask_ratio": mask_ratio, "seed": seed}
+        sampler = presets[text](**{n: v for n, v in own_values.items() if v is not None})
+    elif text in STRATEGIES or text in FUNCTIONS or ":" in text:
+        if text not in STRATEGIES:
+            imported(text)
+        if (grid := grid or usual_grid) is None:
+            raise ValueError(f"{text} needs a grid, such as (8, 14, 14)")
+        ratio = mask_ratio if budget else usual_ratio(grid)
+        sampler = strategy(text, tuple(grid), ratio, num_visible=num_visible, seed=seed)
+    else:
+        close = difflib.get_close_matches(text, [*STRATEGIES, *presets, *FUNCTIONS], n=1)
+        raise ValueError(
+            f"a mask is a strategy, one of {', '.join([*STRATEGIES, *FUNCTIONS])}; a published recipe's, one of "
+            f"{', '.join(presets)}; a function of yours, module:function; a sampler's JSON, or a file of it, @FILE; or "
+            f"a pool's .safetensors; got {text!r}{f', did you mean {close[0]}?' if close else ''}"
+        )
+    return replace(sampler, **_known(type(sampler), parameters)) if parameters else sampler  # type: ignore[type-var]
+
+
+def usual_ratio(grid: tuple[int, ...]) -> float:
+    """What is masked unless it is said: 0.9 of a clip, 0.8 where there is no time axis."""
+    return 0.9 if len(grid) == 3 and grid[0] > 1 else 0.8
+
+
+def _known(kind: type[Sampler], parameters: dict) -> dict:
+    """The parameters. Raises ValueError for one that this kind of sampler does not have."""
+    names = [f.name for f in _fields(kind)]
+    for name in parameters:
+        if name not in names:
+            raise ValueError(f"{kind.__name__} has no {name}; its parameters are {', '.join(names)}")
+    return parameters
+
+
+def _of_json(text: str, grid, usual_grid, seed: int, given: dict) -> Sampler:
+    """The sampler of a JSON, which may leave out what is given besides; what is in both must be equal."""
+    values, kind = _values(text)
+    names = {f.name for f in _fields(kind)}
+    counts = [name for name in COUNTS if values.get(name) is not None]
+    for name, value in _known(kind, given).items():
+        if name in COUNTS and counts and name not in counts:
+            raise ValueError(f"the JSON of the mask has its {counts[0]}; leave out {name}, here or there")
+        if values.setdefault(name, value) != value:
+            raise ValueError(f"the JSON of the mask says {name} {values[name]}, but {value} is asked for")
+    own_grid = values.get("grid")
+    if own_grid is not None and grid is not None and tuple(with_ones(own_grid)) != tuple(with_ones(grid)):
+        raise ValueError(
+            f"the JSON of the mask is for grid {tuple(own_grid)}, but {tuple(grid)} is asked for"
+        )
+    if (usual := grid or usual_grid) is not None:
+        values.setdefault("grid", usual)
+    values.setdefault("seed", seed)
+    if "grid" in values and "mask_ratio" in names and not any(values.get(n) is not None for n in COUNTS):
+        values["mask_ratio"] = usual_ratio(tuple(values["grid"]))
+    return _made(kind, values, None)
 
 
 def from_json(text: str, *, pool=None) -> Sampler:
@@ -81,6 +251,16 @@ def from_json(text: str, *, pool=None) -> Sampler:
     >>> from_json(strategy("tube", (2, 4, 4), 0.5).to_json()) == strategy("tube", (2, 4, 4), 0.5)
     True
     """
+    values, kind = _values(text)
+    return _made(kind, values, pool)
+
+
+def _fields(kind: type[Sampler]) -> tuple[Field, ...]:
+    return fields(kind)  # type: ignore[arg-type]  # a dataclass
+
+
+def _values(text: str) -> tuple[dict, type[Sampler]]:
+    """What a sampler's JSON says, and of which kind it is. Raises ValueError for anything else."""
     try:
         values = json.loads(text)
     except (json.JSONDecodeError, TypeError, RecursionError) as error:
@@ -91,13 +271,18 @@ def from_json(text: str, *, pool=None) -> Sampler:
     kind = KINDS[name]
     if values.pop("contract", 1) != 1:
         raise ValueError("this version of smnoise implements contract 1 only")
-    unknown = set(values) - {f.name for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    unknown = set(values) - {f.name for f in _fields(kind)}
     if unknown:
         raise ValueError(f"unknown parameters of {kind.__name__}: {sorted(unknown)}")
-    required = {f.name for f in fields(kind) if f.init and f.default is MISSING}  # type: ignore[arg-type]
+    return values, kind
+
+
+def _made(kind: type[Sampler], values: dict, pool) -> Sampler:
+    """The sampler of these parameters. Raises ValueError where one is missing or cannot be."""
+    required = {f.name for f in _fields(kind) if f.init and f.default is f.default_factory is MISSING}
     if missing := required - set(values):
-        raise ValueError(f"the JSON of a {name} needs {', '.join(sorted(missing))}")
+        raise ValueError(f"the JSON of a {kind.__name__} needs {', '.join(sorted(missing))}")
     try:
         return kind._of_parameters(values, pool)
     except TypeError as error:
-        raise ValueError(f"not the JSON of a {name}: {error}") from None
+        raise ValueError(f"not the JSON of a {kind.__name__}: {error}") from None

@@ -159,7 +159,7 @@ def test_a_sampler_comes_from_json_or_its_file(capsys, tmp_path):
         found = json.loads(call(capsys, "sample", given, "--json"))
         assert found["samples"][0]["ids_keep"] == sampler([0]).ids_keep[0].tolist()
     assert main(["sample", str(tmp_path / "mine.json"), "--mask-ratio", "0.5"]) == 2
-    assert "has its own mask_ratio" in capsys.readouterr().err
+    assert "has its num_visible; leave out mask_ratio" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Samplers on the command line: a strategy by its short name, or what a sampler's `to_json` wrote."""
+"""Samplers on the command line: what `smnoise.sampler_of` takes, with the grid of a published recipe unless given."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..samplers.base import Sampler
@@ -30,50 +28,24 @@ class Budget:
     """0 .. 2^64 - 1."""
 
     def sampler(self, name: str, usual_grid: tuple[int, ...] | None = None) -> Sampler:
-        """The sampler of a short name or a published recipe; of a pool's .safetensors file; or of a .json file, or of
-        JSON itself, which have a budget of their own.
+        """The sampler of what `smnoise.sampler_of` takes.
 
         usual_grid: where none is given; by default the published one for that strategy.
 
         Raises ValueError for an unknown name, and for a budget that the strategy cannot keep.
         """
-        from .. import STRATEGIES, from_json, presets, strategy
+        from .. import presets, sampler_of
 
-        if name.lstrip().startswith("{") or name.endswith(".json"):
-            given = [n for n in ("grid", "mask_ratio", "num_visible") if getattr(self, n) is not None]
-            if given:
-                raise ValueError(f"the JSON of a sampler has its own {given[0]}; leave it out")
-            return from_json(name if name.lstrip().startswith("{") else Path(name).read_text())
-        if name.endswith(".safetensors"):
-            from .. import PoolSampler, pools
-
-            pool = pools.load(name)
-            window: Any = self.grid or (None if pool.num_visible else usual_grid)  # PoolSampler checks it
-            ratio = (
-                0.9
-                if (self.mask_ratio, self.num_visible, pool.num_visible) == (None,) * 3
-                else self.mask_ratio
-            )
-            return PoolSampler(pool, window, ratio, num_visible=self.num_visible, seed=self.seed)
-        if name in presets:
-            if self.num_visible is not None:
-                raise ValueError(
-                    f"{name} has the count of its recipe; give mask_ratio or nothing, not num_visible"
-                )
-            own = {"grid": self.grid or usual_grid, "mask_ratio": self.mask_ratio, "seed": self.seed}
-            return presets[name](**{key: value for key, value in own.items() if value is not None})
-        if name not in STRATEGIES:
-            close = difflib.get_close_matches(name, [*STRATEGIES, *presets], n=3)
-            raise ValueError(
-                f"strategy must be one of {', '.join(STRATEGIES)}; a recipe's: {', '.join(presets)}; or the JSON of a "
-                f"sampler; got {name!r}{f', did you mean {close[0]}?' if close else ''}"
-            )
-        grid = (
-            self.grid
-            or usual_grid
-            or (AUDIO if name in OF_PLANES else LINE if name.endswith("-1d") else VIDEO)
+        names_grid = (
+            name.lstrip().startswith("{") or name.startswith("@") or name.endswith((".json", ".safetensors"))
         )
-        ratio = self.mask_ratio
-        if ratio is None and self.num_visible is None:
-            ratio = 0.9 if len(grid) == 3 and grid[0] > 1 else 0.8
-        return strategy(name, tuple(grid), ratio, num_visible=self.num_visible, seed=self.seed)
+        if usual_grid is None and not names_grid and name not in presets:
+            usual_grid = AUDIO if name in OF_PLANES else LINE if name.endswith("-1d") else VIDEO
+        return sampler_of(
+            name,
+            self.grid,
+            self.mask_ratio,
+            num_visible=self.num_visible,
+            usual_grid=usual_grid,
+            seed=self.seed,
+        )

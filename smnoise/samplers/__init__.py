@@ -12,6 +12,7 @@ from .base import KINDS, Sampler, sample_indices
 from .blocks import Block, InverseBlock
 from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
+from .custom import Custom
 from .flat import (
     FLAT_KINDS,
     Blue1D,
@@ -42,6 +43,7 @@ __all__ = [
     "Color1D",
     "Color2D",
     "Color3D",
+    "Custom",
     "Frame",
     "FrequencyBars",
     "Green1D",
