@@ -8,10 +8,15 @@ bench/gpu; minutes.
 
 from __future__ import annotations
 
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import baselines
 import floor
@@ -19,10 +24,9 @@ import torch
 import workloads
 
 import smnoise
-from smnoise.models.videomae import VideoMAE
 
 BATCHES = (64, 256, 1024)
-BACKENDS = ("cuda", "triton")
+Row = tuple[tuple[str, ...], Any]
 SECONDS = 0.2  # of replays for a number
 FIELD, WRAP = (workloads.make_sampler("video", name) for name in ("green-3d", "green-3d, wrap"))
 
@@ -79,18 +83,17 @@ def pool_gather(batch: int, slices: int = 4096):
     return lambda: packed[rows]
 
 
-def ours(workload: str, batch: int) -> Iterator[tuple[str, str, Callable[[], float]]]:
-    """Name, backend, and a function that measures it, after a check in the first batch size."""
+def ours(workload: str, batch: int, backend: str) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Name, and a function that measures it, after a check in the first batch size."""
     for name in workloads.WORKLOADS[workload].strategies:
-        for backend in BACKENDS:
 
-            def measured(name=name, backend=backend) -> float:
-                sampler = workloads.make_sampler(workload, name)
-                if batch == BATCHES[0]:
-                    workloads.check_sampler(name, sampler, batch, device="cuda", backend=backend)
-                return replay_microseconds(smnoise.MaskStream(sampler, batch, device="cuda", backend=backend))
+        def measured(name=name) -> float:
+            sampler = workloads.make_sampler(workload, name)
+            if batch == BATCHES[0]:
+                workloads.check_sampler(name, sampler, batch, device="cuda", backend=backend)
+            return replay_microseconds(smnoise.MaskStream(sampler, batch, device="cuda", backend=backend))
 
-            yield name, backend, measured
+        yield name, measured
 
 
 def others(workload: str) -> dict[str, Callable]:
@@ -129,25 +132,25 @@ def theirs(workload: str, batch: int) -> Iterator[tuple[str, Callable[[], float]
             yield name, partial(replay_microseconds, make)
 
 
-def masks(workload: str, wrong: dict[str, str]) -> dict:
-    """Microseconds a batch of every strategy, backend and rival; `wrong` gets what is not timed, and why."""
-    found: dict[str, dict] = {"ours": {}, "others": {}}
-
-    def keep(rows: dict[str, float], title: str, batch: int, measured: Callable[[], float]) -> None:
-        if title in wrong:
-            return
-        try:
-            rows[str(batch)] = round(measured(), 2)
-        except Exception as error:  # of a compiler, a launch or a check: the others are still measured
-            wrong[title] = f"{type(error).__name__}: {str(error)[:200]}"
-
+def masks(workload: str, backend: str) -> Iterator[Row]:
+    """Microseconds a batch of every strategy on a backend, and with cuda those of every rival."""
+    at = "microseconds a batch", workload
+    yield (*at, "what"), workloads.WORKLOADS[workload].what.rpartition(",")[0]
+    wrong: set[tuple[str, ...]] = set()
     for batch in BATCHES:
-        for name, backend, measured in ours(workload, batch):
-            rows = found["ours"].setdefault(name, {}).setdefault(backend, {})
-            keep(rows, f"{workload}, {name}, {backend}", batch, measured)
-        for name, measured in theirs(workload, batch):
-            keep(found["others"].setdefault(name, {}), f"{workload}, {name}", batch, measured)
-    return {"what": workloads.WORKLOADS[workload].what.rpartition(",")[0], **found}
+        mine = (((*at, "ours", n, backend), m) for n, m in ours(workload, batch, backend))
+        rivals = (((*at, "others", n), m) for n, m in theirs(workload, batch)) if backend == "cuda" else ()
+        for path, measured in (*mine, *rivals):
+            if path in wrong:
+                continue
+            try:
+                yield (*path, str(batch)), round(measured(), 2)
+            except Exception as error:  # of a compiler, a launch or a check: the others are still measured
+                wrong.add(path)
+                yield (
+                    ("not timed", ", ".join((workload, *path[3:]))),
+                    f"{type(error).__name__}: {str(error)[:200]}",
+                )
 
 
 def ops_alone(batch: int) -> dict[str, Callable]:
@@ -173,25 +176,20 @@ def floors() -> dict:
     }
 
 
-def training_step_microseconds() -> float:
-    """Forward, backward and AdamW of VideoMAE ViT-B, batch 32, bf16 autocast."""
-    model = VideoMAE("base").cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    clips = torch.randint(0, 256, (32, 3, 16, 224, 224), dtype=torch.uint8, device="cuda")
-    chosen = FIELD(torch.arange(32, device="cuda"))
-    times = []
-    for _ in range(25):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        with torch.autocast("cuda", torch.bfloat16):
-            loss, _ = model(clips, chosen)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        end.record()
-        end.synchronize()
-        times.append(1000 * begin.elapsed_time(end))
-    return round(statistics.median(times[5:]), 1)
+def first_mask_seconds() -> dict[str, float]:
+    """From the start of a fresh process that has torch and a context to its first masks: with an empty cache of
+    compiled kernels, and with a full one."""
+    program = (
+        "import time, torch; torch.zeros(1, device='cuda'); torch.cuda.synchronize(); began = time.perf_counter(); "
+        "import smnoise; smnoise.Green3D((8, 14, 14), 0.9)(batch_size=32, step=0, device='cuda', backend='cuda'); "
+        "torch.cuda.synchronize(); print(time.perf_counter() - began)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "SMNOISE_CACHE": folder}
+        return {
+            cache: round(float(subprocess.check_output([sys.executable, "-c", program], env=environment)), 3)
+            for cache in ("empty cache", "full cache")
+        }
 
 
 def host_microseconds() -> dict:
@@ -213,13 +211,12 @@ def host_microseconds() -> dict:
     return results
 
 
-def measure() -> dict:
-    wrong: dict[str, str] = {}
-    return {
-        "device": torch.cuda.get_device_name(),
-        "microseconds a batch": {workload: masks(workload, wrong) for workload in workloads.WORKLOADS},
-        "not timed": wrong,
-        "arithmetic floor, microseconds a batch": floors(),
-        "VideoMAE ViT-B step, batch 32, bf16, microseconds": training_step_microseconds(),
-        "host, microseconds a call": host_microseconds(),
-    }
+def rows(backend: str) -> Iterator[Row]:
+    """All numbers of a backend, each as soon as it is known: where it stands in the results, and the value."""
+    for workload in workloads.WORKLOADS:
+        yield from masks(workload, backend)
+    if backend == "cuda":
+        yield ("arithmetic floor, microseconds a batch",), floors()
+        yield ("host, microseconds a call",), host_microseconds()
+        for cache, seconds in first_mask_seconds().items():
+            yield ("seconds to the first mask", cache), seconds

@@ -209,19 +209,20 @@ def gpu_table(path: Path = RESULTS / "gpu.json", every: bool = False) -> str:
         lines += [*gpu_rows(results, workload, None if every else SHOWN[workload]), ""]
     if left := results.get("not timed"):
         lines += ["Not timed: " + "; ".join(f"{name} ({why})" for name, why in left.items()) + ".", ""]
-    step = results.get("VideoMAE ViT-B step, batch 32, bf16, microseconds")
-    if step and (row := results["microseconds a batch"]["video"]["ours"].get("green-3d", {}).get("cuda")):
-        batch, time = next(iter(row.items()))
-        lines += [
-            f"A training step of VideoMAE ViT-B on 32 clips, bf16, takes {step / 1000:.1f} ms; Green3D masks of "
-            f"{batch} clips (cuda) take {100 * time / step:.3f}% of that.",
-            "",
-        ]
+    for what, programs in results.items():
+        if what.startswith("VideoMAE ViT-B"):
+            sources = list(dict.fromkeys(source for row in programs.values() for source in row))
+            lines += [f"| {what} | " + " | ".join(sources) + " |", "|---|" + "---:|" * len(sources)]
+            for program, row in programs.items():
+                cells = (f"{row[source]:.2f}" if source in row else "-" for source in sources)
+                lines.append(f"| {program} | " + " | ".join(cells) + " |")
+            lines.append("")
     checks = results.get("sanitizer", {})
     failed = [n for n, r in checks.items() if not (isinstance(r, dict) and r["passed"])]
+    tests = "; ".join(f"{name}: {found['summary']}" for name, found in results.get("tests", {}).items())
     lines += [
         f"{results.get('device', 'Nothing timed')}, {results['date']}; graph replays, medians. Tests: "
-        f"{results['tests']['summary']}. compute-sanitizer ({len(checks)} runs): {', '.join(failed) or 'none'} failed.",
+        f"{tests}. compute-sanitizer ({len(checks)} runs): {', '.join(failed) or 'none'} failed.",
     ]
     return "\n".join(lines)
 
