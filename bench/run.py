@@ -121,7 +121,12 @@ def blocks() -> dict[str, str]:
         for name, (part, text) in texts.items()
         if (tables.RESULTS / FILES[part]).exists()
     }
-    return {**found, "spread": tables.spread_table(), "demo-audio": tables.demo_audio_table()}
+    return {
+        **found,
+        "spread": tables.spread_table(),
+        "visibility": tables.visibility_table(),
+        "demo-audio": tables.demo_audio_table(),
+    }
 
 
 def refresh(texts: dict[str, str], root: Path = HERE.parent) -> None:
@@ -189,7 +194,8 @@ def main() -> None:
             results = {"about": about(), **PARTS[part](options.quick)}
             write_text(folder / FILES[part], json.dumps(results, indent=2, ensure_ascii=False) + "\n")
         if "spread" in chosen and options.out is None:
-            subprocess.run([sys.executable, str(HERE / "spread.py")], check=True)
+            for measured in ("spread.py", "visibility.py"):
+                subprocess.run([sys.executable, str(HERE / measured)], check=True)
     for part in PARTS:
         if (folder / FILES[part]).exists():
             draw(part, folder)

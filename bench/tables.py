@@ -244,6 +244,37 @@ def spread_table() -> str:
     )
 
 
+def visibility_table() -> str:
+    """What bench/visibility.py found."""
+    rows = json.loads((RESULTS / "spread" / "visibility.json").read_text())
+    lines = [
+        "| grid, ratio | masks | K | rest | corners | border | inside | nearest | 8-neighbour | energy |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        without, kept = row["without"], row["with"]
+        cells = [
+            *(f"{without[part]:.3f}, {kept[part]:.3f}" for part in ("corners", "border", "inside")),
+            f"{without['nearest']:.2f}, {kept['nearest']:.2f}",
+            f"{without['touching8']:.3f}, {kept['touching8']:.3f}",
+            f"{without['energy']:.0f}, {kept['energy']:.0f}",
+        ]
+        grid, masks = " x ".join(map(str, row["grid"])), row["masks"] if row["K"] > 1 else "either"
+        lines.append(
+            f"| {grid}, {row['mask_ratio']} | {masks} | {row['K']} | {row['rest']} | {' | '.join(cells)} |"
+        )
+    error = max(row["standard error of a token"] for row in rows) / 2
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Without the rule, with it. How often corners, the border between them and the inside are visible, the "
+            f"mean of all tokens being 1; standard errors of {error:.3f} (corners) and less. Energy: crowding of the "
+            "pairs of visible tokens of a mask. Regenerate with `python bench/visibility.py`.",
+        ]
+    )
+
+
 def demo_audio_table() -> str:
     """What make demo-audio found."""
     results = json.loads((RESULTS / "demo_audio" / "demo.json").read_text())

@@ -104,8 +104,8 @@ SMN_FN void blue_greedy(Block& block, const BlueBlock& b) {
 SMN_FN void blue_swaps(Block& block, const BlueBlock& b) {
     const smn_optim_blue& p = *b.plan;
     const int L = p.tokens, K = p.masks, step = block.threads, centre = b.centre;
-    int *crowd = b.crowd, *label = b.label, *until = b.until, *base = b.base;
-    const int* table = p.table;
+    int *crowd = b.crowd, *label = b.label, *until = b.until, *base = b.base, *order = b.order;
+    const int *table = p.table, *rings = p.ring;
     for (int t = 0; t < p.steps; ++t) {
         const smn_u64 worst = block.least([=](int thread) {
             smn_u64 best = ~0ull;
@@ -119,12 +119,13 @@ SMN_FN void blue_swaps(Block& block, const BlueBlock& b) {
         });
         if (worst == ~0ull) break;
         const int r = (int)(worst & 0xFFFFFFFFu), own = (int)~(unsigned)(worst >> 32), a = label[r];
+        const int ring = rings[order[r]];
         const int* near = table + (centre - base[r]);
         const smn_u64 least = block.least([=](int thread) {
             smn_u64 best = ~0ull;
             for (int q = thread; q < L; q += step) {
                 const int other = label[q];
-                if (other == a) continue;
+                if (other == a || (other == K && rings[order[q]] != ring)) continue;
                 const int s = near[base[q]];
                 int change = crowd[(long long)a * L + q] - s - own;
                 if (other < K) change += crowd[(long long)other * L + r] - s - crowd[(long long)other * L + q];
@@ -133,7 +134,8 @@ SMN_FN void blue_swaps(Block& block, const BlueBlock& b) {
             }
             return best;
         });
-        // The partner's label comes with the key: reading it here would race with whoever writes it below.
+        // The partner's label comes with the key: reading it here would race with whoever writes it below. No partner
+        // at all counts as no gain.
         const int found = (int)(least & 0xFFFFFFFFu), q = found / (K + 1), other = found % (K + 1);
         const bool better = (int)((unsigned)(least >> 32) ^ 0x80000000u) < 0;
         block.each([=](int thread) {

@@ -13,12 +13,13 @@ namespace {
 
 struct BlueBuffers {
     int32_t *crowd, *label, *own, *until, *near, *at, *place, *order, *offset, *weight, *left, *column;
+    int32_t *rest, *first;  // ranks that no mask reveals, ring by ring; where each ring's begin
     int64_t pitch;  // of a row of crowd
     int32_t reach[3], frame[3];  // of the stamp, and of `at`
     int32_t cell(int32_t t, int32_t y, int32_t x) const { return (t * frame[1] + y) * frame[2] + x; }
 };
 
-constexpr int32_t NEVER = -(1 << 30);  // own crowding of what is no token: neither the worst nor the best partner
+constexpr int32_t FORBIDDEN = 1 << 30;  // as a change of energy: more than any other, and no overflow with one added
 
 inline size_t lay_out(const smn_optim_blue& p, BlueBuffers* b, char* base) {
     size_t bytes = 0;
@@ -45,6 +46,8 @@ inline size_t lay_out(const smn_optim_blue& p, BlueBuffers* b, char* base) {
     out.weight = take(p.entries);
     out.left = take(p.masks);
     out.column = take(p.masks + 1);
+    out.rest = take(p.tokens - p.masks * p.visible);
+    out.first = take(p.rings + 1);
     if (b) *b = out;
     return bytes;
 }
@@ -130,17 +133,32 @@ inline int32_t worst_rank(const BlueBuffers& b, int32_t t) {
     return least < 0 ? found : -1;
 }
 
-// The rank whose swap with one of mask `a` changes the energy least, `change` by how much, but for own of that one.
-inline int32_t best_partner(const smn_optim_blue& p, const BlueBuffers& b, int32_t a, int32_t* change) {
+// The greedy start leaves the last ranks, from K * V on. How many of them a ring has stays so: a swap with the rest
+// keeps to a ring.
+inline void group_rest(const smn_optim_blue& p, const BlueBuffers& b) {
+    const int32_t shown = p.masks * p.visible;
+    auto first_of = [&](int32_t rank) -> int32_t& { return b.first[p.ring[b.order[rank]]]; };
+    memset(b.first, 0, sizeof(int32_t) * (size_t)(p.rings + 1));
+    for (int32_t r = shown; r < p.tokens; ++r) ++first_of(r);
+    for (int32_t ring = 0; ring < p.rings; ++ring) b.first[ring + 1] += b.first[ring];
+    for (int32_t r = p.tokens - 1; r >= shown; --r) b.rest[--first_of(r)] = r;
+}
+
+// What to swap with, and the change of energy but for own of the one that is moved.
+struct Partner {
+    int32_t rank, change;
+    int32_t* slot;  // where it stands in the rest; null: it has a label
+};
+
+// The labelled rank whose swap with one of mask `a` changes the energy least. b.column: crowding of the one to be
+// moved by each mask, FORBIDDEN for `a` and for what has no label.
+inline Partner best_labelled(const smn_optim_blue& p, const BlueBuffers& b, int32_t a) {
     const int32_t* crowd = b.crowd + a * b.pitch;
-    const vi never = splat((int32_t)INT32_MAX), mine = splat(a);
     auto least = [&](auto columns) {
-        int32_t found;
-        *change = first_least(b.pitch, [&](int64_t i) {
-            vi label = load(b.label + i);
-            vi value = load(crowd + i) - load(b.own + i) - load(b.near + i) + columns(label);
-            return label == mine ? never : value;
-        }, &found);
+        Partner found = {};
+        found.change = first_least(b.pitch, [&](int64_t i) {
+            return load(crowd + i) - load(b.own + i) - load(b.near + i) + columns(load(b.label + i));
+        }, &found.rank);
         return found;
     };
     if (p.masks >= W) return least([&](vi label) {
@@ -151,6 +169,17 @@ inline int32_t best_partner(const smn_optim_blue& p, const BlueBuffers& b, int32
     vi columns = vi{};
     for (int k = 0; k <= p.masks; ++k) columns[k] = b.column[k];
     return least([&](vi label) { return pick(columns, label); });
+}
+
+// The same, or one of the rest in the ring of the rank that is moved.
+inline Partner best_partner(const smn_optim_blue& p, const BlueBuffers& b, int32_t moved, int32_t a) {
+    Partner best = best_labelled(p, b, a);
+    const int32_t ring = p.ring[b.order[moved]];
+    for (int32_t* slot = b.rest + b.first[ring]; slot < b.rest + b.first[ring + 1]; ++slot) {
+        const int32_t q = *slot, change = b.crowd[a * b.pitch + q] - b.near[q];
+        if (change < best.change || (change == best.change && q < best.rank)) best = {q, change, slot};
+    }
+    return best;
 }
 
 inline size_t optim_blue_bytes(const smn_optim_blue* p) { return lay_out(*p, nullptr, nullptr); }
@@ -182,8 +211,7 @@ inline void optim_blue(const smn_optim_blue* plan, uint64_t seed, uint64_t parti
     memset(b.near, 0, sizeof(int32_t) * (size_t)pitch);
     memset(b.until, 0, sizeof(int32_t) * (size_t)pitch);
     for (int64_t r = 0; r < pitch; ++r) b.label[r] = K;
-    for (int64_t r = 0; r < pitch; ++r) b.own[r] = r < L ? 0 : NEVER;
-    b.crowd[K * pitch + nowhere] = NEVER;
+    memset(b.own, 0, sizeof(int32_t) * (size_t)pitch);
     for (int32_t k = 0; k < K; ++k) b.left[k] = V;
     const BlueStamp stamp = {p, b};
 
@@ -201,22 +229,24 @@ inline void optim_blue(const smn_optim_blue* plan, uint64_t seed, uint64_t parti
         stamp(n, [=](int32_t r, int32_t s) { crowd[r] += s; });
         crowd[nowhere] = 0;
     }
+    group_rest(p, b);
     for (int32_t r = 0; r < K * V; ++r) b.own[r] = b.crowd[b.label[r] * pitch + r];
 
     for (int32_t t = 0; t < p.steps; ++t) {
         const int32_t r = worst_rank(b, t);
         if (r < 0) break;
         const int32_t a = b.label[r];
-        for (int32_t k = 0; k <= K; ++k) b.column[k] = b.crowd[k * pitch + r];
+        for (int32_t k = 0; k < K; ++k) b.column[k] = b.crowd[k * pitch + r];
+        b.column[a] = b.column[K] = FORBIDDEN;
         stamp(r, [&](int32_t q, int32_t s) { b.near[q] = b.label[q] == K ? s : 2 * s; });
-        int32_t change;
-        const int32_t q = best_partner(p, b, a, &change);
+        const Partner partner = best_partner(p, b, r, a);
         stamp(r, [&](int32_t near, int32_t) { b.near[near] = 0; });
-        if (change >= b.own[r]) {
+        if (partner.change >= b.own[r]) {
             b.until[r] = t + 1 + SMN_RELEASE;
             continue;
         }
-        const int32_t other = b.label[q];
+        const int32_t q = partner.rank, other = b.label[q];
+        if (partner.slot) *partner.slot = r;
         int32_t *mine = b.crowd + a * pitch, *theirs = b.crowd + other * pitch;
         b.label[r] = other;
         b.label[q] = a;

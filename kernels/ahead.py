@@ -55,7 +55,14 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
     ),
     "optim_blue": (
         optim_blue.optim_blue_kernel,
-        {**SEEDS, "table_ptr": INTS, "base_ptr": INTS, "scratch_ptr": INTS, "scores_ptr": FLOATS},
+        {
+            **SEEDS,
+            "table_ptr": INTS,
+            "base_ptr": INTS,
+            "ring_ptr": INTS,
+            "scratch_ptr": INTS,
+            "scores_ptr": FLOATS,
+        },
         [
             {**sizes, **PARTITION, **how, "CHUNK": optim_blue.chunk(sizes["BLOCK"])}
             for sizes, how in (

@@ -30,15 +30,16 @@ def partition_of(sample, K: tl.constexpr, COMPLEMENTARY: tl.constexpr):
 # A last batch of another size must not compile anew.
 @triton.jit(do_not_specialize=["batch", "steps", "centre"])
 def optim_blue_kernel(
-    seed_ptr, samples_ptr, table_ptr, base_ptr, scratch_ptr, scores_ptr, batch, steps, centre,
+    seed_ptr, samples_ptr, table_ptr, base_ptr, ring_ptr, scratch_ptr, scores_ptr, batch, steps, centre,
     L: tl.constexpr, V: tl.constexpr, K: tl.constexpr, COMPLEMENTARY: tl.constexpr, VIEWS: tl.constexpr,
     BLOCK: tl.constexpr, MASKS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """scores float32 [rows, L]: 1 where the row's mask shows the token, else 0.
 
     table int32: S, displacement 0 at `centre`; base int32 [L]: S(q - p) is table[centre + base[q] - base[p]].
-    scratch int32 [batch, BLOCK]. BLOCK, MASKS: powers of two from L, K. Programs: samples; the first of neighbours
-    with the same partition works for all of them.
+    ring int32 [L]: the same for tokens that may change places where one is of the rest. scratch int32 [batch, BLOCK].
+    BLOCK, MASKS: powers of two from L, K. Programs: samples; the first of neighbours with the same partition works
+    for all of them.
     """
     row = tl.program_id(0)
     number = partition_of((tl.load(samples_ptr + row + tl.arange(0, 1))).to(tl.uint64), K, COMPLEMENTARY)
@@ -50,6 +51,7 @@ def optim_blue_kernel(
         inside = token < L
         k = tl.arange(0, MASKS)
         base = tl.load(base_ptr + token, mask=inside, other=0)
+        ring = tl.load(ring_ptr + token, mask=inside, other=0)
         scratch = scratch_ptr + row.to(tl.int64) * BLOCK
 
         # Rank: how many words are smaller. Equal words: the lower token first.
@@ -114,14 +116,17 @@ def optim_blue_kernel(
                 mine = tl.sum(tl.where(k[:, None] == a, crowd, 0), axis=0)
                 near = tl.load(table_ptr + centre + base - tl.load(base_ptr + p), mask=inside, other=0)
                 change = mine - near - own_p + tl.where(labelled, theirs - near - own, 0)
+                like = labelled | (ring == tl.load(ring_ptr + p))
                 best = tl.min(
-                    tl.where(inside & (label != a), (change.to(tl.int64) << 32) + place.to(tl.int64), NEVER),
+                    tl.where(
+                        inside & (label != a) & like, (change.to(tl.int64) << 32) + place.to(tl.int64), NEVER
+                    ),
                     axis=0,
                 )
-                place_q = (best & 0xFFFFFFFF).to(tl.int32)
-                q = tl.load(scratch + place_q // (K + 1))
-                b = place_q % (K + 1)
                 if best < 0:
+                    place_q = (best & 0xFFFFFFFF).to(tl.int32)
+                    q = tl.load(scratch + place_q // (K + 1))
+                    b = place_q % (K + 1)
                     far = tl.load(table_ptr + centre + base - tl.load(base_ptr + q), mask=inside, other=0)
                     moved = tl.where(k[:, None] == b, 1, 0) - tl.where(k[:, None] == a, 1, 0)
                     crowd += moved * (near - far)[None, :]
@@ -152,14 +157,14 @@ def optim_blue_kernel(
                 same = tl.max((partition_of(sample, K, COMPLEMENTARY) == number).to(tl.int32), axis=0)
 
 
-def optim_blue(seed, samples, spec, table, base):
-    """float32 [rows, L]: 1 where a row's mask shows the token. table, base: those of `spec`, on the device."""
+def optim_blue(seed, samples, spec, table, base, ring):
+    """float32 [rows, L]: 1 where a row's mask shows the token. table, base, ring: those of `spec`, on the device."""
     batch, rows = len(samples), len(samples) * spec.rows_per_sample
     block, masks = sides(spec)
     scratch = torch.empty(batch, block, dtype=torch.int32, device=samples.device)
     scores = torch.empty(rows, spec.tokens, dtype=torch.float32, device=samples.device)
     optim_blue_kernel[(batch,)](
-        seed, samples, table, base, scratch, scores, batch, spec.steps, spec.centre,
+        seed, samples, table, base, ring, scratch, scores, batch, spec.steps, spec.centre,
         L=spec.tokens, V=spec.visible, K=spec.num_masks,
         COMPLEMENTARY=spec.masks == "complementary", VIEWS=spec.masks == "views",
         BLOCK=block, MASKS=masks, CHUNK=chunk(block), **(OPTIONS | {"num_warps": warps(block, masks)}),

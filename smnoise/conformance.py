@@ -87,7 +87,7 @@ def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]
                 raise ValueError(f"{name}[{i}] lacks {', '.join(sorted(missing))}")
             if unknown := set(entry) - required - optional:
                 raise ValueError(f"{name}[{i}] has unknown parameters: {', '.join(sorted(unknown))}")
-            _check_values(f"{name}[{i}]", entry, GRID_LENGTH.get(name, 3))
+            _check_values(f"{name}[{i}]", entry, LENGTHS | OTHER_LENGTHS.get(name, {}))
     return known
 
 
@@ -100,19 +100,18 @@ LENGTHS = {
     "sigma2": 2,
     "anisotropy": 3,
     "origin": 3,
-    "weights": 4,
     **dict.fromkeys(("pace", "scale", "aspect", "duration"), 2),
-    **dict.fromkeys(("cell", "size"), 3),
+    **dict.fromkeys(("cell", "grid", "size"), 3),
 }
-GRID_LENGTH = {"optim_blue": 2}  # elsewhere 3
+OTHER_LENGTHS = {"optim_blue": {"grid": 2, "weights": 4}, "optim_blue_volume": {"weights": 7}}
 
 
-def _check_values(where: str, entry: dict, grid_length: int) -> None:
+def _check_values(where: str, entry: dict, lengths: dict[str, int]) -> None:
     """Raise ValueError for what would crash a check, wrap around, or compare nothing."""
     for name in ("seed", "sample"):
         if name in entry:
             as_int(f"{where}: {name}", entry[name], 0, 2**64 - 1)
-    for name, length in (LENGTHS | {"grid": grid_length}).items():
+    for name, length in lengths.items():
         if name in entry and (not isinstance(entry[name], list) or len(entry[name]) != length):
             raise ValueError(f"{where}: {name} must be a list of {length}, got {entry[name]!r}")
     for name in ("counter", "words"):
@@ -183,7 +182,7 @@ BLUE_PARAMETERS = {"delta", "weights", "decay", "steps"}
 
 def _optim_blue(module, backend, entry):
     parameters = {k: entry[k] for k in BLUE_PARAMETERS & set(entry)}
-    spec = OptimBlueSpec((1, *entry["grid"]), _visible(entry, math.prod(entry["grid"])), **parameters)
+    spec = OptimBlueSpec(tuple(entry["grid"]), _visible(entry, math.prod(entry["grid"])), **parameters)
     return _compare(entry, ops.optim_blue(*_tensors(backend, entry), spec.to_json(), backend))
 
 
@@ -245,6 +244,11 @@ CHECKS = {
         {"ratio", "num_visible", "visible", "first_visible"} | COLOR_PARAMETERS,
     ),
     "optim_blue": (
+        _optim_blue,
+        {"seed", "sample", "grid", "sha256"},
+        {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,
+    ),
+    "optim_blue_volume": (
         _optim_blue,
         {"seed", "sample", "grid", "sha256"},
         {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,

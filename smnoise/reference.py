@@ -214,6 +214,17 @@ def crowding(grid, delta: int, weights, decay: float) -> list[tuple[tuple[int, i
     return entries
 
 
+def full_crowding(grid, entries) -> np.ndarray:
+    """Section 7. R(p), what every token p would be crowded by if all others crowded it: int64 [L].
+
+    entries: as `crowding` returns them for this grid.
+    """
+    total = np.zeros(grid, np.int64)
+    for step, s in entries:
+        total[tuple(slice(max(0, -d), n - max(0, d)) for d, n in zip(step, grid, strict=True))] += s
+    return total.reshape(-1)
+
+
 def partition(seed: int, number: int, spec) -> np.ndarray:
     """Section 7. The label of each token in a partition, the number of the mask that reveals it: int64 [L], -1 for
     the rest. spec: anything with the fields of smnoise.spec.OptimBlueSpec."""
@@ -221,7 +232,9 @@ def partition(seed: int, number: int, spec) -> np.ndarray:
     masks = tokens // visible
     place = np.stack(np.unravel_index(np.arange(tokens), spec.grid))  # t, y, x of each token
     table = np.zeros([2 * n - 1 for n in spec.grid], np.int64)
-    for step, s in crowding(spec.grid, spec.delta, spec.weights, spec.decay):
+    entries = crowding(spec.grid, spec.delta, spec.weights, spec.decay)
+    full = full_crowding(spec.grid, entries)
+    for step, s in entries:
         table[tuple(v + n - 1 for v, n in zip(step, spec.grid, strict=True))] = s
 
     def stamp(p):
@@ -249,8 +262,9 @@ def partition(seed: int, number: int, spec) -> np.ndarray:
         p, a = worst, label[worst]
         near = stamp(p)
         change = crowd[a] - near - own[p] + np.where(label >= 0, crowd[label, p] - near - own, 0)
-        q = np.lexsort((rank, np.where(label == a, np.iinfo(np.int64).max, change)))[0]
-        if change[q] >= 0:
+        taken = (label != a) & ((label >= 0) | (full == full[p]))
+        q = np.lexsort((rank, np.where(taken, change, np.iinfo(np.int64).max)))[0]
+        if not taken[q] or change[q] >= 0:
             until[p] = t + 1 + RELEASE
             continue
         b = label[q]

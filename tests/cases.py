@@ -74,6 +74,8 @@ BLUE_CORNERS = {
     "far": OptimBlueSpec((1, 9, 8), 14, delta=40, decay=0.5),
     "farther is worse": OptimBlueSpec((1, 9, 8), 14, decay=-1.0),
     "heavy": OptimBlueSpec((1, 9, 8), 14, weights=(30000.0, 1.0, 7.3, 0.001)),
+    "as heavy as can be": OptimBlueSpec((1, 9, 8), 14, delta=1, weights=(1e6, 1e6, 0.0, 0.0)),
+    "as heavy, one mask": OptimBlueSpec((1, 5, 6), 20, delta=1, weights=(1e6, 1e6, 0.0, 0.0)),
     "volume": OptimBlueSpec((3, 4, 5), 12),
     "volume of one row": OptimBlueSpec((9, 1, 1), 2),
     "more masks than lanes": OptimBlueSpec((1, 8, 12), 4),

@@ -23,6 +23,7 @@ import compare
 import floor
 import run
 import tables
+import visibility
 import workloads
 
 GRID, TOKENS, VISIBLE = (2, 5, 6), 60, 12
@@ -384,3 +385,29 @@ def test_gpu_modules_import_without_a_gpu():
 
     assert set(gpu_step.SOURCES) == {"masks made beforehand", "masks in the step", "side stream"}
     assert list(gpu_masks.ours("video", 64, "cuda"))
+
+
+def test_the_rule_of_the_rest_is_measured_against_masks_without_it():
+    sampler = smnoise.OptimBlue((6, 7), 0.4)
+    samples = torch.arange(40)
+    kept, free = (visibility.masks_of(sampler, samples, alike) for alike in (False, True))
+    assert torch.equal(kept.mask, sampler(samples).mask)
+    assert torch.equal(kept.ids_keep, sampler(samples).ids_keep)
+    corners = visibility.regions(6, 7)["corners"]
+    assert (~free.mask)[:, corners].double().mean() > (~kept.mask)[:, corners].double().mean() + 0.2
+    three = torch.ones(1, 42, dtype=torch.bool).index_fill(1, torch.tensor([0, 8, 40]), False)
+    askew = 45 + 3  # one and four apart along a diagonal: int(64 * 0.7 / d^2 + 0.5)
+    assert visibility.energy(sampler, kept._replace(mask=three)) == askew
+
+
+def test_the_table_of_visibility_shows_both(monkeypatch, tmp_path):
+    measured = {"corners": 1.5, "border": 1.25, "inside": 0.9, "nearest": 2, "touching8": 0.5, "energy": 10}
+    row = {"grid": [6, 7], "mask_ratio": 0.4, "masks": "independent", "K": 1, "rest": 17, "with": measured}
+    row |= {"standard error of a token": 0.01, "without": measured | {"corners": 1.75, "energy": 8}}
+    (tmp_path / "spread").mkdir()
+    (tmp_path / "spread" / "visibility.json").write_text(json.dumps([row]))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    text = tables.visibility_table()
+    assert "| 6 x 7, 0.4 | either | 1 | 17 | 1.750, 1.500 | 1.250, 1.250 |" in text
+    assert "| 8, 10 |" in text
+    assert "0.005 (corners)" in text

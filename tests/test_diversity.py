@@ -82,8 +82,9 @@ def test_random_masks_are_fair_and_unlike_each_other():
 
 
 def test_a_favoured_corner_shows():
-    """Optim Blue with a large rest favours the border (its docstring says so)."""
-    assert diversity(smnoise.OptimBlue((14, 14), 0.7, masks="independent"), 2000).bias > 2
+    """Blocks that lie within the grid favour the border (their docstring says so); complementary masks nothing."""
+    assert diversity(smnoise.Block((1, 14, 14), 0.7), 2000).bias > 2
+    assert diversity(smnoise.OptimBlue((14, 14), 0.7, masks="independent"), 2000).bias < 1.5
     assert diversity(smnoise.OptimBlue((14, 14), 0.75), 2000).bias < 0.01
 
 

@@ -222,19 +222,6 @@ class TestSampler:
         with pytest.raises(ValueError, match="batch_size needs step"):
             sampler.views(batch_size=2)
 
-    def test_a_large_rest_favours_the_border_as_documented(self):
-        """The contract's swaps put crowded tokens into the rest, and border tokens are less crowded."""
-        border = torch.ones(14, 14, dtype=torch.bool)
-        border[1:-1, 1:-1] = False
-
-        def border_share(**count) -> float:
-            seen = (~OptimBlue((14, 14), masks="independent", **count)(range(3000)).mask).double().mean(0)
-            return (seen.unflatten(0, (14, 14))[border].mean() / seen.mean()).item()
-
-        assert border_share(mask_ratio=0.7) == pytest.approx(1.13, abs=0.02)
-        assert border_share(num_visible=65) == pytest.approx(1, abs=0.01)
-        assert border_share(mask_ratio=0.7, steps=0) == pytest.approx(1, abs=0.01)
-
     def test_is_a_value(self):
         sampler = OptimBlue((14, 14), num_visible=49, masks="independent", decay=1, seed=2**64 - 1)
         assert smnoise.from_json(sampler.to_json()) == sampler

@@ -34,7 +34,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 7
+ABI = 8
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -225,7 +225,8 @@ def gaussian_filter(
 
 @lru_cache(maxsize=256)
 def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
-    plan = blue_plan_of(spec, spec.stamp.ctypes.data, spec.table.ctypes.data, SHARED_BYTES)
+    stamp, table, ring = (array.ctypes.data for array in (spec.stamp, spec.table, spec.ring))
+    plan = blue_plan_of(spec, stamp, table, ring, SHARED_BYTES)
     plan.spec = spec  # whose arrays it points into
     return plan
 

@@ -218,11 +218,12 @@ def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
 
 
 @cache  # never dropped: captured graphs hold the addresses
-def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, torch.Tensor]:
+def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, tuple[torch.Tensor, ...]]:
     outside_capture("preparing a sampler")
-    table = torch.from_numpy(spec.table).to(f"cuda:{device}")
-    plan = blue_plan_of(spec, None, table.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "optim_blue"), table
+    tables = tuple(torch.from_numpy(array).to(f"cuda:{device}") for array in (spec.table, spec.ring))
+    table, ring = (tensor.data_ptr() for tensor in tables)
+    plan = blue_plan_of(spec, None, table, ring, SHARED_BYTES - SCRATCH_BYTES)
+    return plan, _function(device, "optim_blue"), tables
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:

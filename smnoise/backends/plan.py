@@ -104,8 +104,10 @@ class OptimBlue(Structure):
         ("entries", c_int32),
         ("bytes", c_int32),
         ("shared", c_int32),
+        ("rings", c_int32),
         ("stamp", c_void_p),
         ("table", c_void_p),
+        ("ring", c_void_p),
     ]
 
 
@@ -164,8 +166,10 @@ class PatchLoss(Structure):
     ]
 
 
-def blue_plan_of(spec: OptimBlueSpec, stamp: int | None, table: int, shared_bytes: int) -> OptimBlue:
-    """The plan of Optim Blue masks. stamp, table: addresses of the spec's arrays where the kernels run."""
+def blue_plan_of(
+    spec: OptimBlueSpec, stamp: int | None, table: int, ring: int, shared_bytes: int
+) -> OptimBlue:
+    """The plan of Optim Blue masks. stamp, table, ring: addresses of the spec's arrays where the kernels run."""
     sorting, crowding = 2 << (spec.tokens - 1).bit_length(), spec.num_masks * spec.tokens
     numbers = (
         max(sorting, crowding) + 4 * spec.tokens + spec.num_masks
@@ -181,8 +185,10 @@ def blue_plan_of(spec: OptimBlueSpec, stamp: int | None, table: int, shared_byte
         entries=len(spec.stamp),
         bytes=size,
         shared=size <= shared_bytes,
+        rings=int(spec.ring.max()) + 1,
         stamp=stamp,
         table=table,
+        ring=ring,
     )
 
 

@@ -93,7 +93,7 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
 def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
-    return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base))
+    return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base, spec.ring))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:

@@ -139,6 +139,12 @@ class OptimBlueSpec(Spec):
         place = np.unravel_index(np.arange(self.tokens), self.grid)
         return np.ravel_multi_index(place, self.table.shape).astype(np.int32)
 
+    @cached_property
+    def ring(self) -> np.ndarray:
+        """int32 [L]: numbers 0, 1, ..., equal where R of section 7 is; the rest keeps to its rings."""
+        full = reference.full_crowding(self.grid, [(tuple(d), s) for *d, s in self.stamp.tolist()])
+        return np.unique(full, return_inverse=True)[1].astype(np.int32)
+
     @property
     def centre(self) -> int:
         """Where displacement 0 lies in table.flat."""

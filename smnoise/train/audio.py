@@ -306,11 +306,6 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
 
     notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
-    if isinstance(sampler, OptimBlue) and sampler.rest > 0.05 * sampler.num_tokens:
-        notes.append(
-            f"Optim Blue leaves {sampler.rest} of {sampler.num_tokens} tokens out of each partition, mostly from the "
-            "middle: those at the border will be visible more often (help(smnoise.OptimBlue))"
-        )
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
