@@ -47,7 +47,7 @@ SMN_FN int smn_step(const smn_strategy& p, const int* steps, int t, int y, int x
     const int place = ((t % p.cell[0]) * p.cell[1] + y % p.cell[1]) * p.cell[2] + x % p.cell[2];
     if (p.kind == SMN_CELLS) return steps[place];
     const int places = p.cell[1] * p.cell[2];
-    return (place + steps[0] + places - t % places) % places;
+    return (place + steps[0] + t) % places;
 }
 
 typedef struct {

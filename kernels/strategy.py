@@ -97,7 +97,7 @@ def step_scores_kernel(
         else:
             places = cy * cx
             phase = pick(word_of(seed, sample, PURPOSE_STRATEGY, tl.zeros([1], tl.int32)), places)
-            step = (place + phase + places - t % places) % places
+            step = (place + phase + t) % places
     out = scores_ptr + tl.program_id(0).to(tl.int64) * tokens
     tl.store(out + token, score(LEVELS - 1 - step, tie_of(seed, sample, token)), mask=token < tokens)
 

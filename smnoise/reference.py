@@ -313,7 +313,7 @@ def strategy_steps(seed: int, sample: int, spec, t, y, x) -> np.ndarray:
     place = ((t % ct) * cy + y % cy) * cx + x % cx
     if spec.kind == "cells":
         return ranks(word)[place]
-    return (place - t + (int(word[0]) * spec.ranked >> 32)) % spec.ranked
+    return (place + t + (int(word[0]) * spec.ranked >> 32)) % spec.ranked
 
 
 def boxed_levels(seed: int, sample: int, spec, tie: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
