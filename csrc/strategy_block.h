@@ -64,7 +64,7 @@ SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
     block.tasks(laid, [=](int i) { bits[i] = 0; });
     smn_box box = {};
     int boxed = 0, last = 0;
-    for (int j = 0; j < SMN_BOXES && boxed < wanted; ++j) {
+    for (int j = 0; smn_lays_box(p, j, boxed); ++j) {
         box = smn_box_of(p, b.seed, b.sample, j);
         last = smn_score_bits(smn_box_level(p, j), 0);
         boxed += copies * block.sum([=](int thread) {
@@ -79,11 +79,15 @@ SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
         });
     }
     block.tasks(n - laid, [=](int i) { bits[laid + i] = bits[i % laid]; });
+    const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
+    if (p.boxes) {
+        strategy_ties(block, b, [=](int i, int tie) { bits[i] = (bits[i] ? bits[i] : unboxed) + tie; });
+        return;
+    }
     block.tasks(n, [=, &p](int i) {
         const int row = i / width;
         if (bits[i] == last) bits[i] += smn_box_tie(p, box, row / height, row % height, i % width);
     });
-    const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
     if (boxed < wanted)
         strategy_ties(block, b, [=](int i, int tie) { if (!bits[i]) bits[i] = unboxed + tie; });
     else

@@ -34,7 +34,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 7
+ABI = 8
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
