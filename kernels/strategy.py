@@ -119,8 +119,8 @@ def box_scores_kernel(
     seed_ptr, samples_ptr, durations_ptr, sizes_ptr, scores_ptr, tokens, T, H, WIDTH, wanted, boxes, durations, sizes,
     PLACEMENT: tl.constexpr, GIVEN: tl.constexpr, INVERSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """scores float32 [B, tokens] of blocks: `boxes` are laid where GIVEN, with ties as of tokens in no box; else as many
-    as put `wanted` tokens into some, but at most `boxes`. Programs: samples."""
+    """scores float32 [B, tokens] of blocks: `boxes` are laid where GIVEN, with ties as of tokens in no box; else as
+    many as put `wanted` tokens into some, but at most `boxes`. Programs: samples."""
     sample, seed = tl.load(samples_ptr + tl.program_id(0)), tl.load(seed_ptr)
     out = scores_ptr + tl.program_id(0).to(tl.int64) * tokens
     lane = tl.arange(0, BLOCK)

@@ -17,19 +17,14 @@ class Boxes(Strategy, abstract=True):
     size: Any
 
     def __post_init__(self):
-        grid, names = (
-            as_blue_grid(self.grid),
-            ("scale", "aspect", "duration", "placement", "num_boxes"),
-        )
-        size = self.size
+        grid, size = as_blue_grid(self.grid), self.size
         if size is not None:
             size = tuple(size) if np.iterable(size) and not isinstance(size, str) else size
             size = (grid[0], *size) if isinstance(size, tuple) and len(size) == 2 else size
             size = as_tuple("size", size, 3, "two integers (y, x) or three (t, y, x), counted in tokens")
-        self._prepare(
-            "blocks", grid, size=size, inverse=self._inverse, **{n: getattr(self, n) for n in names}
-        )
-        self._put(**{n: getattr(self._spec, n) for n in (*names, "size")})
+        given = {n: getattr(self, n) for n in ("scale", "aspect", "duration", "placement", "num_boxes")}
+        self._prepare("blocks", grid, size=size, inverse=self._inverse, **given)
+        self._put(**{n: getattr(self._spec, n) for n in (*given, "size")})
 
 
 @dataclass(frozen=True)
@@ -44,10 +39,9 @@ class Block(Boxes):
     `smnoise.presets` the published settings.
 
     Boxes lie within the grid, as published. The border and above all the corners are therefore visible more often than
-    the middle: on 14 x 14 tokens at 0.75 a corner in 84% of the masks and the middle in 3%, at 0.9 in 70% and 0.1%.
+    the middle: on 14 x 14 tokens at 0.75 a corner in 85% of the masks and the middle in 2%, at 0.9 in 70% and 0.1%.
     placement="overhang" lets boxes stick out of the grid, each covering every token equally often: 28% and 23% at 0.75.
-    With placement="centre" every token is a box's centre equally often, and what sticks out is cut off: a box covers the
-    border less often than the middle.
+    With placement="centre" every token is a box's centre equally often, and what sticks out is cut off: 55% and 13%.
 
     >>> masks = Block(grid=(14, 14), mask_ratio=0.4)(batch_size=2, step=0)
     >>> masks.mask.sum(1).tolist()

@@ -90,7 +90,7 @@ def cav_mae_image(grid=IMAGE, mask_ratio=0.75, seed=0) -> Sampler:
 
 def beit(grid=IMAGE, mask_ratio=75 / 196, seed=0) -> Sampler:
     """BEiT's blocks: 75 of 196 tokens hidden, just so many. There at most: 74.5 on average, 66 at the least, 75 in 69%
-    of the masks. Blocks of 16 tokens and more. A corner is visible in 95.4% (there 96.1%) and the middle in 26.2%
+    of the masks. Blocks of 16 tokens and more. A corner is visible in 95.7% (there 96.1%) and the middle in 26.8%
     (27.7%) of the masks."""
     tokens, mask_ratio = math.prod(as_blue_grid(grid)), as_ratio(mask_ratio)
     hidden = round(tokens * mask_ratio)
@@ -110,9 +110,9 @@ def vjepa_short(grid=CLIP, mask_ratio=0.63, seed=0) -> Sampler:
 
     There eight blocks, whatever they cover: 63% on average, which is the ratio here. Then the context of each clip is
     cut to the smallest of its batch, to 365 tokens of 1568 on average with 24 clips; the tokens that are cut off, those
-    of late time steps above all, are neither seen nor predicted. Here nothing is cut, and all masks have one count: 0.77
-    would be the count that the encoder sees there, but with more blocks than there. All blocks of a batch have one size
-    there, and their aspect is drawn evenly; here each has its own, the aspect drawn evenly on a logarithmic scale.
+    of late time steps above all, are neither seen nor predicted. Here nothing is cut, and all masks have one count:
+    0.77 would be what the encoder does not see there, but takes 15 blocks on average. All blocks of a batch have one
+    size there, and their aspect is drawn evenly; here each has its own, the aspect drawn evenly on a logarithmic scale.
     """
     return Block(grid, mask_ratio, scale=(0.15, 0.15), aspect=(0.75, 1.5), seed=seed)
 
