@@ -265,6 +265,19 @@ def test_colours_order_by_how_visible_tokens_touch(dimensions):
     assert share["purple"] != pytest.approx(share["white"], abs=0.005)
 
 
+def test_a_window_of_red_noise_shows_its_border_slightly_more_often_and_a_torus_does_not():
+    """In percent of the mean, as docs/masks/colors-flat.md has it; one standard error is 0.3."""
+
+    def excess(boundary):
+        shown = ~smnoise.Red2D((14, 14), 0.9, boundary=boundary)(range(30000), outputs="mask").mask
+        share = shown.double().mean(0).view(14, 14)
+        inner = share[1:-1, 1:-1].sum()
+        return 100 * ((share.sum() - inner).item() / 52 / share.mean().item() - 1)
+
+    assert 2.7 < excess("field") < 5.8
+    assert abs(excess("wrap")) < 1.5
+
+
 def test_random_masks_are_those_of_white_noise():
     for per in ("clip", "frame"):
         random = smnoise.Random(VIDEO, 0.9, per=per, seed=4)
