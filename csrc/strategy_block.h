@@ -53,8 +53,8 @@ template <class F> SMN_FN void strategy_ties(Block& block, const StrategyBlock& 
     });
 }
 
-// As box_keys of strategy_cpu.h: only the last box is cut, so that only there ties matter, and one time step is laid out
-// for all where every box lasts. Bits 0: in no box yet.
+// As box_keys of strategy_cpu.h: only the last box is cut, so that only there ties matter (with a given number of boxes
+// all tokens have them), and one time step is laid out for all where every box lasts. Bits 0: in no box yet.
 SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
     const smn_strategy& p = *b.plan;
     const int n = p.ranking.tokens, wanted = smn_boxed_tokens(p), step = block.threads;

@@ -66,7 +66,8 @@ inline void step_keys(const smn_strategy& p, const int32_t* steps, int32_t* keys
 }
 
 // keys of the tokens in boxes, 0 for the others. Returns how many are in boxes. Only the last box is cut, so that only
-// there ties matter; boxes of a given number get theirs later. Where all boxes last from the first time step to the last, one step is laid out for all.
+// there ties matter; those of boxes of a given number are added later. Where all boxes last from the first time step to
+// the last, one step is laid out for all.
 inline int box_keys(const smn_strategy& p, uint64_t seed, uint64_t sample, int32_t* keys) {
     const int T = p.grid[0], Y = p.grid[1], X = p.grid[2], wanted = smn_boxed_tokens(p);
     const int times = p.lasting ? 1 : T, copies = p.lasting ? T : 1;

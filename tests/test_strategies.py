@@ -524,6 +524,7 @@ def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
         (lambda: strategy("random", VIDEO, 0.5, per=np.array([1, 2])), ValueError, "clip, frame"),
         (lambda: presets["audiomae-2d"](mask_ratio=0.5), TypeError, "two numbers, of time and of frequency"),
         (lambda: presets["audiomae-2d"](mask_ratio=(0.5, 1.0)), ValueError, r"\(0, 1\)"),
+        (lambda: presets["data2vec2"]((400, 400)), ValueError, "lays 4800 blocks of 3 x 3, and at most 1024"),
         *(
             (lambda name=name, ratio=ratio: presets[name](mask_ratio=ratio), ValueError, "mask_ratio")
             for name in presets

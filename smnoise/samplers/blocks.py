@@ -85,7 +85,7 @@ class InverseBlock(Boxes):
 
     The count is met by cutting the last box, or with num_boxes at random, as there. By default boxes may stick out of
     the grid (overhang), so that every token is visible about equally often. With placement="centre", as published, a
-    corner of 14 x 14 tokens is visible in 13% of the masks at 0.75 and the middle in 27%; with "inside" in 5% and 33%.
+    corner of 14 x 14 tokens is visible in 13% of the masks at 0.75 and the middle in 27%; with "inside" in 4% and 33%.
 
     `smnoise.presets["data2vec2"]` and `["eat"]` have the published settings.
 

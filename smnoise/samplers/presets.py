@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+from ..reference import BOXES
 from ..spec import as_blue_grid, as_ratio, as_tuple, visible_of_ratio
 from .bars import TimeFrequencyBars
 from .base import Sampler
@@ -132,6 +133,11 @@ def _inverse_blocks(grid, mask_ratio, side: int, seed) -> Sampler:
     _, height, width = as_blue_grid(grid)
     share = 1 - Fraction(repr(as_ratio(mask_ratio))) + Fraction(7, 100)
     boxes = max(1, math.floor(height * width * share / side**2))
+    if boxes > BOXES:
+        raise ValueError(
+            f"on a grid of {height} x {width} tokens the published rule lays {boxes} blocks of {side} x {side}, and at "
+            f"most {BOXES} are supported: use a smaller grid or a larger mask_ratio"
+        )
     return InverseBlock(grid, mask_ratio, size=(side, side), placement="centre", num_boxes=boxes, seed=seed)
 
 
