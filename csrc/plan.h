@@ -87,6 +87,7 @@ typedef struct {
 } smn_optim_blue;
 
 // Frames, bars, blocks and cells, extension 5.
+enum smn_placement { SMN_INSIDE = 0, SMN_OVERHANG = 1, SMN_CENTRE = 2 };
 enum smn_strategy_kind { SMN_AXIS = 0, SMN_BARS = 1, SMN_BLOCKS = 2, SMN_CELLS = 3, SMN_RUNNING = 4 };
 typedef struct {
     int32_t grid[3];      // T, Y, X
@@ -94,7 +95,9 @@ typedef struct {
     int32_t axis;
     int32_t pace[2];
     int32_t cell[3];      // t, y, x
-    int32_t overhang, inverse;
+    int32_t placement;    // smn_placement
+    int32_t boxes;        // how many are laid; 0: as many as are needed
+    int32_t inverse;
     int32_t n_durations, n_sizes;
     int32_t lasting;      // 1: every box lasts from the first time step to the last
     int32_t bytes;        // of the arrays of strategy_block.h but for the scores; this and

@@ -47,7 +47,7 @@ SMN_FN int smn_step(const smn_strategy& p, const int* steps, int t, int y, int x
     const int place = ((t % p.cell[0]) * p.cell[1] + y % p.cell[1]) * p.cell[2] + x % p.cell[2];
     if (p.kind == SMN_CELLS) return steps[place];
     const int places = p.cell[1] * p.cell[2];
-    return (place + steps[0] + places - t % places) % places;
+    return (place + steps[0] + t) % places;
 }
 
 typedef struct {
@@ -65,8 +65,10 @@ SMN_FN smn_box smn_box_of(const smn_strategy& p, smn_u64 seed, smn_u64 sample, i
     smn_box box;
     box.direction = (int)(v[1] >> 30);
     for (int axis = 0; axis < 3; ++axis) {
-        const int n = p.grid[axis], over = p.overhang && axis > 0 ? side[axis] - 1 : 0;
-        const int first = smn_pick(place[axis], n - side[axis] + 1 + 2 * over) - over;
+        const int n = p.grid[axis], placement = axis > 0 ? p.placement : SMN_INSIDE;
+        const int before = placement == SMN_OVERHANG ? side[axis] - 1 : placement == SMN_CENTRE ? side[axis] / 2 : 0;
+        const int places = placement == SMN_CENTRE ? n : n - side[axis] + 1 + 2 * before;
+        const int first = smn_pick(place[axis], places) - before;
         box.from[axis] = first > 0 ? first : 0;
         box.to[axis] = first + side[axis] < n ? first + side[axis] : n;
     }
@@ -77,13 +79,22 @@ SMN_FN int smn_in_box(const smn_box& box, int t, int y, int x) {
     return t >= box.from[0] && t < box.to[0] && y >= box.from[1] && y < box.to[1] && x >= box.from[2] && x < box.to[2];
 }
 
-// Level and tie of a token whose box is number j.
-SMN_FN int smn_box_level(const smn_strategy& p, int j) { return p.inverse ? SMN_LEVELS - 1 - j : j; }
+SMN_FN int smn_boxed_tokens(const smn_strategy& p) {  // that are needed
+    return p.inverse ? p.ranking.visible : p.ranking.tokens - p.ranking.visible;
+}
+
+// Whether box number j is laid, if `boxed` tokens lie in the boxes before it.
+SMN_FN int smn_lays_box(const smn_strategy& p, int j, int boxed) {
+    return p.boxes ? j < p.boxes : j < SMN_BOXES && boxed < smn_boxed_tokens(p);
+}
+
+// Level and tie of a token whose box is number j. Boxes of a given number have one level, and ties as of no box.
+SMN_FN int smn_box_level(const smn_strategy& p, int j) {
+    if (p.boxes) j = 0;
+    return p.inverse ? SMN_LEVELS - 1 - j : j;
+}
 SMN_FN int smn_box_tie(const smn_strategy& p, const smn_box& box, int t, int y, int x) {
     const int order = (box.direction & 2 ? x * p.grid[1] + y : y * p.grid[2] + x) * p.grid[0] + t;
     return box.direction & 1 ? p.ranking.tokens - 1 - order : order;
 }
 SMN_FN int smn_unboxed_level(const smn_strategy& p) { return p.inverse ? 0 : SMN_LEVELS - 1; }
-SMN_FN int smn_boxed_tokens(const smn_strategy& p) {  // that are needed
-    return p.inverse ? p.ranking.visible : p.ranking.tokens - p.ranking.visible;
-}

@@ -53,8 +53,8 @@ template <class F> SMN_FN void strategy_ties(Block& block, const StrategyBlock& 
     });
 }
 
-// As box_keys of strategy_cpu.h: only the last box is cut, so that only there ties matter, and one time step is laid out
-// for all where every box lasts. Bits 0: in no box yet.
+// As box_keys of strategy_cpu.h: only the last box is cut, so that only there ties matter (with a given number of boxes
+// all tokens have them), and one time step is laid out for all where every box lasts. Bits 0: in no box yet.
 SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
     const smn_strategy& p = *b.plan;
     const int n = p.ranking.tokens, wanted = smn_boxed_tokens(p), step = block.threads;
@@ -64,7 +64,7 @@ SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
     block.tasks(laid, [=](int i) { bits[i] = 0; });
     smn_box box = {};
     int boxed = 0, last = 0;
-    for (int j = 0; j < SMN_BOXES && boxed < wanted; ++j) {
+    for (int j = 0; smn_lays_box(p, j, boxed); ++j) {
         box = smn_box_of(p, b.seed, b.sample, j);
         last = smn_score_bits(smn_box_level(p, j), 0);
         boxed += copies * block.sum([=](int thread) {
@@ -79,11 +79,15 @@ SMN_FN void strategy_boxes(Block& block, const StrategyBlock& b) {
         });
     }
     block.tasks(n - laid, [=](int i) { bits[laid + i] = bits[i % laid]; });
+    const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
+    if (p.boxes) {
+        strategy_ties(block, b, [=](int i, int tie) { bits[i] = (bits[i] ? bits[i] : unboxed) + tie; });
+        return;
+    }
     block.tasks(n, [=, &p](int i) {
         const int row = i / width;
         if (bits[i] == last) bits[i] += smn_box_tie(p, box, row / height, row % height, i % width);
     });
-    const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
     if (boxed < wanted)
         strategy_ties(block, b, [=](int i, int tie) { if (!bits[i]) bits[i] = unboxed + tie; });
     else

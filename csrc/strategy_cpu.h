@@ -66,14 +66,15 @@ inline void step_keys(const smn_strategy& p, const int32_t* steps, int32_t* keys
 }
 
 // keys of the tokens in boxes, 0 for the others. Returns how many are in boxes. Only the last box is cut, so that only
-// there ties matter. Where all boxes last from the first time step to the last, one step is laid out for all.
+// there ties matter; those of boxes of a given number are added later. Where all boxes last from the first time step to
+// the last, one step is laid out for all.
 inline int box_keys(const smn_strategy& p, uint64_t seed, uint64_t sample, int32_t* keys) {
     const int T = p.grid[0], Y = p.grid[1], X = p.grid[2], wanted = smn_boxed_tokens(p);
     const int times = p.lasting ? 1 : T, copies = p.lasting ? T : 1;
     memset(keys, 0, sizeof(int32_t) * (size_t)times * Y * X);
     smn_box box;
     int boxed = 0, j = 0, key = 0;
-    for (; j < SMN_BOXES && boxed < wanted; ++j) {
+    for (; smn_lays_box(p, j, boxed); ++j) {
         box = smn_box_of(p, seed, sample, j);
         key = smn_score_bits(smn_box_level(p, j), 0);
         int more = 0;
@@ -89,7 +90,7 @@ inline int box_keys(const smn_strategy& p, uint64_t seed, uint64_t sample, int32
         boxed += more * copies;
     }
     for (int t = times; t < T; ++t) memcpy(keys + (int64_t)t * Y * X, keys, sizeof(int32_t) * (size_t)Y * X);
-    if (!j || boxed == wanted) return boxed;
+    if (p.boxes || !j || boxed == wanted) return boxed;
     for (int t = box.from[0]; t < box.to[0]; ++t)
         for (int y = box.from[1]; y < box.to[1]; ++y)
             for (int x = box.from[2]; x < box.to[2]; ++x) {
@@ -118,8 +119,10 @@ inline void strategy(const smn_strategy* plan, uint64_t seed, uint64_t sample, c
         });
     };
     if (p.kind == SMN_BLOCKS) {
-        const int unboxed = smn_score_bits(smn_unboxed_level(p), 0);
-        if (box_keys(p, seed, sample, keys) < smn_boxed_tokens(p))
+        const int unboxed = smn_score_bits(smn_unboxed_level(p), 0), boxed = box_keys(p, seed, sample, keys);
+        if (p.boxes)
+            ties([=](int32_t key, int tie) { return (key ? key : unboxed) + tie; });
+        else if (boxed < smn_boxed_tokens(p))
             ties([=](int32_t key, int tie) { return key ? key : unboxed + tie; });
         else
             for (int i = 0; i < n; ++i) keys[i] = keys[i] ? keys[i] : unboxed;

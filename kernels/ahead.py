@@ -99,9 +99,22 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
         strategy.box_scores_kernel,
         {**SEEDS, "durations_ptr": INTS, "sizes_ptr": INTS, "scores_ptr": FLOATS},
         [
-            {"OVERHANG": overhang, "INVERSE": inverse, "BLOCK": 512, **ones}
-            for overhang, inverse in ((False, False), (False, True), (True, False), (True, True))
-            for ones in ({}, {"T": 1}, {"T": 1, "durations": 1, "sizes": 1})
+            {"PLACEMENT": placement, "GIVEN": given, "INVERSE": inverse, "BLOCK": 512, **ones}
+            for placement, given, inverse in (
+                ("inside", False, False),
+                ("inside", False, True),
+                ("overhang", False, False),
+                ("overhang", False, True),
+                ("centre", False, True),
+                ("centre", True, False),
+                ("centre", True, True),
+            )
+            for ones in (
+                {},
+                {"T": 1},
+                {"T": 1, "durations": 1, "sizes": 1},
+                *([{"boxes": 1}] if given else []),
+            )
         ],
     ),
     "gather_patches": (

@@ -97,27 +97,30 @@ def step_scores_kernel(
         else:
             places = cy * cx
             phase = pick(word_of(seed, sample, PURPOSE_STRATEGY, tl.zeros([1], tl.int32)), places)
-            step = (place + phase + places - t % places) % places
+            step = (place + phase + t) % places
     out = scores_ptr + tl.program_id(0).to(tl.int64) * tokens
     tl.store(out + token, score(LEVELS - 1 - step, tie_of(seed, sample, token)), mask=token < tokens)
 
 
 @triton.jit
-def box_side(word, side, n, OVERHANG: tl.constexpr):
+def box_side(word, side, n, PLACEMENT: tl.constexpr):
     """First and behind the last index that a box of `side` covers of an axis of n."""
-    over = side * 0
-    if OVERHANG:
-        over = side - 1
-    first = pick(word, n - side + 1 + 2 * over) - over
+    if PLACEMENT == "overhang":
+        first = pick(word, n + side - 1) - (side - 1)
+    elif PLACEMENT == "centre":
+        first = pick(word, side * 0 + n) - side // 2
+    else:
+        first = pick(word, n - side + 1)
     return first, first + side
 
 
 @triton.jit
 def box_scores_kernel(
-    seed_ptr, samples_ptr, durations_ptr, sizes_ptr, scores_ptr, tokens, T, H, WIDTH, wanted, durations, sizes,
-    OVERHANG: tl.constexpr, INVERSE: tl.constexpr, BLOCK: tl.constexpr,
+    seed_ptr, samples_ptr, durations_ptr, sizes_ptr, scores_ptr, tokens, T, H, WIDTH, wanted, boxes, durations, sizes,
+    PLACEMENT: tl.constexpr, GIVEN: tl.constexpr, INVERSE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """scores float32 [B, tokens] of blocks: boxes are laid until `wanted` tokens are in some. Programs: samples."""
+    """scores float32 [B, tokens] of blocks: `boxes` are laid where GIVEN, with ties as of tokens in no box; else as
+    many as put `wanted` tokens into some, but at most `boxes`. Programs: samples."""
     sample, seed = tl.load(samples_ptr + tl.program_id(0)), tl.load(seed_ptr)
     out = scores_ptr + tl.program_id(0).to(tl.int64) * tokens
     lane = tl.arange(0, BLOCK)
@@ -129,13 +132,13 @@ def box_scores_kernel(
     boxed = 0
     j = 0
     zero = tl.zeros([1], tl.int32)
-    while (j < BOXES) & (boxed < wanted):
+    while (j < boxes) & (GIVEN | (boxed < wanted)):
         w0, w1, w2, w3 = words(seed, sample, PURPOSE_STRATEGY, zero + 2 * j, zero, zero)
         w4, w5, _, _ = words(seed, sample, PURPOSE_STRATEGY, zero + 2 * j + 1, zero, zero)
         size = sizes_ptr + 2 * pick(w0, sizes)
-        t0, t1 = box_side(w2, tl.load(durations_ptr + pick(w1, durations)), T, False)
-        y0, y1 = box_side(w3, tl.load(size), H, OVERHANG)
-        x0, x1 = box_side(w4, tl.load(size + 1), WIDTH, OVERHANG)
+        t0, t1 = box_side(w2, tl.load(durations_ptr + pick(w1, durations)), T, "inside")
+        y0, y1 = box_side(w3, tl.load(size), H, PLACEMENT)
+        x0, x1 = box_side(w4, tl.load(size + 1), WIDTH, PLACEMENT)
         i = 0
         while i < tokens:
             token = i + lane
@@ -154,7 +157,12 @@ def box_scores_kernel(
         token = i + lane
         before = tl.load(out + token, mask=token < tokens, other=1.0)
         tie = tie_of(seed, sample, token)
-        tl.store(out + token, score(zero + (0 if INVERSE else LEVELS - 1), tie), mask=before == 0)
+        unboxed = score(zero + (0 if INVERSE else LEVELS - 1), tie)
+        if GIVEN:
+            boxed_score = score(zero + (LEVELS - 1 if INVERSE else 0), tie)
+            tl.store(out + token, tl.where(before == 0, unboxed, boxed_score), mask=token < tokens)
+        else:
+            tl.store(out + token, unboxed, mask=before == 0)
         i += BLOCK
 
 
@@ -164,8 +172,9 @@ def strategy_scores(seed, samples, spec, durations, sizes) -> torch.Tensor:
     block = min(triton.next_power_of_2(spec.tokens), BLOCK)
     if spec.kind == "blocks":
         box_scores_kernel[(len(samples),)](
-            seed, samples, durations, sizes, scores, spec.tokens, *spec.grid, spec.boxed, len(durations), len(sizes),
-            OVERHANG=spec.overhang, INVERSE=spec.inverse, BLOCK=block, **OPTIONS,
+            seed, samples, durations, sizes, scores, spec.tokens, *spec.grid, spec.boxed,
+            spec.num_boxes or BOXES.value, len(durations), len(sizes),
+            PLACEMENT=spec.placement, GIVEN=spec.num_boxes is not None, INVERSE=spec.inverse, BLOCK=block, **OPTIONS,
         )  # fmt: skip
     else:
         step_scores_kernel[len(samples), triton.cdiv(spec.tokens, block)](

@@ -186,7 +186,10 @@ def _optim_blue(module, backend, entry):
     return _compare(entry, ops.optim_blue(*_tensors(backend, entry), spec.to_json(), backend))
 
 
-STRATEGY_PARAMETERS = {"axis", "pace", "cell", "size", "scale", "aspect", "duration", "overhang", "inverse"}
+STRATEGY_PARAMETERS = {
+    *("axis", "pace", "cell"),
+    *("size", "scale", "aspect", "duration", "placement", "num_boxes", "inverse"),
+}
 
 
 def _strategy(module, backend, entry):

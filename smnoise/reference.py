@@ -327,7 +327,7 @@ def strategy_steps(seed: int, sample: int, spec, t, y, x) -> np.ndarray:
     place = ((t % ct) * cy + y % cy) * cx + x % cx
     if spec.kind == "cells":
         return ranks(word)[place]
-    return (place - t + (int(word[0]) * spec.ranked >> 32)) % spec.ranked
+    return (place + t + (int(word[0]) * spec.ranked >> 32)) % spec.ranked
 
 
 def boxed_levels(seed: int, sample: int, spec, tie: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -337,19 +337,24 @@ def boxed_levels(seed: int, sample: int, spec, tie: np.ndarray) -> tuple[np.ndar
     box = np.full(spec.grid, -1)
     tie = tie.reshape(spec.grid).copy()
     words8 = random_words(seed, sample, PURPOSE_STRATEGY, 8 * BOXES).reshape(-1, 8).astype(object)
-    for j, w in enumerate(words8):
-        if (box >= 0).sum() >= spec.boxed:
+    for j, w in enumerate(words8[: spec.num_boxes]):
+        if spec.num_boxes is None and (box >= 0).sum() >= spec.boxed:
             break
         height, width = (int(n) for n in sizes[w[0] * len(sizes) >> 32])
         side = int(durations[w[1] * len(durations) >> 32]), height, width
         new = box < 0
         for axis, (at, length, word) in enumerate(zip((t, y, x), side, w[2:5], strict=True)):
             n = spec.grid[axis]
-            if spec.overhang and axis > 0:
+            if spec.placement == "inside" or axis == 0:
+                first = word * (n - length + 1) >> 32
+            elif spec.placement == "overhang":
                 first = (word * (n + length - 1) >> 32) - (length - 1)
             else:
-                first = word * (n - length + 1) >> 32
+                first = (word * n >> 32) - length // 2
             new &= (at >= first) & (at < first + length)
+        if spec.num_boxes is not None:
+            box[new] = 0
+            continue
         direction = w[5] >> 30
         order = (x * spec.grid[1] + y if direction & 2 else y * spec.grid[2] + x) * spec.grid[0] + t
         box[new] = j

@@ -254,7 +254,8 @@ ones, planes, few = (
     st.integers(1, 3),
 )
 OTHER = COLOR | {
-    "anisotropy": st.tuples(*[st.floats(0, 1.5)] * 2), "tube": st.booleans(), "overhang": st.booleans(),
+    "anisotropy": st.tuples(*[st.floats(0, 1.5)] * 2), "tube": st.booleans(),
+    "placement": st.sampled_from(["inside", "overhang", "centre"]), "num_boxes": st.none() | st.integers(1, 1024),
     "kept": st.tuples(few, few), "cell": st.tuples(few, few), "size": st.tuples(few, few) | st.tuples(few, few, few),
     "scale": st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1)),
     "aspect": st.tuples(st.floats(0.1, 1), st.floats(1, 9)),

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import pickle
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import smnoise
-from smnoise import STRATEGIES, MaskBatch, presets, strategy
+from smnoise import STRATEGIES, MaskBatch, presets, reference, strategy
 from smnoise.backends.outputs import NAMES
 from smnoise.samplers import KINDS
 
@@ -137,8 +138,98 @@ def test_blocks_within_the_grid_favour_the_border_and_those_that_stick_out_do_no
     assert corner > 0.7
     assert middle < 0.1
     for name in ("block", "multiblock", "inverse-block"):
-        for share in corner_and_middle(name, overhang=True):
+        for share in corner_and_middle(name, placement="overhang"):
             assert share == pytest.approx(0.25, abs=0.06)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 7])
+def test_a_box_that_is_placed_by_its_centre_begins_half_its_side_before_it(side):
+    """Every token is the centre equally often; what sticks out of the grid is cut off."""
+    sampler = smnoise.InverseBlock(
+        (5, 7), 0.5, size=(side if side < 6 else 5, side), placement="centre", num_boxes=1
+    )
+    spec, found = replace(sampler.spec, visible=1), Counter()
+    for sample in range(1400):
+        levels = reference.strategy_scores(0, sample, spec).view(np.uint32) >> 18
+        shown = (levels == levels.max()).reshape(5, 7)
+        rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+        assert np.array_equal(shown, shown.any(1)[:, None] & shown.any(0))
+        found[rows[0], rows[-1] + 1, columns[0], columns[-1] + 1] += 1
+    height, width = sampler.size[1:]
+    expected = Counter()
+    for y in range(5):
+        for x in range(7):
+            top, left = y - height // 2, x - width // 2
+            expected[max(0, top), min(5, top + height), max(0, left), min(7, left + width)] += 40
+    assert set(found) == set(expected)
+    for box, count in expected.items():
+        assert abs(found[box] - count) < 5 * math.sqrt(count), box
+
+
+def test_a_number_of_boxes_is_laid_and_the_count_met_at_random():
+    """Of too many tokens in boxes some are shown, or hidden, of too few all, and others beside; those at random."""
+    how = {"size": (4, 4), "num_boxes": 2, "placement": "inside"}
+    kinds = [smnoise.InverseBlock((20, 20), num_visible=n, **how) for n in (9, 60)]
+    kinds += [smnoise.Block((20, 20), num_visible=n, **how) for n in (391, 340)]
+    n = 3000
+    few, many, hidden_few, hidden_many = (~kind(range(n)).mask for kind in kinds)
+    scores = (
+        np.stack([reference.strategy_scores(0, i, kinds[0].spec) for i in range(n)]).view(np.uint32) >> 18
+    )
+    boxed = torch.from_numpy(scores == scores.max())
+    assert set(boxed.sum(1).tolist()) <= set(range(16, 33))
+    assert boxed.sum(1).unique().numel() > 5
+    assert not (few & ~boxed).any()
+    assert not (boxed & ~many).any()
+    assert not (~hidden_few & ~boxed).any()
+    assert not (boxed & hidden_many).any()
+    for some, of in ((few, boxed), (many & ~boxed, ~boxed), (~hidden_many & ~boxed, ~boxed)):
+        share, number = some.sum() / of.sum(), of.sum(0)  # of each token, how often it could have been chosen
+        error = (share * (1 - share) / number).sqrt()
+        assert ((some.sum(0) / number - share).abs() < 6 * error).all()
+
+
+def repaired(grid, side: int, boxes: int, visible: int, masks: int) -> np.ndarray:
+    """Masks as data2vec 2 and EAT draw them, bool [N, H, W]: boxes about tokens drawn with replacement, of which what
+    lies in the grid is shown; then tokens are hidden or shown at random until the count is met."""
+    random, (height, width) = np.random.default_rng(5), grid
+    y, x = np.arange(height)[:, None], np.arange(width)
+    shown = np.zeros((masks, height, width), bool)
+    for _ in range(boxes):
+        top, left = (random.integers(n, size=(masks, 1, 1)) - side // 2 for n in grid)
+        shown |= (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
+    score = (shown + random.random(shown.shape)).reshape(masks, -1)
+    edge = np.partition(score, -visible, axis=1)[:, -visible]
+    return (score >= edge[:, None]).reshape(shown.shape)
+
+
+def alone(shown: np.ndarray) -> np.ndarray:
+    """[N]: visible tokens without a visible one beside, above or below."""
+    padded = np.pad(shown, ((0, 0), (1, 1), (1, 1)))
+    near = padded[:, 2:, 1:-1] | padded[:, :-2, 1:-1] | padded[:, 1:-1, 2:] | padded[:, 1:-1, :-2]
+    return (shown & ~near).sum((1, 2))
+
+
+@pytest.mark.parametrize(("name", "side", "boxes"), [("eat", 5, 5), ("data2vec2", 3, 5)])
+def test_inverse_blocks_of_recipes_have_the_published_law(name, side, boxes):
+    """Against the published procedure, over 10000 masks of each, to five standard errors."""
+    sampler, n = presets[name](), 10000
+    ours = (~sampler(range(n)).volume()[:, 0]).numpy()
+    theirs = repaired(sampler.grid[1:], side, boxes, sampler.visible_per_sample, n)
+    share = theirs.mean(0)
+    error = np.sqrt(2 * share * (1 - share) / n)
+    assert (np.abs(ours.mean(0) - share) < 5 * error).all()
+    one, other = alone(ours), alone(theirs)
+    assert abs(one.mean() - other.mean()) < 5 * math.sqrt((one.var() + other.var()) / n)
+    # What the official programs were found to have, in two digits: the mean of the corners, of the first and last
+    # time steps (rows), of the outer frequencies (columns), of the middle.
+    found = ours.mean(0)
+    corners, rows, columns = found[[0, 0, -1, -1], [0, -1, 0, -1]].mean(), found[[0, -1]], found[:, [0, -1]]
+    middle = found[found.shape[0] // 4 : -found.shape[0] // 4, 3:-3]
+    measured = [corners, rows.mean(), columns.mean(), middle.mean()]
+    assert measured == pytest.approx(
+        [0.09, 0.12, 0.15, 0.24] if name == "eat" else [0.1, 0.15, 0.15, 0.21], abs=0.015
+    )
 
 
 @pytest.mark.parametrize("name", ["tube", *(n for n in STRATEGIES if n.endswith("-tube"))])
@@ -172,6 +263,19 @@ def test_colours_order_by_how_visible_tokens_touch(dimensions):
     assert share["blue"] < share["white"] < share["green"] < share["red"]
     assert share["white"] == pytest.approx(0.25, abs=0.02)
     assert share["purple"] != pytest.approx(share["white"], abs=0.005)
+
+
+def test_a_window_of_red_noise_shows_its_border_slightly_more_often_and_a_torus_does_not():
+    """In percent of the mean, as docs/masks/colors-flat.md has it; one standard error is 0.3."""
+
+    def excess(boundary):
+        shown = ~smnoise.Red2D((14, 14), 0.9, boundary=boundary)(range(30000), outputs="mask").mask
+        share = shown.double().mean(0).view(14, 14)
+        inner = share[1:-1, 1:-1].sum()
+        return 100 * ((share.sum() - inner).item() / 52 / share.mean().item() - 1)
+
+    assert 2.7 < excess("field") < 5.8
+    assert abs(excess("wrap")) < 1.5
 
 
 def test_random_masks_are_those_of_white_noise():
@@ -264,7 +368,7 @@ def test_a_block_that_is_cut_keeps_whole_rows_or_columns():
 
 
 def test_inverse_blocks_show_rectangles():
-    for shown in volume("inverse-block", range(50), mask_ratio=None, num_visible=8 * 9, overhang=False):
+    for shown in volume("inverse-block", range(50), mask_ratio=None, num_visible=8 * 9, placement="inside"):
         rows, columns = shown[0].any(1), shown[0].any(0)
         assert (int(rows.sum()), int(columns.sum())) == (3, 3)
         assert torch.equal(shown[0], rows[:, None] & columns)
@@ -288,7 +392,7 @@ def test_a_grid_shows_the_same_places_of_every_cell():
     assert {len((shown.nonzero() % 3)[:, 1:].unique(dim=0)) for shown in part} <= {1, 2}
 
 
-def test_a_running_cell_moves_on_by_one_place():
+def test_a_running_cell_moves_back_by_one_place():
     phases = set()
     for shown in volume("running-cell", range(60), mask_ratio=0.5):
         cells = shown.unflatten(2, (7, 2)).unflatten(1, (7, 2))  # t, cell, y, cell, x
@@ -296,18 +400,36 @@ def test_a_running_cell_moves_on_by_one_place():
         places = cells[:, 0, :, 0].flatten(1)
         assert (places.sum(1) == 2).all()
         for t in range(7):
-            assert torch.equal(places[t + 1], places[t].roll(1))
+            assert torch.equal(places[t + 1], places[t].roll(-1))
         phases.add(tuple(places[0].tolist()))
     assert len(phases) == 4
     odd = ~smnoise.RunningCell((7, 13, 15), 0.5, cell=(2, 3))([0, 1]).volume()
     assert odd.sum((1, 2, 3)).tolist() == [682, 682]
 
 
+@pytest.mark.parametrize(("ratio", "first"), [(0.25, "1110"), (0.5, "1100"), (0.75, "1000")])
+def test_running_cells_are_the_four_masks_of_videomaev2(target, ratio, first):
+    """A cell of 2 x 2 places, read row by row, of which the first ones are shown; each step shows the previous places,
+    around the cell. The four masks begin at its four rotations."""
+    grid = (4, 4, 6) if target.backend == "triton" else VIDEO
+    expected = set()
+    for phase in range(4):
+        steps = []
+        for t in range(grid[0]):
+            turns = phase + t
+            cell = np.array([first[(place + turns) % 4] == "1" for place in range(4)]).reshape(2, 2)
+            steps.append(np.tile(cell, (grid[1] // 2, grid[2] // 2)))
+        expected.add(np.stack(steps).tobytes())
+    sampler = presets["videomaev2-decoder"](grid, ratio)
+    masks = target.strategy_mask(sampler.spec, range(16 if target.backend == "triton" else 40))["mask"]
+    assert {(~mask).numpy().tobytes() for mask in masks} == expected
+
+
 PUBLISHED = {
     "videomae-tube": (VIDEO, 160), "videomaev2-decoder": (VIDEO, 784), "mae-st": (VIDEO, 156), "mgmae": (VIDEO, 152),
     "mae": ((14, 14), 49), "audiomae": (SPECTROGRAM, 102), "audiomae-2d": (SPECTROGRAM, 95),
     "cav-mae": (SPECTROGRAM, 128), "cav-mae-image": ((14, 14), 49), "beit": ((14, 14), 121), "ijepa": ((14, 14), 98),
-    "vjepa-short": (VIDEO, 156), "vjepa-long": (VIDEO, 156), "data2vec2": ((14, 14), 39), "eat": (SPECTROGRAM, 102),
+    "vjepa-short": (VIDEO, 580), "vjepa-long": (VIDEO, 297), "data2vec2": ((14, 14), 39), "eat": (SPECTROGRAM, 102),
 }  # fmt: skip
 
 
@@ -321,6 +443,32 @@ def test_presets_have_the_published_counts(name):
     assert (~masks.mask).sum(1).tolist() == [visible] * 4
     assert smnoise.from_json(sampler.to_json()) == sampler
     assert presets[name].__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "boxes", "scale", "hidden"), [("vjepa-short", 8, 0.15, 0.627), ("vjepa-long", 2, 0.7, 0.812)]
+)
+def test_blocks_of_vjepa_hide_what_the_published_ones_do(name, boxes, scale, hidden):
+    """The published procedure: one size a batch, drawn evenly by its aspect, and so many blocks of it; a mask that
+    hides everything is drawn again. Its mean is our count, to half a percent of all tokens; a token is visible about as
+    often, though here every mask has the count that there is the mean."""
+    random, shown = np.random.default_rng(7), []
+    while len(shown) < 12000:
+        if len(shown) % 8 == 0:
+            aspect, area = random.uniform(0.75, 1.5), int(196 * scale)
+            h, w = (min(14, round(math.sqrt(a))) for a in (area * aspect, area / aspect))
+        seen = np.ones((14, 14), bool)
+        for _ in range(boxes):
+            y, x = random.integers(15 - h), random.integers(15 - w)
+            seen[y : y + h, x : x + w] = False
+        if seen.any():
+            shown.append(seen)
+    theirs = np.mean(shown, axis=0)
+    assert 1 - theirs.mean() == pytest.approx(hidden, abs=0.005)
+    sampler = presets[name]()
+    assert sampler.mask_ratio == pytest.approx(hidden, abs=0.005)
+    ours = (~sampler(range(6000)).volume()).double().mean((0, 1)).numpy()
+    assert np.abs(ours - theirs).max() < 0.06
 
 
 def test_presets_have_the_published_structure():
@@ -363,6 +511,8 @@ def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
         (lambda: strategy("block", VIDEO, 0.5, size=3), TypeError, "size"),
         (lambda: strategy("block", VIDEO, 0.5, scale=(0.5, 0.1)), ValueError, "scale"),
         (lambda: strategy("inverse-block", (2, 2), 0.5), ValueError, "give a size that fits"),
+        (lambda: strategy("block", VIDEO, 0.5, placement="center"), ValueError, "inside, overhang, centre"),
+        (lambda: strategy("block", VIDEO, 0.5, num_boxes=0), ValueError, r"num_boxes must be in 1\.\.1024"),
         (lambda: strategy("green-2d", VIDEO, 0.5, tube=1), TypeError, "tube"),
         (lambda: strategy("green-2d", VIDEO, 0.5, anisotropy=(1, 1, 1)), ValueError, "two factors"),
         (lambda: strategy("green-1d", VIDEO, 0.5), ValueError, r"grid must be \(L,\)"),
@@ -374,6 +524,7 @@ def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
         (lambda: strategy("random", VIDEO, 0.5, per=np.array([1, 2])), ValueError, "clip, frame"),
         (lambda: presets["audiomae-2d"](mask_ratio=0.5), TypeError, "two numbers, of time and of frequency"),
         (lambda: presets["audiomae-2d"](mask_ratio=(0.5, 1.0)), ValueError, r"\(0, 1\)"),
+        (lambda: presets["data2vec2"]((400, 400)), ValueError, "lays 4800 blocks of 3 x 3, and at most 1024"),
         *(
             (lambda name=name, ratio=ratio: presets[name](mask_ratio=ratio), ValueError, "mask_ratio")
             for name in presets

@@ -17,7 +17,7 @@ from smnoise.spec import StrategySpec
 SPECS = [
     StrategySpec("axis", (4, 3, 5), 25),
     StrategySpec("bars", (1, 7, 5), 11),
-    StrategySpec("blocks", (2, 6, 6), 40, scale=(0.2, 0.4), overhang=True),
+    StrategySpec("blocks", (2, 6, 6), 40, scale=(0.2, 0.4), placement="overhang"),
     StrategySpec("running", (3, 4, 5), 25, cell=(1, 2, 2)),
 ]
 
@@ -192,7 +192,12 @@ def test_a_spec_survives_json():
         ({"scale": (0.3, 0.2)}, ValueError, "low <= high"),
         ({"aspect": (1, float("nan"))}, ValueError, "aspect"),
         ({"duration": 1.0}, TypeError, "range"),
-        ({"overhang": 1}, TypeError, "True or False"),
+        ({"inverse": 1}, TypeError, "True or False"),
+        ({"placement": "corner"}, ValueError, "inside, overhang, centre"),
+        ({"placement": True}, ValueError, "inside, overhang, centre"),
+        ({"num_boxes": 0}, ValueError, r"num_boxes must be in 1\.\.1024"),
+        ({"num_boxes": 1025}, ValueError, r"num_boxes must be in 1\.\.1024"),
+        ({"num_boxes": 5.0}, TypeError, "num_boxes"),
     ],
 )
 def test_a_spec_that_cannot_work_is_never_made(parameters, error, words):

@@ -9,7 +9,7 @@ import torch
 
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, Tables, search_start
 from ..spec.optim_blue import MASKS
-from ..spec.strategy import STRATEGIES
+from ..spec.strategy import PLACEMENTS, STRATEGIES
 from .layout import Layout
 
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
@@ -120,7 +120,8 @@ class Strategy(Structure):
         ("axis", c_int32),
         ("pace", c_int32 * 2),
         ("cell", c_int32 * 3),
-        ("overhang", c_int32),
+        ("placement", c_int32),
+        ("boxes", c_int32),
         ("inverse", c_int32),
         ("n_durations", c_int32),
         ("n_sizes", c_int32),
@@ -201,7 +202,8 @@ def strategy_plan_of(spec: StrategySpec, durations: int, sizes: int, shared_byte
         axis=spec.axis,
         pace=spec.pace or (1, 1),
         cell=spec.cell,
-        overhang=spec.overhang,
+        placement=PLACEMENTS.index(spec.placement),
+        boxes=spec.num_boxes or 0,
         inverse=spec.inverse,
         n_durations=len(spec.boxes[0]),
         n_sizes=len(spec.boxes[1]),

@@ -62,14 +62,16 @@ def as_cell(cell) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RunningCell(Strategy):
-    """A cell whose visible places move on by one with every time step: VideoMAEv2's masks for the decoder.
+    """A cell whose visible places move by one with every time step: VideoMAEv2's masks for the decoder.
 
-    Places are numbered row by row; those visible at time t are the next ones at t + 1. A sample draws where it begins:
-    with cells of c places there are just c different masks where the count is a whole number of places. Sides need not
-    be multiples of the cell's. Where the count is no whole number of places, tokens of one more are shown at random.
+    Places are numbered row by row; at t + 1 the places before those of time t are visible, around the cell, in the
+    direction of VideoMAEv2. A sample draws where it begins: with cells of c places there are just c different masks
+    where the count is a whole number of places; with 2 x 2 places and ratios of 0.25, 0.5 and 0.75 they are just the
+    four masks of VideoMAEv2. It rounds other ratios down to quarters (0.6 hides half there); here the count is exact,
+    and tokens of one more place are shown at random. Sides need not be multiples of the cell's.
 
     >>> RunningCell(grid=(8, 14, 14), mask_ratio=0.5)([0]).volume()[0, :3, 0, :4].tolist()
-    [[False, False, False, False], [True, False, True, False], [True, True, True, True]]
+    [[False, False, False, False], [False, True, False, True], [True, True, True, True]]
 
     Args:
         grid: tokens along (T, H, W).

@@ -28,8 +28,9 @@ class Color3D(Sampler, abstract=True):
         per: "clip" ranks all tokens of a clip together; "frame" gives every time step the same count.
         sigma1, sigma2: ranges of the two Gaussian low-pass filters in tokens; each sample draws its own from
             32 values of each. Colours of one sigma ignore sigma2, white ignores both.
-        boundary: "field" cuts a window out of an unbounded field; "wrap" filters the grid as a torus, about
-            three times faster, and makes the first and last frame neighbours.
+        boundary: "field" cuts a window out of an unbounded field, the border of which is visible slightly more often
+            where waves are long (by 1.6% for red, 0.1% for green; docs/masks/colors-3d.md); "wrap" filters the grid as
+            a torus, about three times faster, and makes the first and last frame neighbours.
         anisotropy: factors on sigma along (t, y, x); 0 leaves an axis unfiltered.
         origin: place of the window in the field, (t, y, x). Windows that touch continue each other; the field
             repeats after 2^28 along t, 2^16 along y and 2^19 along x.

@@ -9,8 +9,10 @@ is not the same count: VideoMAE rounds what is hidden of a frame down (0.9 leave
 visible (19), MAE-ST what is visible of a clip (156 of 1568).
 
 Drawn anew in smnoise's own way, not with the numbers of the other programs' generators: counts and distribution are
-theirs, single masks are not. What differs in distribution is said with each. The blocks of beit, ijepa and vjepa lie
-within the grid, as published: the border is visible far more often than the middle, which `Block` has figures of.
+theirs, single masks are not (but for the four of videomaev2-decoder). What differs in distribution is said with each.
+The blocks of beit, ijepa and vjepa lie within the grid, as published: the border is visible far more often than the
+middle, which `Block` has figures of; those of data2vec2 and eat are placed by their centres, as published: the border
+is visible less often.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+from ..reference import BOXES
 from ..spec import as_blue_grid, as_ratio, as_tuple, visible_of_ratio
 from .bars import TimeFrequencyBars
 from .base import Sampler
@@ -52,7 +55,9 @@ def mgmae(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
 
 
 def videomaev2_decoder(grid=CLIP, mask_ratio=0.5, seed=0) -> Sampler:
-    """VideoMAEv2's running cell: half of the tokens, 784 of a clip, in 2x2 cells. Masked is what is not decoded."""
+    """VideoMAEv2's running cell: half of the tokens, 784 of a clip, in 2x2 cells: its four masks. Masked is what is not
+    decoded. Other ratios than 0.25, 0.5 and 0.75 are exact here, and rounded down to quarters there: 0.6 hides 941 of
+    1568 tokens here and 784 there."""
     return RunningCell(grid, mask_ratio, seed=seed)
 
 
@@ -85,7 +90,9 @@ def cav_mae_image(grid=IMAGE, mask_ratio=0.75, seed=0) -> Sampler:
 
 
 def beit(grid=IMAGE, mask_ratio=75 / 196, seed=0) -> Sampler:
-    """BEiT's blocks: 75 of 196 tokens hidden, just so many (there: at most). Blocks of 16 tokens and more."""
+    """BEiT's blocks: 75 of 196 tokens hidden, just so many. There at most: 74.5 on average, 66 at the least, 75 in 69%
+    of the masks. Blocks of 16 tokens and more. A corner is visible in 95.7% (there 96.1%) and the middle in 26.8%
+    (27.7%) of the masks."""
     tokens, mask_ratio = math.prod(as_blue_grid(grid)), as_ratio(mask_ratio)
     hidden = round(tokens * mask_ratio)
     smallest = min(16 / tokens, mask_ratio)
@@ -93,29 +100,59 @@ def beit(grid=IMAGE, mask_ratio=75 / 196, seed=0) -> Sampler:
 
 
 def ijepa(grid=IMAGE, mask_ratio=0.5, seed=0) -> Sampler:
-    """I-JEPA's targets: blocks of 15% to 20% are hidden. There four of them, whatever they cover, and the context is
-    cut to the smallest of the batch; here as many as hide mask_ratio."""
+    """I-JEPA's targets: blocks of 15% to 20% are hidden. There four of them, whatever they cover, all of one size in a
+    batch, their aspect drawn evenly, and the context is cut to the smallest of the batch; here as many as hide
+    mask_ratio, each of a size of its own, the aspect drawn evenly on a logarithmic scale."""
     return Block(grid, mask_ratio, scale=(0.15, 0.2), aspect=(0.75, 1.5), seed=seed)
 
 
-def vjepa_short(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
-    """V-JEPA's short-range masks: blocks of 15% of the frame over the whole clip are hidden. There eight of them."""
+def vjepa_short(grid=CLIP, mask_ratio=0.63, seed=0) -> Sampler:
+    """V-JEPA's short-range masks: blocks of 15% of the frame over the whole clip are hidden, 988 of 1568 tokens.
+
+    There eight blocks, whatever they cover: 63% on average, which is the ratio here. Then the context of each clip is
+    cut to the smallest of its batch, to 365 tokens of 1568 on average with 24 clips; the tokens that are cut off, those
+    of late time steps above all, are neither seen nor predicted. Here nothing is cut, and all masks have one count:
+    0.77 would be what the encoder does not see there, but takes 15 blocks on average. All blocks of a batch have one
+    size there, and their aspect is drawn evenly; here each has its own, the aspect drawn evenly on a logarithmic scale.
+    """
     return Block(grid, mask_ratio, scale=(0.15, 0.15), aspect=(0.75, 1.5), seed=seed)
 
 
-def vjepa_long(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
-    """V-JEPA's long-range masks: blocks of 70% of the frame over the whole clip are hidden. There two of them."""
+def vjepa_long(grid=CLIP, mask_ratio=0.81, seed=0) -> Sampler:
+    """V-JEPA's long-range masks: blocks of 70% of the frame over the whole clip are hidden, 1271 of 1568 tokens.
+
+    There two blocks, 81% on average, and after the cut to the smallest of 24 clips the encoder sees 99 tokens of 1568.
+    What else differs is said with `vjepa_short`.
+    """
     return Block(grid, mask_ratio, scale=(0.7, 0.7), aspect=(0.75, 1.5), seed=seed)
 
 
+def _inverse_blocks(grid, mask_ratio, side: int, seed) -> Sampler:
+    """Blocks about tokens that are drawn, so many as would show 7% of all tokens too many if they lay apart and within
+    the grid; then tokens are hidden or shown at random until the count is met."""
+    _, height, width = as_blue_grid(grid)
+    share = 1 - Fraction(repr(as_ratio(mask_ratio))) + Fraction(7, 100)
+    boxes = max(1, math.floor(height * width * share / side**2))
+    if boxes > BOXES:
+        raise ValueError(
+            f"on a grid of {height} x {width} tokens the published rule lays {boxes} blocks of {side} x {side}, and at "
+            f"most {BOXES} are supported: use a smaller grid or a larger mask_ratio"
+        )
+    return InverseBlock(grid, mask_ratio, size=(side, side), placement="centre", num_boxes=boxes, seed=seed)
+
+
 def data2vec2(grid=IMAGE, mask_ratio=0.8, seed=0) -> Sampler:
-    """data2vec 2's inverse blocks for images: 39 of 196 tokens in blocks of 3x3. There repaired at random."""
-    return InverseBlock(grid, mask_ratio, size=(3, 3), seed=seed)
+    """data2vec 2's inverse blocks for images: 39 of 196 tokens, five blocks of 3x3 about drawn tokens and a repair at
+    random, as published. A corner is visible in 11% of the masks, the rest of the border in 15%, the middle in 22%."""
+    return _inverse_blocks(grid, mask_ratio, 3, seed)
 
 
 def eat(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
-    """EAT's inverse blocks for audio: 102 of 512 tokens in blocks of 5x5. There repaired at random."""
-    return InverseBlock(grid, mask_ratio, size=(5, 5), seed=seed)
+    """EAT's inverse blocks for audio: 102 of 512 tokens, five blocks of 5x5 about drawn tokens and a repair at random,
+    as published. A corner is visible in 10% of the masks, the first and last time step in 13%, the lowest and highest
+    frequency in 15%, the middle in 23%. There 16 masks of a clip are drawn for one pass; here give each view a sample
+    number of its own."""
+    return _inverse_blocks(grid, mask_ratio, 5, seed)
 
 
 presets: dict[str, Callable[..., Sampler]] = {

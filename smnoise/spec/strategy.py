@@ -14,6 +14,7 @@ from .checks import MAX_TOKENS, Spec, as_choice, as_float, as_int, as_tuple, as_
 from .optim_blue import as_blue_grid
 
 STRATEGIES = ("axis", "bars", "blocks", "cells", "running")
+PLACEMENTS = ("inside", "overhang", "centre")
 
 
 def as_range(name: str, value, largest: float) -> tuple[float, float]:
@@ -28,7 +29,7 @@ class StrategySpec(Spec):
     """Extension 5. `visible` is the count per sample; of the other fields a kind reads its own:
 
     axis: `axis`, 0, 1 or 2 for t, y, x. bars: `pace`, (H, W) unless given. cells, running: `cell` (t, y, x).
-    blocks: `size` (t, h, w), or `scale`, `aspect` and `duration`; `overhang`, `inverse`.
+    blocks: `size` (t, h, w), or `scale`, `aspect` and `duration`; `placement`, `num_boxes`, `inverse`.
     """
 
     kind: str
@@ -41,7 +42,8 @@ class StrategySpec(Spec):
     scale: tuple[float, float] = (0.15, 0.2)
     aspect: tuple[float, float] = (0.75, 1.5)
     duration: tuple[float, float] = (1.0, 1.0)
-    overhang: bool = False
+    placement: str = "inside"
+    num_boxes: int | None = None
     inverse: bool = False
 
     def __post_init__(self):
@@ -66,9 +68,11 @@ class StrategySpec(Spec):
         put("scale", as_range("scale", self.scale, 1))
         put("aspect", as_range("aspect", self.aspect, 1e3))
         put("duration", as_range("duration", self.duration, 1))
-        for name in ("overhang", "inverse"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        as_choice("placement", self.placement, PLACEMENTS)
+        if self.num_boxes is not None:
+            put("num_boxes", as_int("num_boxes", self.num_boxes, 1, reference.BOXES))
+        if not isinstance(self.inverse, bool):
+            raise TypeError(f"inverse must be True or False, got {self.inverse!r}")
         if self.ranked > reference.LEVELS:
             raise ValueError(
                 f"{self.kind} of grid {self.grid} rank {self.ranked} frames, bars or places; at most "
