@@ -24,7 +24,6 @@ so a checkpoint needs to hold just the number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
         recipe={
             **recipe(config, RECIPE),
             "encoder": {
-                "size": astuple(encoder.size),
+                "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
                 "patch": encoder.patch,
                 "positions": positions_of(encoder),

@@ -24,7 +24,7 @@ dropout, so a checkpoint needs to hold just the number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +73,7 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoC
         recipe={
             **recipe(config, RECIPE),
             "encoder": {
-                "size": astuple(encoder.size),
+                "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
                 "tubelet": encoder.tubelet,
                 "patch": encoder.patch,
