@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from pathlib import Path
+from typing import IO, NamedTuple
 
 from ..errors import CheckpointError
 
@@ -15,6 +17,14 @@ END = struct.Struct("<4s4H2LH")  # the end record of a zip file
 LOCAL = struct.Struct("<4s5H3L2H")  # the record before each entry's bytes
 MOST_PICKLE_BYTES = 64 << 20
 NEVER = "; torch.save writes no such file, so it is damaged, or was packed by another program: write it anew there"
+
+
+class Place(NamedTuple):
+    """Of an entry's bytes in the file."""
+
+    begin: int
+    size: int
+    checksum: int
 
 
 def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
@@ -38,14 +48,17 @@ def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
                     f"{path} is a zip archive, but none of torch.save: it holds {', '.join(names[:5])}; unpack it, and "
                     "name what is in it"
                 )
-            _check(path, archive, entries)
-            size = archive.getinfo(name).file_size
-            if size > MOST_PICKLE_BYTES:
+            places = _places(path, archive, entries)
+            if (size := places[name].size) > MOST_PICKLE_BYTES:
                 raise CheckpointError(
                     f"{path} holds a pickle of {size} bytes, more than {MOST_PICKLE_BYTES} that any weights need"
                 )
-            tensors = sum(e.file_size for e in entries if e.filename.startswith(f"{folder}/data/"))
-            return archive.read(name), tensors
+        with path.open("rb") as stream:
+            if any(place.checksum for place in places.values()):  # torch can be told to write none
+                _check_sums(path, stream, places)
+            stream.seek(places[name].begin)
+            tensors = sum(place.size for at, place in places.items() if at.startswith(f"{folder}/data/"))
+            return stream.read(size), tensors
     except CheckpointError:
         raise
     except Exception as error:  # bytes of strangers can fail in any way
@@ -54,10 +67,10 @@ def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
         ) from error
 
 
-def _check(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> None:
-    """Stored entries alone, one after the other, each inside the file; and one directory, at its end, which is the one
-    that torch reads too."""
-    size = path.stat().st_size
+def _places(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> dict[str, Place]:
+    """Where each entry is. Raises CheckpointError unless all are stored, one after the other, each inside the file; and
+    listed in one directory, at the end, which is the one that torch reads too."""
+    places: dict[str, Place] = {}
     with path.open("rb") as stream:
         stream.seek(-END.size, 2)
         mark, *_, start, comment = END.unpack(stream.read())
@@ -69,12 +82,23 @@ def _check(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo])
                 raise CheckpointError(f"{path} has a compressed entry, {entry.filename}{NEVER}")
             if entry.flag_bits & 1:
                 raise CheckpointError(f"{path} has an encrypted entry, {entry.filename}{NEVER}")
+            if entry.filename in places:
+                raise CheckpointError(f"{path} has two entries of one name, {entry.filename}{NEVER}")
             stream.seek(entry.header_offset)
-            local = LOCAL.unpack(stream.read(LOCAL.size))
-            begin = entry.header_offset + LOCAL.size + local[-2] + local[-1]
+            begin = entry.header_offset + LOCAL.size + sum(LOCAL.unpack(stream.read(LOCAL.size))[-2:])
             if entry.header_offset < end or begin + entry.file_size > archive.start_dir:
                 raise CheckpointError(f"{path} has entries that overlap, at {entry.filename}{NEVER}")
             end = begin + entry.file_size
-    names = {entry.filename for entry in entries}
-    if len(names) < len(entries) or sum(entry.file_size for entry in entries) > size:
-        raise CheckpointError(f"{path} has entries of one name{NEVER}")
+            places[entry.filename] = Place(begin, entry.file_size, entry.CRC)
+    return places
+
+
+def _check_sums(path: Path, stream: IO[bytes], places: dict[str, Place]) -> None:
+    """torch does not look at the checksums, and would take altered bytes for weights."""
+    for name, (begin, size, wanted) in places.items():
+        stream.seek(begin)
+        found, left = 0, size
+        while left and (block := stream.read(min(left, 1 << 22))):
+            found, left = zlib.crc32(block, found), left - len(block)
+        if found != wanted or left:
+            raise CheckpointError(f"{path} is damaged: the checksum of {name} is not that of its bytes; fetch it again")

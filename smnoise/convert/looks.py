@@ -22,6 +22,8 @@ STARTS = {
     b"Rar!\x1a\x07": "a RAR archive: unpack it",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes; weights of PyTorch are needed",
     b"\x93NUMPY": "an array of NumPy; weights of PyTorch are needed",
+    b"L119547037146038801333356L": "written by torch.save in pickle's protocol 0 or 1, and torch reads 2 safely; "
+    "in the program that wrote it leave pickle_protocol as it is",
     b"GGUF": "a GGUF file; weights of PyTorch are needed",
     b"%PDF": "a PDF document; " + FETCH,
     bytes(64): "nothing but zeros at its beginning, as a download that was cut off; fetch it again",

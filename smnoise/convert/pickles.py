@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import torch
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from . import archives
-from .stand_ins import TENSORS, full_name, stand_in
+from .stand_ins import TENSORS, Inert, Keyed, Listed, full_name, is_value, stand_in
 
 SAFE_TORCH = (2, 10)
 PROTOCOL = 2  # the one that torch.save uses, and its safe reader knows
 LEGACY_PICKLES = 4  # magic number, version, system, and the object
+# torch's errors where it is to fill what is no plain dict or list.
+FILLED = re.compile(r"Can only (SETITEM|append|extend).*but got <class 'smnoise\.convert\.stand_ins\.([^']+)'>")
 _lock = threading.Lock()
 
 
@@ -39,10 +42,7 @@ def unpickled(path: Path, max_bytes: int) -> object:
         )
     try:
         names, tensors = _asked_for(path, max_bytes)
-        kinds = _stand_ins(path, names)
-        with _known(kinds), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = _loaded(path, {name: stand_in(name) for name in names if not TENSORS.fullmatch(name)})
     except CheckpointError:
         raise
     except Exception as error:  # bytes of strangers can fail in any way
@@ -57,9 +57,11 @@ def _asked_for(path: Path, max_bytes: int) -> tuple[set[str], int]:
     with path.open("rb") as stream:
         if stream.read(4) == archives.MAGIC:
             data, tensors = archives.pickle_of(path, max_bytes)
-            return _names(path, io.BytesIO(data)), tensors
+            names = _names(path, io.BytesIO(data))
+            _check_names(path, names)
+            return names, tensors
         stream.seek(0)
-        names: set[str] = set()
+        names = set()
         for number in range(LEGACY_PICKLES):
             try:
                 names |= _names(path, stream)
@@ -67,7 +69,7 @@ def _asked_for(path: Path, max_bytes: int) -> tuple[set[str], int]:
                 if number == 0 or stream.tell() < size:
                     raise
                 raise _refused(path, "it is a pickle, but not of torch.save; write it with that") from error
-            _stand_ins(path, names)  # what a first pickle asks for is said, also where no other follows
+            _check_names(path, names)  # what a first pickle asks for is said, also where no other follows
         return names, size - stream.tell()
 
 
@@ -88,25 +90,36 @@ def _names(path: Path, stream: IO[bytes]) -> set[str]:
     return names
 
 
-def _stand_ins(path: Path, names: set[str]) -> list[tuple[Any, str]]:
-    """What torch is to take for the names that it does not bring along. Raises CheckpointError for those that no
-    checkpoint needs."""
-    kinds: list[tuple[Any, str]] = []
+def _check_names(path: Path, names: set[str]) -> None:
+    """Raises CheckpointError for names that no checkpoint needs."""
     for name in sorted(names):
-        if TENSORS.fullmatch(name):
+        if TENSORS.fullmatch(name) or is_value(name):
             continue
-        kind = stand_in(name)
-        if kind is not None:
-            kinds.append((kind, name))
-        elif name.startswith(("torch.nn.", "torch.jit.", "torch.fx.")):
+        if name.startswith(("torch.nn.", "torch.jit.", "torch.fx.")):
             raise _refused(
                 path,
                 f"it asks for {name}: it is a whole pickled model, which is a program; save the model's state_dict() "
                 "in the program that made it",
             )
-        else:
-            raise _refused(path, f"it asks for {name}, of which no weights are made")
-    return kinds
+        raise _refused(path, f"it asks for {name}, of which no weights are made")
+
+
+def _loaded(path: Path, kinds: dict[str, type]) -> object:
+    """What torch reads, with those classes for names that it does not bring along. Which of them are dicts and lists it
+    tells when it is to fill them."""
+    for _ in range(2 * len(kinds) + 1):
+        try:
+            known = [(kind, name) for name, kind in kinds.items()]
+            # As a stream, since torch takes a path's suffix for what the file is.
+            with path.open("rb") as stream, _known(known), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol")
+                return torch.load(stream, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            found = FILLED.search(str(error))
+            if not found or found[2] not in kinds or not issubclass(kinds[found[2]], Inert):
+                raise
+            kinds[found[2]] = stand_in(found[2], Keyed if found[1] == "SETITEM" else Listed)
+    raise _refused(path, "it holds containers of unknown kinds; save the state_dict alone")
 
 
 @contextmanager
@@ -167,7 +180,10 @@ def _reason(error: Exception) -> str:
     """One line of an error of torch.load, without its advice to switch the protection off."""
     text = str(error) or repr(error)
     if found := re.search(r"Unsupported operand (\d+)", text):
-        return f"it has an instruction of pickle, {found[1]}, that no protocol {PROTOCOL} writes; write it anew there"
-    if found := re.search(r"Can only (\w+) (?:for|to) .* but got (.*)", text):
-        return f"it has a container of an unknown kind, {found[2]}; save the state_dict alone"
+        return (
+            f"it has an instruction of pickle, {found[1]}, that torch does not read safely; in the program that wrote it "
+            f"leave pickle_protocol as it is ({PROTOCOL})"
+        )
+    if "Can only" in text:
+        return "it holds containers of unknown kinds; save the state_dict alone"
     return type(error).__name__ if "weights_only" in text else text.splitlines()[0]

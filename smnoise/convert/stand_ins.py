@@ -51,15 +51,14 @@ TENSORS = re.compile(
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
     r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
 )
-KEYED = re.compile(r"collections\.defaultdict|.*(Dict|Config|Node|Namespace|Params|Box|Munch|Bunch|Map)")
-LISTED = re.compile(r"collections\.deque|.*List")
 # Of Python, NumPy and torch these alone. numpy.core became numpy._core in 2.0; pathlib was a package in Python 3.13.
 VALUES = re.compile(
     r"argparse\.Namespace|types\.SimpleNamespace|collections\.(defaultdict|deque|UserDict)"
     r"|pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
     r"|datetime\.(date|datetime|time|timedelta|timezone)|decimal\.Decimal|fractions\.Fraction|uuid\.UUID"
     r"|uuid\.SafeUUID|random\.Random|typing\.\w+|_?operator\.getitem|copyreg\._reconstructor"
-    r"|builtins\.(bool|int|float|str|bytes|list|dict|tuple|frozenset|object|range|slice)"
+    r"|re\._compile|logging\.getLogger"
+    r"|builtins\.(bool|int|float|str|bytes|list|dict|tuple|frozenset|object|type|range|slice|Ellipsis|NotImplemented)"
     r"|numpy\.(core|_core)\.multiarray\.(scalar|_reconstruct)|numpy\.(core|_core)\.numeric\._frombuffer"
     r"|numpy\.(ndarray|dtype|dtypes\.\w+DType)"
     r"|numpy\.(bool|u?int|u?byte|u?short|u?intc|u?longlong|u?long|float|half|single|double|longdouble"
@@ -77,15 +76,16 @@ def full_name(module: str, name: str) -> str:
     return f"{module}.{name}"
 
 
-def stand_in(name: str) -> type | None:
-    """The class that stands for a global of that full name; None where it is not one of a value.
+def is_value(name: str) -> bool:
+    """Whether a global of that full name is a class of values, for which a stand-in will do.
 
     Of packages other than Python, NumPy and torch (their configs, and anybody's own) it is what is called as classes
     are: with a capital.
     """
     own = name.partition(".")[0] in OWN
-    if not (VALUES.fullmatch(name) if own else re.fullmatch(r"\w+(\.\w+)*\.[A-Z]\w*", name)):
-        return None
-    if KEYED.fullmatch(name) and name not in ("argparse.Namespace", "types.SimpleNamespace"):
-        return Keyed
-    return Listed if LISTED.fullmatch(name) else Inert
+    return bool(VALUES.fullmatch(name) if own else re.fullmatch(r"\w+(\.\w+)*\.[A-Z]\w*", name))
+
+
+def stand_in(name: str, kind: type = Inert) -> type:
+    """A class of that kind for a global; it is called as that is, so that torch's errors name it."""
+    return type(name, (kind,), {})
