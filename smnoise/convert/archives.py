@@ -36,7 +36,9 @@ def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
             if not entries:
                 raise CheckpointError(f"{path} is an empty zip archive; fetch it again")
             if (unpacked := sum(entry.file_size for entry in entries)) > max_bytes:
-                raise CheckpointError(f"{path}: unpacked it has {unpacked} bytes, more than the limit of {max_bytes}")
+                raise CheckpointError(
+                    f"{path}: unpacked it has {unpacked} bytes, more than the limit of {max_bytes}"
+                )
             folder = names[0].partition("/")[0]
             name = f"{folder}/data.pkl"
             if f"{folder}/constants.pkl" in names:
@@ -101,4 +103,6 @@ def _check_sums(path: Path, stream: IO[bytes], places: dict[str, Place]) -> None
         while left and (block := stream.read(min(left, 1 << 22))):
             found, left = zlib.crc32(block, found), left - len(block)
         if found != wanted or left:
-            raise CheckpointError(f"{path} is damaged: the checksum of {name} is not that of its bytes; fetch it again")
+            raise CheckpointError(
+                f"{path} is damaged: the checksum of {name} is not that of its bytes; fetch it again"
+            )

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import replace_file
+from ..models.audiomae import AudioMAE
+from ..models.videomae import VideoMAE
 from ..train import checkpoint
 from . import huggingface, weight_files
 from .architecture import AudioConfig, VideoConfig, from_json, from_recipe, to_json
@@ -109,17 +111,30 @@ def convert_files(
     return converted
 
 
-def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> torch.nn.Module:
+def holds_weights(path: Path) -> bool:
+    """Whether it is a folder of weights, such as `write` makes, rather than a run or one of its checkpoints."""
+    run = (path / checkpoint.FOLDER).is_dir() or (path / "manifest.json").is_file()
+    return not run and weight_files.has_weights(path)
+
+
+def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> VideoMAE | AudioMAE:
     """The VideoMAE or AudioMAE of a file or folder in any layout, with its weights, in float32 on the CPU.
 
-    What was assumed on the way is not told: use `convert_files`, or `convert_state` for its notes. No random state
-    is touched. Options and errors are those of `convert_state` and `read`.
+    What was assumed on the way is not told: use `load_model_and_notes`, or `convert_state` for its notes. No random
+    state is touched. Options and errors are those of `convert_state` and `read`.
     """
+    return load_model_and_notes(path, max_bytes=max_bytes, **options)[0]
+
+
+def load_model_and_notes(
+    path: Path | str, *, max_bytes: int = MOST_BYTES, **options
+) -> tuple[VideoMAE | AudioMAE, list[str]]:
+    """As `load_model`, and what was assumed, checked and left out on the way."""
     converted = _convert(path, "smnoise", max_bytes, options)
     with torch.random.fork_rng(devices=[]):
         model = converted.config.build()
     model.load_state_dict(converted.state)
-    return model
+    return model, converted.notes
 
 
 def _convert(path: Path | str, to: str, max_bytes: int, options: dict) -> Converted:

@@ -12,7 +12,8 @@ from . import archives
 FETCH = "fetch the file itself"
 # By what a file begins with.
 STARTS = {
-    b"version https://git-lfs": "a pointer of Git LFS to the file, not the file: run git lfs pull, or " + FETCH,
+    b"version https://git-lfs": "a pointer of Git LFS to the file, not the file: run git lfs pull, or "
+    + FETCH,
     b"/annex/objects/": "a pointer of git-annex to the file, not the file: run git annex get, or " + FETCH,
     b"\x1f\x8b": "packed with gzip: unpack it",
     b"BZh": "packed with bzip2: unpack it",
@@ -50,8 +51,8 @@ def like(head: bytes, size: int) -> str | None:
 
 
 def form_of(path: Path) -> str:
-    """ "safetensors" or "pickle", which a file holds whatever its name. Raises CheckpointError, with what it is, where it
-    is neither."""
+    """ "safetensors" or "pickle", which a file holds whatever its name. Raises CheckpointError, with what it is, where
+    it is neither."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         head = stream.read(512)

@@ -66,7 +66,9 @@ def _kind(shape: list[int], decoder: bool, head: bool, embedding: str) -> tuple[
     if len(shape) == 5:
         return "the encoder of a VideoMAE, or of another video model, alone", without
     if len(shape) == 4 and shape[1] == 1:
-        return ("a fine-tuned AudioMAE, or another sound classifier" if head else "an encoder of sounds alone"), without
+        return (
+            "a fine-tuned AudioMAE, or another sound classifier" if head else "an encoder of sounds alone"
+        ), without
     if len(shape) == 4:
         kind = "an image MAE" if decoder else "an image model (ViT, or a fine-tuned image MAE)"
         return kind, "smnoise has models of videos and sounds, not of pictures"

@@ -25,7 +25,9 @@ SAFE_TORCH = (2, 10)
 PROTOCOL = 2  # the one that torch.save uses, and its safe reader knows
 LEGACY_PICKLES = 4  # magic number, version, system, and the object
 # torch's errors where it is to fill what is no plain dict or list.
-FILLED = re.compile(r"Can only (SETITEM|append|extend).*but got <class 'smnoise\.convert\.stand_ins\.([^']+)'>")
+FILLED = re.compile(
+    r"Can only (SETITEM|append|extend).*but got <class 'smnoise\.convert\.stand_ins\.([^']+)'>"
+)
 _lock = threading.Lock()
 
 
@@ -124,8 +126,8 @@ def _loaded(path: Path, kinds: dict[str, type]) -> object:
 
 @contextmanager
 def _known(kinds: list[tuple[Any, str]]) -> Iterator[None]:
-    """torch's reader knows these, in place of what else has those names. torch's list is the process's: it is left as it
-    was, and two threads do not change it at once."""
+    """torch's reader knows these, in place of what else has those names. torch's list is the process's: it is left as
+    it was, and two threads do not change it at once."""
     names = {name for _, name in kinds}
     with _lock:
         before = torch.serialization.get_safe_globals()
@@ -181,8 +183,8 @@ def _reason(error: Exception) -> str:
     text = str(error) or repr(error)
     if found := re.search(r"Unsupported operand (\d+)", text):
         return (
-            f"it has an instruction of pickle, {found[1]}, that torch does not read safely; in the program that wrote it "
-            f"leave pickle_protocol as it is ({PROTOCOL})"
+            f"it has an instruction of pickle, {found[1]}, that torch does not read safely; in the program that wrote "
+            f"it leave pickle_protocol as it is ({PROTOCOL})"
         )
     if "Can only" in text:
         return "it holds containers of unknown kinds; save the state_dict alone"

@@ -61,8 +61,8 @@ def convert_state(
     """A state dict of a pretraining model, in another layout.
 
     Args:
-        state: in any of the layouts, which its keys and shapes tell; `module.`, `_orig_mod.` and one name that is in front of
-            all of them (as Lightning's modules have it) are cut off.
+        state: in any of the layouts, which its keys and shapes tell; `module.` and `_orig_mod.` before them are cut
+            off, and so is another name that is in front of all, as Lightning's modules have it.
         to: "smnoise", "huggingface" or "official".
         config: what the model is built from; needed for smnoise's layout, else inferred from the shapes.
         leftovers: those of an earlier conversion from "official"; without them the tensors are made anew.

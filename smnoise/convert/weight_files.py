@@ -19,7 +19,14 @@ from .pickles import unpickled
 MOST_TENSORS = 100_000
 MOST_CONFIG_BYTES = 1 << 20
 MOST_HEADER_BYTES = 32 << 20  # of safetensors and of an index; some 300 for each tensor
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # the content decides; .tar is for .pth.tar
+SUFFIXES = (
+    ".safetensors",
+    ".pth",
+    ".pt",
+    ".bin",
+    ".ckpt",
+    ".tar",
+)  # the content decides; .tar is for .pth.tar
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # What official checkpoints and trainers keep the weights under, one within the other at times.
 CONTAINERS = ("model", "module", "state_dict", "model_state_dict", "model_ema")
@@ -54,8 +61,13 @@ def of_file(path: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict | None]
     return state, config
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether `of_folder` finds files there."""
+    return any((folder / name).is_file() or (folder / f"{name}.index.json").is_file() for name in WEIGHTS)
+
+
 def of_folder(path: Path, max_bytes: int) -> dict[str, Tensor]:
-    """The tensors of a folder's weights, in one file or in the parts that an index lists. Errors are those of `of_file`."""
+    """The tensors of a folder's weights, in one file or in the parts of an index. Errors are those of `of_file`."""
     for name in WEIGHTS:
         if (path / name).is_file():
             return of_file(path / name, max_bytes)[0]
@@ -102,7 +114,9 @@ def _of_parts(folder: Path, index: Path, max_bytes: int) -> dict[str, Tensor]:
         if not PLAIN_NAME.fullmatch(name):
             raise CheckpointError(f"{index} lists {name!r}, which is no name of a file in its folder")
     if absent := [name for name in names if not (folder / name).is_file()]:
-        raise CheckpointError(f"{index} lists {len(names)} files, of which {', '.join(absent[:5])} are not there")
+        raise CheckpointError(
+            f"{index} lists {len(names)} files, of which {', '.join(absent[:5])} are not there"
+        )
     if (size := sum((folder / name).stat().st_size for name in names)) > max_bytes:
         raise CheckpointError(
             f"the files of {index} have {size} bytes, more than the limit of {max_bytes}; raise the limit"
@@ -112,7 +126,9 @@ def _of_parts(folder: Path, index: Path, max_bytes: int) -> dict[str, Tensor]:
         state, wanted = of_file(folder / name, max_bytes)[0], {k for k, v in places.items() if v == name}
         if state.keys() != wanted:
             odd = ", ".join(sorted(map(str, state.keys() ^ wanted))[:5])
-            raise CheckpointError(f"{folder / name} is not the file that {index.name} lists: they differ in {odd}")
+            raise CheckpointError(
+                f"{folder / name} is not the file that {index.name} lists: they differ in {odd}"
+            )
         found |= state
     return found
 
@@ -121,7 +137,11 @@ def _contained(loaded: Any, path: Path) -> dict:
     """The state dict within what was loaded. Raises CheckpointError, with what it is, where there is none."""
     top = loaded
     for _ in range(DEPTH):
-        inner = [loaded[name] for name in CONTAINERS if isinstance(loaded, dict) and isinstance(loaded.get(name), dict)]
+        inner = [
+            loaded[name]
+            for name in CONTAINERS
+            if isinstance(loaded, dict) and isinstance(loaded.get(name), dict)
+        ]
         if not inner:
             break
         loaded = inner[0]
@@ -132,8 +152,8 @@ def _contained(loaded: Any, path: Path) -> dict:
         raise CheckpointError(f"{path} holds no weights: {_without_weights(top)}")
     if not any(tensor.numel() for tensor in tensors):
         raise CheckpointError(
-            f"{path} holds names without weights, as DeepSpeed's ZeRO stage 3 leaves them, which spreads the weights over "
-            "other files; join them with the zero_to_fp32.py beside it"
+            f"{path} holds names without weights, as DeepSpeed's ZeRO stage 3 leaves them, which spreads the weights "
+            "over other files; join them with the zero_to_fp32.py beside it"
         )
     return loaded
 

@@ -25,7 +25,7 @@ class Size:
     decoder_depth: int
     decoder_heads: int
     mlp_ratio: float = 4.0
-    """Hidden units of the MLPs, in both, as a multiple of the width and rounded down. VideoMAEv2's giant has 48 / 11."""
+    """Hidden units of all MLPs, as a multiple of the width and rounded down. VideoMAEv2's giant has 48 / 11."""
 
     def numbers(self) -> dict[str, int | float]:
         """The fields by name, without a usual ratio, which earlier versions do not know."""
