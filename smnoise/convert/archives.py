@@ -10,12 +10,13 @@ import zlib
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from .. import zips
 from ..errors import CheckpointError
 
 MAGIC = b"PK\x03\x04"
-END = struct.Struct("<4s4H2LH")  # the end record of a zip file
 LOCAL = struct.Struct("<4s5H3L2H")  # the record before each entry's bytes
 MOST_PICKLE_BYTES = 64 << 20
+MOST_LIST_BYTES = 64 << 20  # some 100 for each tensor
 NEVER = "; torch.save writes no such file, so it is damaged, or was packed by another program: write it anew there"
 
 
@@ -31,7 +32,15 @@ def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
     """The pickle of an archive, and how many bytes its tensors have. Raises CheckpointError where the archive is not as
     torch.save writes them."""
     try:
+        with path.open("rb") as stream:
+            start, length = zips.directory(stream)
+        if length > MOST_LIST_BYTES:
+            raise CheckpointError(
+                f"{path} lists entries in {length} bytes, more than {MOST_LIST_BYTES} for weights"
+            )
         with zipfile.ZipFile(path) as archive:
+            if archive.start_dir != start:
+                raise CheckpointError(f"{path} has two lists of entries{NEVER}")
             entries, names = archive.infolist(), archive.namelist()
             if not entries:
                 raise CheckpointError(f"{path} is an empty zip archive; fetch it again")
@@ -70,14 +79,9 @@ def pickle_of(path: Path, max_bytes: int) -> tuple[bytes, int]:
 
 
 def _places(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> dict[str, Place]:
-    """Where each entry is. Raises CheckpointError unless all are stored, one after the other, each inside the file; and
-    listed in one directory, at the end, which is the one that torch reads too."""
+    """Where each entry is. Raises CheckpointError unless all are stored, one after the other, before the list."""
     places: dict[str, Place] = {}
     with path.open("rb") as stream:
-        stream.seek(-END.size, 2)
-        mark, *_, start, comment = END.unpack(stream.read())
-        if mark != b"PK\x05\x06" or comment or start not in (archive.start_dir, 0xFFFFFFFF):
-            raise CheckpointError(f"{path} does not end with its list of entries{NEVER}")
         end = 0
         for entry in sorted(entries, key=lambda e: e.header_offset):
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:

@@ -23,11 +23,20 @@ def pretrained(run: Path) -> VideoPretrained | AudioPretrained:
         return video_runs.of_weights(run, model, notes)
     check_is_folder(run)
     recipe = checkpoint.find(run)[1].get("recipe", {})
-    return audio_runs.of_run(run) if "rate" in recipe else video_runs.of_run(run)
+    if "tubelet" in recipe:
+        return video_runs.of_run(run)
+    if "rate" in recipe:
+        return audio_runs.of_run(run)
+    what = (
+        "one of fine-tuning, whose encoder has learned classes" if "classes" in recipe else "something else"
+    )
+    raise CheckpointError(f"{run} is no run of smnoise.train.audio or smnoise.train.video, but {what}")
 
 
 def pretrained_video(run: Path) -> VideoPretrained:
     """As `pretrained`, of videos alone."""
+    if not holds_weights(run) and not run.is_file():
+        return video_runs.of_run(run)
     found = pretrained(run)
     if not isinstance(found, VideoPretrained):
         raise CheckpointError(f"{run} holds an AudioMAE, of sounds; a VideoMAE is needed here")
@@ -36,6 +45,8 @@ def pretrained_video(run: Path) -> VideoPretrained:
 
 def pretrained_audio(run: Path) -> AudioPretrained:
     """As `pretrained`, of sounds alone."""
+    if not holds_weights(run) and not run.is_file():
+        return audio_runs.of_run(run)
     found = pretrained(run)
     if not isinstance(found, AudioPretrained):
         raise CheckpointError(f"{run} holds a VideoMAE, of videos; an AudioMAE is needed here")
