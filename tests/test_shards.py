@@ -63,7 +63,9 @@ def test_a_manifest_that_names_files_elsewhere_is_refused_and_they_are_not_read(
     name = f"shard-{where}.safetensors"
     manifest(folder, names)
     told = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({name: told[names[0]], "state.json": told["state.json"]}))
+    (folder / "manifest.json").write_text(
+        json.dumps({name: told[names[0]], "state.json": told["state.json"]})
+    )
     read = []
     monkeypatch.setattr(checkpoint, "_sha256", read.append)
     with pytest.raises(CheckpointError, match="its manifest lists"):
