@@ -132,6 +132,10 @@ def _check_counts(config, axes: int, **counts: int) -> None:
     ratio = sizes.pop("mlp_ratio")
     if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO or int(config.size.width * ratio) < 1:
         raise ValueError(f"mlp_ratio must be a number above 0, at most {MOST_RATIO}, got {ratio!r}")
+    for part in ("", "decoder_"):
+        width, heads = sizes[f"{part}width"], sizes[f"{part}heads"]
+        if type(width) is int and type(heads) is int and heads > 0 and width % heads:
+            raise ValueError(f"{part}heads must divide {part}width {width}, got {heads}")
     counts |= sizes | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
     counts["tokens"] = prod(config.grid)
     for name, value in counts.items():

@@ -147,7 +147,7 @@ def _convert(path: Path | str, to: str, max_bytes: int, options: dict) -> Conver
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except ValueError as error:
-        if given:
+        if given or not source.options:
             raise
         raise CheckpointError(f"{path}: its config.json does not fit its weights: {error}") from error
     converted.notes = source.notes + converted.notes

@@ -118,6 +118,15 @@ def convert_state(
 
 def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
     """Model and layout of a state dict. Raises CheckpointError, with what else it is, where it is none of them."""
+    found = _known(state)
+    if len(found) != 1:
+        raise CheckpointError(
+            f"these are no weights of VideoMAE or AudioMAE with a decoder; they are {others.name_of(state)}"
+        )
+    return found[0]
+
+
+def _known(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     found = []
     for name, (model, layout, axes, decoder) in MARKS.items():
         if name not in state or not any(key.startswith(decoder) for key in state):
@@ -125,11 +134,7 @@ def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
         shape = state[name].shape
         if len(shape) == axes and (model, layout, shape[1]) != ("audiomae", "official", 3):
             found.append((model, layout))
-    if len(found) != 1:
-        raise CheckpointError(
-            f"these are no weights of VideoMAE or AudioMAE with a decoder; they are {others.name_of(state)}"
-        )
-    return found[0]
+    return found
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -157,7 +162,7 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of a module that keeps the model under a name, as those of Lightning do: that name is cut off where it is
     before all of them, and a known model follows."""
-    if any(name in state for name in MARKS):
+    if _known(state):
         return state
     first = next(iter(state), "")
     places = [place for place, letter in enumerate(first) if letter == "."]
@@ -166,7 +171,7 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if not all(name.startswith(prefix) for name in state):
             break
         short = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-        if any(name in short for name in MARKS):
+        if _known(short):
             return short
     return state
 
