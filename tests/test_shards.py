@@ -74,7 +74,7 @@ def test_a_manifest_that_names_files_elsewhere_is_refused_and_they_are_not_read(
 
 
 def test_a_file_that_the_manifest_does_not_list_is_refused(halves):
-    folder, names, _ = halves
+    folder, *_ = halves
     shard(folder, 3, {"model.mask_token": (torch.zeros(1, 1, 96), [0, 0, 0])})
     with pytest.raises(CheckpointError, match="does not list"):
         checkpoint.read(folder)
