@@ -513,6 +513,61 @@ def test_a_zip_bomb_is_refused_unread(tmp_path):
         pools.load_colormae(bomb, max_bytes=2**24)
 
 
+MEASURE = """
+import resource, sys
+from smnoise import PoolError, pools
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try: print(len(pools.load_colormae(sys.argv[1], max_bytes=int(sys.argv[2]))), end=" ")
+except PoolError: print("refused", end=" ")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float64"])
+def test_a_limit_is_of_the_memory_that_a_pool_takes(tmp_path, dtype, order):
+    """32 MiB as float32, whatever the file has; of that a quarter is more than all else that is needed on the way."""
+    stack = np.ones((512, 128, 128), dtype, order)
+    path, needed = npz(tmp_path / "a.npz", a=stack), 4 * stack.size
+    limit = max(needed, stack.nbytes + 1024)
+    for most, said in ((limit, "512"), (needed - 1, "refused")):
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path), str(most)], capture_output=True, text=True, check=True
+        )
+        found, kibibytes = done.stdout.split()
+        assert found == said
+        assert int(kibibytes) < (1.25 * needed / 1024 if said == "512" else 4096)
+
+
+def test_slices_of_any_order_and_size_are_the_array(tmp_path, monkeypatch):
+    for most in (1, 100, 7777):
+        monkeypatch.setattr("smnoise.pools.colormae.SLICE_BYTES", most)
+        for order in (STACK, np.asfortranarray(STACK), STACK.astype(">f4")):
+            pool = pools.load_colormae(npz(tmp_path / "a.npz", a=order))
+            np.testing.assert_array_equal(pool.data[:, 0].numpy(), order.astype(np.float32))
+
+
+def test_a_list_of_a_million_entries_is_not_read(tmp_path, monkeypatch):
+    path = npz(tmp_path / "a.npz", a=STACK)
+    monkeypatch.setattr("smnoise.pools.colormae.MOST_LIST_BYTES", 10)
+    with pytest.raises(PoolError, match="lists entries in"):
+        pools.load_colormae(path)
+
+
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_what_is_wrong_is_found_in_any_slice(monkeypatch, at):
+    monkeypatch.setattr("smnoise.pools.pool.SLICE_BYTES", 100)
+    noise = torch.zeros(12, 2, 3, 4)
+    noise[at, 1, 2, 3] = math.nan
+    with pytest.raises(ValueError, match=f"volume {at} holds"):
+        pools.NoisePool(noise)
+    masks = torch.zeros(12, 3, dtype=torch.uint8)
+    masks[:, 0] = 7
+    masks[at, 1] = 1
+    with pytest.raises(ValueError, match=f"mask {at} has 4 bits"):
+        pools.MaskPool(masks, (2, 3, 4), 21)
+
+
 def test_every_damage_to_an_archive_is_refused(tmp_path):
     """Where nobody reads, such as in dates, a flipped bit may pass, with the same array."""
     path = npz(tmp_path / "good.npz", a=STACK[:2, :4, :5].astype(np.float32))

@@ -3,7 +3,8 @@
 
     smnoise convert SOURCE OUT --to huggingface
 
-SOURCE is a file, a folder or a training run; its keys tell its layout. What had to be assumed is said.
+SOURCE is a file, a folder or a training run; its keys and shapes tell its layout. What had to be assumed is said. OUT
+can take the place of a run in smnoise finetune, probe and viz reconstruct.
 """
 
 from __future__ import annotations

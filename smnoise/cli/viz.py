@@ -97,11 +97,13 @@ class Reconstruct(Scene):
     """What a model fills in, in views that are named for the statistics they put back."""
 
     run: Path = field(kw_only=True)
-    """Folder of a pretraining run."""
+    """Folder of a pretraining run, or of converted weights."""
     sample: int = 1_000_000_000
     """Index of the mask; by default one that training does not reach."""
     start: float = 0.0
     """First frame of the clip, or second of the sound."""
+    stride: int | None = None
+    """Frames of the video from one frame of the clip to the next; by default the run's, for converted weights 4."""
 
 
 @dataclass(frozen=True)
@@ -183,27 +185,23 @@ def audio(what: Audio) -> list[Path]:
 
 
 def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
-    """Of a run of either trainer; its newest checkpoint tells which."""
+    """Of a run of either trainer, whose newest checkpoint tells which, or of converted weights."""
     import torch
 
-    from ..train import audio as audio_runs
-    from ..train import checkpoint, video_runs
+    from ..train.pretrained import AudioPretrained, pretrained
     from ..viz import media
     from ..viz.reconstruct import reconstruct_audio, reconstruct_video
 
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
-    recipe = checkpoint.find(what.run)[1]["recipe"]
-    if "rate" in recipe:
-        audio_config = audio_runs.Config(
-            what.run, what.run, **{n: recipe[n] for n in audio_runs.RECIPE if n in recipe}
-        )
-        audio_model, inputs = audio_runs.trained(what.run)
+    found = pretrained(what.run)
+    masks = found.sampler()([what.sample])
+    if isinstance(found, AudioPretrained):
+        inputs = found.inputs
         wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
-        masks = audio_config.sampler()([what.sample])
-        return reconstruct_audio(audio_model, inputs(wave[None]), masks, stem, **looks)
-    video_model, video_config = video_runs.trained(what.run)
-    shape = (video_config.frames, video_config.stride, int(what.start), video_config.size, video_config.size)
-    clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
-    masks = video_config.sampler()([what.sample])
-    return reconstruct_video(video_model, clip, masks, stem, moving=True, **looks)
+        numbers, paths = reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)
+    else:
+        shape = (found.frames, what.stride or found.stride, int(what.start), found.size, found.size)
+        clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
+        numbers, paths = reconstruct_video(found.model, clip, masks, stem, moving=True, **looks)
+    return numbers | ({"notes": "; ".join(found.notes)} if found.notes else {}), paths

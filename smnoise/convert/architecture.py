@@ -18,6 +18,7 @@ VERSION = 1  # of config.json
 # A config.json may come from anywhere: these keep it from asking for endless work or memory.
 MOST = {"depth": 1024, "decoder_depth": 1024, "tokens": 1 << 20}
 MOST_OTHER = 1 << 16
+MOST_RATIO = 64
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def shapes(config: VideoConfig | AudioConfig) -> dict[str, torch.Size]:
 
 def to_json(config: VideoConfig | AudioConfig) -> dict:
     """config.json as a dict."""
-    return {"smnoise": VERSION, "model": config.model, **asdict(config)}
+    return {"smnoise": VERSION, "model": config.model, **asdict(config), "size": config.size.numbers()}
 
 
 def from_json(text: Mapping) -> VideoConfig | AudioConfig:
@@ -103,6 +104,10 @@ def from_json(text: Mapping) -> VideoConfig | AudioConfig:
 
 def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
     """The model of a training run, from the recipe in its checkpoints. Raises CheckpointError if it has none."""
+    if "classes" in recipe:
+        raise CheckpointError(
+            "this is a run of fine-tuning, whose model has no decoder; name the pretraining run that it began with"
+        )
     try:
         size, patch = recipe["model"], recipe["patch"]
         if "tubelet" in recipe:
@@ -123,7 +128,15 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
 def _check_counts(config, axes: int, **counts: int) -> None:
     if len(config.grid) != axes:
         raise ValueError(f"the grid of {config.model} has {axes} axes, got {config.grid}")
-    counts |= asdict(config.size) | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
+    sizes = asdict(config.size)
+    ratio = sizes.pop("mlp_ratio")
+    if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO or int(config.size.width * ratio) < 1:
+        raise ValueError(f"mlp_ratio must be a number above 0, at most {MOST_RATIO}, got {ratio!r}")
+    for part in ("", "decoder_"):
+        width, heads = sizes[f"{part}width"], sizes[f"{part}heads"]
+        if type(width) is int and type(heads) is int and heads > 0 and width % heads:
+            raise ValueError(f"{part}heads must divide {part}width {width}, got {heads}")
+    counts |= sizes | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
     counts["tokens"] = prod(config.grid)
     for name, value in counts.items():
         most = MOST.get(name, MOST_OTHER)

@@ -3,12 +3,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import re
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,27 +14,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import replace_file
+from ..models.audiomae import AudioMAE
+from ..models.videomae import VideoMAE
 from ..train import checkpoint
-from . import huggingface
+from . import huggingface, weight_files
 from .architecture import AudioConfig, VideoConfig, from_json, from_recipe, to_json
 from .states import Converted, convert_state, detect, unwrapped
 
 MOST_BYTES = 16 << 30
-MOST_TENSORS = 100_000
-MOST_CONFIG_BYTES = 1 << 20
-PICKLED = {".pth", ".pt", ".bin"}
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-CONTAINERS = (
-    "model",
-    "module",
-    "state_dict",
-)  # what official checkpoints and trainers keep the weights under
-SAFE_TORCH = (2, 10)
+PICKLED = (".pth", ".pt", ".bin")
+OUR_KEY = "smnoise"  # beside "model" in our files of the official layout: the config, which the others do not look at
 
 
 @dataclass
@@ -53,11 +44,13 @@ class Source:
 
 
 def read(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Source:
-    """Weights of a file (.safetensors, .pth, .pt, .bin), of a folder with model.safetensors or pytorch_model.bin and
-    config.json, or of a training run or one of its checkpoints.
+    """Weights of a file (safetensors, or what torch.save wrote: .pth, .pt, .bin, .ckpt), of a folder with
+    model.safetensors or pytorch_model.bin (or an index and its parts) and config.json, or of a training run or one of
+    its checkpoints.
 
-    Pickled files go through torch.load(weights_only=True) only, which builds tensors and plain containers and refuses
-    all else. Raises CheckpointError for what is unsafe, damaged or too large, OSError for what is not there.
+    Pickled files go through torch.load(weights_only=True) only, which builds tensors and plain containers; settings
+    and optimisers beside the weights are not built, and all else is refused. Raises CheckpointError for what is unsafe,
+    damaged, too large or of another kind, OSError for what is not there.
     """
     path = Path(path)
     if (path / checkpoint.FOLDER).is_dir():
@@ -67,15 +60,13 @@ def read(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Source:
         tensors, _, state = checkpoint.read(path)
         return Source(tensors, from_recipe(state.get("recipe", {})))
     if not path.is_dir():
-        return Source(_tensors(path, max_bytes))
-    files = [path / name for name in WEIGHTS if (path / name).is_file()]
-    if not files:
-        raise CheckpointError(f"{path} has neither {' nor '.join(WEIGHTS)}")
-    source = Source(_tensors(files[0], max_bytes))
+        state, config = weight_files.of_file(path, max_bytes)
+        return Source(state, None if config is None else from_json(config))
+    source = Source(weight_files.of_folder(path, max_bytes))
     if (path / "leftovers.safetensors").is_file():
-        source.leftovers = _tensors(path / "leftovers.safetensors", max_bytes)
+        source.leftovers = weight_files.of_file(path / "leftovers.safetensors", max_bytes)[0]
     if (path / "config.json").is_file():
-        text = _json(path / "config.json")
+        text = weight_files.json_of(path / "config.json")
         if "smnoise" in text:
             source.config = from_json(text)
         elif detect(unwrapped(source.state)) == ("videomae", "huggingface"):
@@ -97,7 +88,7 @@ def write(converted: Converted, out: Path | str) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix in PICKLED:
             with replace_file(out) as temporary:
-                torch.save({"model": converted.state}, temporary)
+                torch.save({"model": converted.state, OUR_KEY: to_json(converted.config)}, temporary)
             return
         with _new_folder(out) as folder:
             # transformers refuses files that do not say which framework wrote them.
@@ -120,103 +111,47 @@ def convert_files(
     return converted
 
 
-def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> torch.nn.Module:
+def holds_weights(path: Path) -> bool:
+    """Whether it is a folder of weights, such as `write` makes, rather than a run or one of its checkpoints."""
+    run = (path / checkpoint.FOLDER).is_dir() or (path / "manifest.json").is_file()
+    return not run and weight_files.has_weights(path)
+
+
+def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> VideoMAE | AudioMAE:
     """The VideoMAE or AudioMAE of a file or folder in any layout, with its weights, in float32 on the CPU.
 
-    What was assumed on the way is not told: use `convert_files`, or `convert_state` for its notes. No random state
-    is touched. Options and errors are those of `convert_state` and `read`.
+    What was assumed on the way is not told: use `load_model_and_notes`, or `convert_state` for its notes. No random
+    state is touched. Options and errors are those of `convert_state` and `read`.
     """
+    return load_model_and_notes(path, max_bytes=max_bytes, **options)[0]
+
+
+def load_model_and_notes(
+    path: Path | str, *, max_bytes: int = MOST_BYTES, **options
+) -> tuple[VideoMAE | AudioMAE, list[str]]:
+    """As `load_model`, and what was assumed, checked and left out on the way."""
     converted = _convert(path, "smnoise", max_bytes, options)
     with torch.random.fork_rng(devices=[]):
         model = converted.config.build()
     model.load_state_dict(converted.state)
-    return model
+    return model, converted.notes
 
 
 def _convert(path: Path | str, to: str, max_bytes: int, options: dict) -> Converted:
     source = read(path, max_bytes=max_bytes)
     given = {name: value for name, value in options.items() if value is not None}
-    converted = convert_state(
-        source.state, to, config=source.config, leftovers=source.leftovers, **source.options | given
-    )
+    try:
+        converted = convert_state(
+            source.state, to, config=source.config, leftovers=source.leftovers, **source.options | given
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except ValueError as error:
+        if given or not source.options:
+            raise
+        raise CheckpointError(f"{path}: its config.json does not fit its weights: {error}") from error
     converted.notes = source.notes + converted.notes
     return converted
-
-
-def _tensors(path: Path, max_bytes: int) -> dict[str, Tensor]:
-    size = path.stat().st_size
-    if size > max_bytes:
-        raise CheckpointError(f"{path} has {size} bytes, more than the limit of {max_bytes}; raise the limit")
-    if path.suffix == ".safetensors":
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
-    elif path.suffix in PICKLED:
-        state = _contained(_unpickled(path, max_bytes), path)
-    else:
-        raise CheckpointError(
-            f"{path} must be a folder, or end in .safetensors or {', '.join(sorted(PICKLED))}"
-        )
-    tensors = [value for value in state.values() if isinstance(value, Tensor)]
-    # A tensor can claim to be larger than its memory by strides of 0; joining it would make it so.
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    if len(tensors) > MOST_TENSORS or claimed > max_bytes:
-        raise CheckpointError(
-            f"{path} claims {len(tensors)} tensors of {claimed} bytes, more than {MOST_TENSORS} or {max_bytes}"
-        )
-    return state
-
-
-def _unpickled(path: Path, max_bytes: int) -> object:
-    version = tuple(int(n) for n in re.findall(r"\d+", torch.__version__)[:2])
-    if version < SAFE_TORCH:
-        raise CheckpointError(
-            f"{path} is a pickle, which torch {torch.__version__} does not read safely: weights_only=True could run "
-            "code before 2.6 (CVE-2025-32434) and corrupt memory before 2.10 (CVE-2026-24747); update torch"
-        )
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > max_bytes:
-                raise CheckpointError(f"unpacked it has {unpacked} bytes, more than the limit of {max_bytes}")
-        # Official checkpoints keep their command line beside the weights: a Namespace only holds values.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of strangers can fail in any way
-        raise CheckpointError(
-            f"{path} was refused or is damaged; nothing in it was run: {_reason(error)}"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """One line of an error of torch.load, without its advice to switch the protection off."""
-    text = str(error) or repr(error)
-    if found := re.search(r"GLOBAL ([\w.]+)", text):
-        return f"it asks for {found[1]}, of which no weights are made"
-    return type(error).__name__ if "weights_only" in text else text.splitlines()[0]
-
-
-def _contained(loaded: object, path: Path) -> dict:
-    for name in CONTAINERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(name), dict):
-            loaded = loaded[name]
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors")
-    return loaded
-
-
-def _json(path: Path) -> dict:
-    if path.stat().st_size > MOST_CONFIG_BYTES:
-        raise CheckpointError(f"{path} has more than {MOST_CONFIG_BYTES} bytes, which no config has")
-    try:
-        text = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(text, dict):
-        raise CheckpointError(f"{path} must hold an object, holds a {type(text).__name__}")
-    return text
 
 
 @contextmanager

@@ -32,11 +32,11 @@ def config(video: VideoConfig) -> dict:
         "hidden_size": size.width,
         "num_hidden_layers": size.depth,
         "num_attention_heads": size.heads,
-        "intermediate_size": 4 * size.width,
+        "intermediate_size": int(size.width * size.mlp_ratio),
         "decoder_hidden_size": size.decoder_width,
         "decoder_num_hidden_layers": size.decoder_depth,
         "decoder_num_attention_heads": size.decoder_heads,
-        "decoder_intermediate_size": 4 * size.decoder_width,
+        "decoder_intermediate_size": int(size.decoder_width * size.mlp_ratio),
         "layer_norm_eps": EPS,
         "use_mean_pooling": False,  # else there is no norm after the encoder
         "norm_pix_loss": True,

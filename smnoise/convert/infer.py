@@ -10,20 +10,20 @@ from typing import cast
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..models import audiomae, videomae
 from ..models.common import Size
 from . import tables
 from .architecture import AudioConfig, VideoConfig
-from .names import PREFIXES
+from .names import INSIDE, PREFIXES
 
 FRAMES, SIDE, MEL_BINS = 16, 224, 128  # of every published recipe
-# By model and width. Heads leave no trace in the shapes of standard blocks, but published sizes differ in width.
-HEADS = {
-    module.__name__.rpartition(".")[2]: {
-        "heads": {size.width: size.heads for size in module.SIZES.values()},
-        "decoder_heads": {size.decoder_width: size.decoder_heads for size in module.SIZES.values()},
-    }
-    for module in (videomae, audiomae)
+# Heads leave no trace in the shapes of standard blocks; the published sizes by model and width. Our own small ones are
+# not among them: files of others have other heads at those widths, and ours name theirs.
+HEADS: dict[str, dict[str, dict[int, int]]] = {
+    "videomae": {
+        "heads": {384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16},
+        "decoder_heads": {192: 3, 384: 6, 512: 8, 640: 8},
+    },
+    "audiomae": {"heads": {384: 6, 768: 12, 1024: 16, 1280: 16}, "decoder_heads": {512: 16}},
 }
 
 
@@ -71,6 +71,7 @@ def infer(
         decoder_width,
         _depth(state, prefix["decoder."]),
         decoder_heads or _heads(HEADS[model], "decoder_heads", decoder_width, notes),
+        **({"mlp_ratio": _mlp_ratio(state, blocks, layout, width)} if model == "videomae" else {}),
     )
     if model == "videomae":
         statistics = {} if channels == 3 else {"mean": (0.0,) * channels, "std": (1.0,) * channels}
@@ -142,6 +143,15 @@ def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
     if not numbers:
         raise CheckpointError(f"there are no blocks {prefix}0, {prefix}1 and so on")
     return max(numbers) + 1
+
+
+def _mlp_ratio(state: Mapping[str, Tensor], blocks: str, layout: str, width: int) -> float:
+    """Of the encoder's first block; the decoder's have the same, as in VideoMAEv2."""
+    inside = INSIDE["videomae", layout].get("mlp.fc1.", ("mlp.fc1.",))[0]
+    weight = state.get(f"{blocks}0.{inside}weight")
+    if weight is None or weight.dim() != 2 or not len(weight):
+        return 4.0  # what is missing or of another shape is told with all the others
+    return len(weight) / width
 
 
 def _heads(published: dict[str, dict[int, int]], name: str, width: int, notes: list[str]) -> int:

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from . import tables
+from . import others, tables
 from .architecture import AudioConfig, VideoConfig
 from .infer import infer
 from .names import constant_biases, entries
 
 LAYOUTS = ("smnoise", "huggingface", "official")
-# A key that only this model in this layout has.
+# The patch embedding that only this model in this layout has, its axes, and how names in the decoder begin.
 MARKS = {
-    "videomae.embeddings.patch_embeddings.projection.weight": ("videomae", "huggingface"),
-    "encoder.patch_embed.proj.weight": ("videomae", "official"),
-    "patch_embed.proj.weight": ("audiomae", "official"),
-    "embed.weight": ("videomae", "smnoise"),
-    "encoder.embed.weight": ("audiomae", "smnoise"),
+    "videomae.embeddings.patch_embeddings.projection.weight": ("videomae", "huggingface", 5, "decoder."),
+    "encoder.patch_embed.proj.weight": ("videomae", "official", 5, "decoder."),
+    "patch_embed.proj.weight": ("audiomae", "official", 4, "decoder_"),
+    "embed.weight": ("videomae", "smnoise", 2, "decoder."),
+    "encoder.embed.weight": ("audiomae", "smnoise", 2, "decoder."),
 }
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 # Query, key and value in one tensor, or under earlier names: (joined, apart), the key's bias being always zero.
@@ -61,7 +61,8 @@ def convert_state(
     """A state dict of a pretraining model, in another layout.
 
     Args:
-        state: in any of the layouts, which its keys tell; `module.` and `_orig_mod.` in front of them are cut off.
+        state: in any of the layouts, which its keys and shapes tell; `module.` and `_orig_mod.` before them are cut
+            off, and so is another name that is in front of all, as Lightning's modules have it.
         to: "smnoise", "huggingface" or "official".
         config: what the model is built from; needed for smnoise's layout, else inferred from the shapes.
         leftovers: those of an earlier conversion from "official"; without them the tensors are made anew.
@@ -116,14 +117,24 @@ def convert_state(
 
 
 def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
-    """Model and layout of a state dict. Raises CheckpointError where it is none of them."""
-    found = {MARKS[name] for name in MARKS if name in state}
+    """Model and layout of a state dict. Raises CheckpointError, with what else it is, where it is none of them."""
+    found = _known(state)
     if len(found) != 1:
-        some = ", ".join(sorted(state)[:5]) or "nothing"
         raise CheckpointError(
-            f"not the weights of a known model: one of {', '.join(MARKS)} must be there; it begins with {some}"
+            f"these are no weights of VideoMAE or AudioMAE with a decoder; they are {others.name_of(state)}"
         )
-    return found.pop()
+    return found[0]
+
+
+def _known(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    found = []
+    for name, (model, layout, axes, decoder) in MARKS.items():
+        if name not in state or not any(key.startswith(decoder) for key in state):
+            continue
+        shape = state[name].shape
+        if len(shape) == axes and (model, layout, shape[1]) != ("audiomae", "official", 3):
+            found.append((model, layout))
+    return found
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +156,24 @@ def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[short] = tensor.detach()
     if wrong:
         raise CheckpointError("not a state dict:\n  " + "\n  ".join(wrong))
-    return plain
+    return _without_prefix(plain)
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a module that keeps the model under a name, as those of Lightning do: that name is cut off where it is
+    before all of them, and a known model follows."""
+    if _known(state):
+        return state
+    first = next(iter(state), "")
+    places = [place for place, letter in enumerate(first) if letter == "."]
+    for place in places:
+        prefix = first[: place + 1]
+        if not all(name.startswith(prefix) for name in state):
+            break
+        short = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        if _known(short):
+            return short
+    return state
 
 
 def _parted(state: dict[str, Tensor], model: str, layout: str, notes: list[str]) -> dict[str, Tensor]:

@@ -125,6 +125,8 @@ class AudioMAE(nn.Module):
             size = find_size(size, SIZES)
             if decoder == "global":
                 size = replace(size, decoder_depth=size.decoder_depth // 2)
+        if size.mlp_ratio != 4:
+            raise ValueError(f"AudioMAE has MLPs of 4 times the width, got mlp_ratio {size.mlp_ratio}")
         time, freq = grid
         self.size, self.grid, self.patch = size, (time, freq), patch
         self.local, self.normalise_target = decoder == "local", normalise_target

@@ -6,7 +6,7 @@ Letters: B batch, L tokens, N tokens picked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -24,6 +24,15 @@ class Size:
     decoder_width: int
     decoder_depth: int
     decoder_heads: int
+    mlp_ratio: float = 4.0
+    """Hidden units of all MLPs, as a multiple of the width and rounded down. VideoMAEv2's giant has 48 / 11."""
+
+    def numbers(self) -> dict[str, int | float]:
+        """The fields by name, without a usual ratio, which earlier versions do not know."""
+        found = asdict(self)
+        if self.mlp_ratio == 4:
+            del found["mlp_ratio"]
+        return found
 
 
 def find_size(name: str, sizes: dict[str, Size]) -> Size:

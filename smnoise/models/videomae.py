@@ -119,7 +119,10 @@ class VideoMAE(Cubes):
 
         def blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
             norm = partial(nn.LayerNorm, eps=1e-6)
-            return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+            return nn.ModuleList(
+                Block(width, heads, mlp_ratio=size.mlp_ratio, qkv_bias=True, norm_layer=norm)
+                for _ in range(depth)
+            )
 
         t, h, w = grid
         self.size, self.grid = size, (t, h, w)

@@ -8,16 +8,20 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .. import zips
 from ..errors import PoolError
 from .pool import NoisePool
 
 MOST_BYTES = 8 << 30
 MOST_ENTRIES = 1000
+MOST_LIST_BYTES = 1 << 20
+SLICE_BYTES = 1 << 20
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -35,7 +39,8 @@ def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int =
 
     path: the archive. Nothing in it is unpickled.
     name: of the array; may be left out where there is only one.
-    max_bytes: the most that the array, unpacked, may take.
+    max_bytes: the most that the array may take, in the archive unpacked as in the pool, which has 4 bytes a value. No
+        more memory is needed than the pool's own.
 
     float64 is rounded to float32, which may make ties of values that differ by less.
 
@@ -45,6 +50,8 @@ def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int =
     path = Path(path)
     with path.open("rb") as stream:
         try:
+            if (length := zips.directory(stream)[1]) > MOST_LIST_BYTES:
+                raise PoolError(f"{path} lists entries in {length} bytes; a pool of ColorMAE has one entry")
             with zipfile.ZipFile(stream) as archive:
                 entry = _entry(path, archive, name)
                 if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -57,14 +64,14 @@ def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int =
                         f"{max_bytes}; raise max_bytes if you trust it"
                     )
                 with archive.open(entry) as member:
-                    stack = _array(f"{entry.filename} of {path}", member, entry.file_size)
+                    stack, dtype = _array(f"{entry.filename} of {path}", member, entry.file_size, max_bytes)
         except PoolError:
             raise
         except DAMAGE as error:
             raise PoolError(f"{path} is no whole .npz file: {error}; fetch it again") from error
-    source = {"colormae": path.name, "array": entry.filename.removesuffix(".npy"), "dtype": stack.dtype.name}
+    source = {"colormae": path.name, "array": entry.filename.removesuffix(".npy"), "dtype": dtype.name}
     try:
-        return NoisePool(torch.from_numpy(stack.astype(np.float32))[:, None], source=source)
+        return NoisePool(torch.from_numpy(stack)[:, None], source=source)
     except ValueError as error:
         raise PoolError(f"{path} holds no usable noise: {error}") from error
 
@@ -81,8 +88,9 @@ def _entry(path: Path, archive: zipfile.ZipFile, name: str | None) -> zipfile.Zi
     return arrays[name] if name is not None else next(iter(arrays.values()))
 
 
-def _array(what: str, member, size: int) -> np.ndarray:
-    """The array, read no further than its header where that is not one of a stack of numbers."""
+def _array(what: str, member, size: int, max_bytes: int) -> tuple[np.ndarray, np.dtype]:
+    """The array in float32, [patterns, height, width], and its dtype in the file; read no further than its header where
+    that is not one of a stack of numbers, or it would have more than max_bytes."""
     try:
         version = np.lib.format.read_magic(member)
         read_header = {
@@ -100,10 +108,32 @@ def _array(what: str, member, size: int) -> np.ndarray:
         raise PoolError(f"{what} must have shape [patterns, height, width], not {list(shape)}")
     if math.prod(shape) * dtype.itemsize != size - member.tell():
         raise PoolError(f"{what} claims {list(shape)} of {dtype}, but has {size} bytes; fetch it again")
-    values = np.empty(math.prod(shape), dtype)
-    into, at = values.view(np.uint8).data, 0
-    while count := member.readinto(into[at : at + (1 << 20)]):
+    if (needed := 4 * math.prod(shape)) > max_bytes:
+        raise PoolError(
+            f"{what} holds {math.prod(shape)} values, {needed} bytes as float32, more than the limit of {max_bytes}; "
+            "raise max_bytes if you trust it"
+        )
+    stack = np.empty(shape, np.float32)
+    # In the order of the file, so that slices of it are slices of this.
+    into = stack.T if by_columns else stack
+    for begin, end in _slices(into.shape, dtype.itemsize):
+        values = np.empty((end - begin, *into.shape[1:]), dtype)
+        _fill(what, member, values)
+        into[begin:end] = values
+    return stack, dtype
+
+
+def _slices(shape: tuple[int, ...], itemsize: int) -> Iterator[tuple[int, int]]:
+    """Begins and ends along the first axis, of so many values that their bytes are few."""
+    rows = max(1, SLICE_BYTES // (math.prod(shape[1:]) * itemsize))
+    for begin in range(0, shape[0], rows):
+        yield begin, min(begin + rows, shape[0])
+
+
+def _fill(what: str, member, values: np.ndarray) -> None:
+    into, at = values.reshape(-1).view(np.uint8).data, 0
+    while at < len(into):
+        count = member.readinto(into[at : at + SLICE_BYTES])
+        if not count:
+            raise PoolError(f"{what} ends before its last values; fetch it again")
         at += count
-    if at != values.nbytes:
-        raise PoolError(f"{what} ends after {at} of {values.nbytes} bytes; fetch it again")
-    return values.reshape(shape[::-1]).T if by_columns else values.reshape(shape)

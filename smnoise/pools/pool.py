@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from ..spec import as_grid
 from ..spec.checks import as_visible
 
 FORMAT, VERSION, CONTRACT = "smnoise pool", 1, 1
+SLICE_BYTES = 1 << 22
 
 
 class Pool:
@@ -124,16 +126,16 @@ class MaskPool(Pool):
         if data.dim() != 2 or data.shape[1] != width:
             raise ValueError(f"data of grid {grid} must have shape [K, {width}], got {list(data.shape)}")
         super().__init__(data, grid, periodic, source)
-        rows = self.data.numpy()
-        ones = POPCOUNT[rows].sum(1, dtype=np.int64)
-        padding = rows[:, -1] & (1 << 8 * width - tokens) - 1
-        wrong = np.flatnonzero((ones != tokens - self.num_visible) | (padding != 0))
-        if len(wrong):
-            row = wrong[0]
-            raise ValueError(
-                f"every mask must show {self.num_visible} of {tokens} tokens, and pad its last byte with zeros; "
-                f"mask {row} has {ones[row]} bits set"
-            )
+        for begin, rows in _slices(self.data):
+            ones = POPCOUNT[rows.numpy()].sum(1, dtype=np.int64)
+            padding = rows.numpy()[:, -1] & (1 << 8 * width - tokens) - 1
+            wrong = np.flatnonzero((ones != tokens - self.num_visible) | (padding != 0))
+            if len(wrong):
+                row = wrong[0]
+                raise ValueError(
+                    f"every mask must show {self.num_visible} of {tokens} tokens, and pad its last byte with zeros; "
+                    f"mask {begin + row} has {ones[row]} bits set"
+                )
 
     @classmethod
     def of_masks(cls, masks: Tensor, grid, *, periodic: bool = False, source=None) -> MaskPool:
@@ -168,9 +170,19 @@ class NoisePool(Pool):
         if data.dim() != 4:
             raise ValueError(f"data of a NoisePool must have shape [K, T, H, W], got {list(data.shape)}")
         super().__init__(data, as_grid(data.shape[1:]), periodic, source)
-        wrong = (~self.data.flatten(1).isfinite().all(1)).nonzero()
-        if len(wrong):
-            raise ValueError(f"noise must be finite, but volume {int(wrong[0])} holds a NaN or an infinity")
+        for begin, volumes in _slices(self.data):
+            wrong = (~volumes.flatten(1).isfinite().all(1)).nonzero()
+            if len(wrong):
+                raise ValueError(
+                    f"noise must be finite, but volume {begin + int(wrong[0])} holds a NaN or an infinity"
+                )
+
+
+def _slices(data: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The patterns, some at a time, with the first one's number: all at once take the pool's memory again."""
+    rows = max(1, SLICE_BYTES // max(1, data[0].nbytes))
+    for begin in range(0, len(data), rows):
+        yield begin, data[begin : begin + rows]
 
 
 def _check_tensor(name: str, value) -> None:

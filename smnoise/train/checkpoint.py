@@ -29,8 +29,9 @@ FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
 NAME = re.compile(r"step-\d{8}")
 FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
+MOST_JSON_BYTES = 64 << 20
 KEPT = "kept for good"  # in state.json
-SHARD = re.compile(r"shard-.*\.safetensors")
+SHARD = re.compile(r"shard-[0-9a-z-]+\.safetensors")  # no slash: a name in the same folder
 
 
 def save(
@@ -110,18 +111,26 @@ def steps(run: Path) -> list[Path]:
 def check(folder: Path) -> dict:
     """The state of a checkpoint. Raises CheckpointError if it is not whole."""
     try:
+        for name in ("manifest.json", "state.json"):
+            if (size := (folder / name).stat().st_size) > MOST_JSON_BYTES:
+                raise CheckpointError(
+                    f"{folder / name} has {size} bytes, more than {MOST_JSON_BYTES} of any run"
+                )
         manifest = json.loads((folder / "manifest.json").read_text())
         if set(manifest) != FILES and not _of_shards(manifest):
             raise CheckpointError(
                 f"{folder}: its manifest lists {sorted(manifest)}, not {sorted(FILES)}, nor a file from each process"
             )
+        others = {file.name for file in folder.glob("*.safetensors")} - set(manifest)
+        if others and set(manifest) != FILES:  # shards are read as what lies there
+            raise CheckpointError(f"{folder}: its manifest does not list {sorted(others)}, which lie there")
         for name, digest in manifest.items():
             if _sha256(folder / name) != digest:
                 raise CheckpointError(
                     f"{folder / name} is truncated or altered: its sha256 is not the manifest's"
                 )
         return json.loads((folder / "state.json").read_text())
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{folder} is not a whole checkpoint: {error}") from error
 
 

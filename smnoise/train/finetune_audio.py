@@ -24,7 +24,6 @@ so a checkpoint needs to hold just the number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from .finetune import Job, check_finite, check_labels, fine_tune
 from .finetune_config import RECIPE, SCRATCH, Config
 from .labels import LabelledFiles, labelled_sounds
 from .linear import scores_of
+from .pretrained import AudioPretrained, pretrained_audio
 from .run import choose_device, command, recipe
 
 
@@ -61,9 +61,9 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
     train, test = labelled_sounds(config.train, config.test, config.classes)
     notes = check_labels(config, train, test)
     with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
-        encoder, inputs = pretrained(config)
+        encoder, inputs, before = _pretrained(config)
         model = AudioClassifier(encoder, len(train.names), drop_path=config.drop_path)
-    notes += told_of_inputs(config, encoder, inputs)
+    notes += told_of_inputs(config, encoder, inputs, before)
     inputs.to(device)
     job = Job(
         medium=SOUND,
@@ -74,7 +74,7 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
         recipe={
             **recipe(config, RECIPE),
             "encoder": {
-                "size": astuple(encoder.size),
+                "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
                 "patch": encoder.patch,
                 "positions": positions_of(encoder),
@@ -94,6 +94,11 @@ def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
     Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or the frames do
     not fit its patches.
     """
+    return _pretrained(config)[:2]
+
+
+def _pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms, AudioPretrained | None]:
+    """The same, and the model that the encoder is of; None from scratch."""
     if config.run is None:  # from_scratch
         first = audio.Config(
             data=config.train,
@@ -103,10 +108,12 @@ def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
             seed=config.seed,
             **{name: getattr(config, name) for name in (*SCRATCH, "frames")},
         )
-        model, rate, mels, usual = audio.untrained(first), first.rate, first.mels, None
+        model, rate, mels, before = audio.untrained(first), first.rate, first.mels, None
     else:
-        model, before = audio.trained(config.run)
-        rate, mels, usual = before.log_mel.sample_rate, before.log_mel.num_mels, before.statistics
+        before = pretrained_audio(config.run)
+        model, rate, mels = before.model, before.inputs.log_mel.sample_rate, before.inputs.log_mel.num_mels
+        if before.config is None and config.rate is not None:
+            rate = config.rate
         size = None if config.model is None else SIZES[config.model]
         for name, asked, found in (
             ("model", size and size.width, model.size.width),
@@ -131,7 +138,7 @@ def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
         checkpoint_blocks=config.checkpoint_blocks,
     )
     encoder.load_state_dict(model.encoder.state_dict())
-    return encoder, Spectrograms(rate, config.frames, mels, statistics_of(config, usual))
+    return encoder, Spectrograms(rate, config.frames, mels, statistics_of(config, before)), before
 
 
 def positions_of(encoder: AudioEncoder) -> str:
@@ -139,32 +146,35 @@ def positions_of(encoder: AudioEncoder) -> str:
     return "published" if encoder.positions.transposed else "right"
 
 
-def statistics_of(config: Config, usual: Statistics | None) -> Statistics:
-    """Those that the config names; `usual` are the run's."""
+def statistics_of(config: Config, before: AudioPretrained | None) -> Statistics:
+    """Those that the config names, which may be the run's."""
     if config.statistics == "run":
-        assert usual is not None  # from scratch a Config refuses it
-        return usual
+        assert before is not None  # from scratch a Config refuses it
+        return before.inputs.statistics
     return Statistics.of(config.statistics)
 
 
-def told_of_inputs(config: Config, encoder: AudioEncoder, inputs: Spectrograms) -> list[str]:
+def told_of_inputs(
+    config: Config, encoder: AudioEncoder, inputs: Spectrograms, before: AudioPretrained | None
+) -> list[str]:
     """What is worth knowing of the inputs: where they come from, and where they are not the pretraining's."""
     mean, std = inputs.statistics
     notes = [
         f"preset {config.preset}: {config.frames} frames, log-mel mean {mean:.4g} and deviation {std:.4g}"
     ]
-    if config.run is not None:
-        before = audio.trained(config.run)[1]
-        if before.frames != config.frames:
+    if before is not None:
+        notes += before.notes
+        usual = before.inputs
+        if usual.frames != config.frames:
             notes.append(
-                f"the run was trained on {before.frames} frames; --frames {before.frames} has as many here"
+                f"the run was trained on {usual.frames} frames; --frames {usual.frames} has as many here"
             )
             if positions_of(encoder) == "published":
                 notes.append(
                     "published positions are right at the run's own length only: others have other codes"
                 )
-        if before.statistics != inputs.statistics:
-            mean, std = before.statistics
+        if usual.statistics != inputs.statistics:
+            mean, std = usual.statistics
             notes.append(
                 f"the run was trained with mean {mean:.4g} and deviation {std:.4g}; --statistics run has the same here"
             )

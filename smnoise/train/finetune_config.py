@@ -74,7 +74,7 @@ class Config:
     out: Path
     """Folder of the run; made if it does not exist."""
     run: Path | None = None
-    """Folder of a run of smnoise.train.audio; its newest whole checkpoint is read."""
+    """Folder of a run of smnoise.train.audio; its newest whole checkpoint is read. Or of converted weights."""
     from_scratch: bool = False
     """Begin with random weights instead."""
     resume: bool = False
@@ -84,7 +84,7 @@ class Config:
     model: Literal["tiny", "small", "base"] | None = None
     """With from_scratch: size of the encoder (base)."""
     rate: int | None = None
-    """With from_scratch: Hz that all files are brought to (16000)."""
+    """With from_scratch or converted weights: Hz that all files are brought to (16000)."""
     mels: int | None = None
     """With from_scratch: height of a spectrogram (128)."""
     patch: int | None = None

@@ -24,7 +24,7 @@ dropout, so a checkpoint needs to hold just the number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ from torch.nn.functional import cross_entropy
 from ..errors import CheckpointError
 from ..models.classifier import VideoClassifier, VideoEncoder
 from ..models.common import Size
-from ..models.videomae import VideoMAE
+from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
 from . import checkpoint, video, video_runs
 from .draws import torch_seeded
 from .features import outputs_of
@@ -42,10 +42,12 @@ from .finetune import Job, check_finite, check_labels, fine_tune
 from .finetune_video_config import RECIPE, SCRATCH, Config
 from .labels import LabelledFiles, labelled_videos
 from .linear import scores_of
+from .pretrained import pretrained_video
 from .run import choose_device, command, recipe
 from .video_augment import LabelledClips, mixed
 from .video_data import VIDEO
 from .video_eval import EveryVideo, over_views
+from .video_runs import VideoPretrained
 
 
 def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoClassifier:
@@ -60,10 +62,11 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoC
     train, test = labelled_videos(config.train, config.test, config.classes)
     notes = check_labels(config, train, test)
     with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
-        encoder, views = pretrained(config)
+        encoder, views, told = _pretrained(config)
         model = VideoClassifier(
             encoder, len(train.names), drop_path=config.drop_path, head_drop=config.head_drop
         )
+    notes += told
     job = Job(
         medium=VIDEO,
         model=model,
@@ -73,10 +76,11 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoC
         recipe={
             **recipe(config, RECIPE),
             "encoder": {
-                "size": astuple(encoder.size),
+                "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
                 "tubelet": encoder.tubelet,
                 "patch": encoder.patch,
+                **normalisation_of(encoder),
             },
             "inputs": {name: getattr(views, name) for name in ("frames", "stride", "size")},
         },
@@ -93,31 +97,51 @@ def pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo]:
     Raises CheckpointError where the run holds none, ValueError where it is not as the config says, or clips do not
     fit its cubes.
     """
+    return _pretrained(config)[:2]
+
+
+def _pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo, list[str]]:
+    """The same, and what was assumed of converted weights."""
     if config.run is None:  # from_scratch
-        settings = video.Config(
+        scratch = video.Config(
             data=config.train,
             out=config.out,
             mask_ratio=0.5,
             seed=config.seed,
             **{name: getattr(config, name) for name in SCRATCH},
         )
-        model = video_runs.untrained(settings)
+        shape = (scratch.frames, scratch.stride, scratch.size)
+        usual = VideoPretrained(video_runs.untrained(scratch), *shape, [], scratch)
+        model = usual.model
     else:
-        model, settings = video_runs.trained(config.run)
-        for name in ("model", "tubelet", "patch"):
-            if getattr(config, name) not in (None, found := getattr(settings, name)):
+        usual = pretrained_video(config.run)
+        model = usual.model
+        for name, found in (
+            ("model", usual.architecture),
+            ("tubelet", model.tubelet),
+            ("patch", model.patch),
+        ):
+            if getattr(config, name) not in (None, found):
                 raise ValueError(
                     f"{config.run} is another architecture: its {name} is not the one asked for "
-                    f"({found}, not {getattr(config, name)}); leave it out"
+                    f"({found or model.size}, not {getattr(config, name)}); leave it out"
                 )
-    shape = {name: getattr(config, name) or getattr(settings, name) for name in ("frames", "stride", "size")}
-    views = EveryVideo([], **shape, sampling=config.sampling)
-    if views.frames % settings.tubelet or views.size % settings.patch:
+    asked = {name: getattr(config, name) or getattr(usual, name) for name in ("frames", "stride", "size")}
+    views = EveryVideo([], **asked, sampling=config.sampling)
+    if views.frames % model.tubelet or views.size % model.patch:
         raise ValueError(
-            f"frames must be a multiple of the tubelet of {settings.tubelet} and size of the patch of "
-            f"{settings.patch}, got {views.frames} and {views.size}"
+            f"frames must be a multiple of the tubelet of {model.tubelet} and size of the patch of "
+            f"{model.patch}, got {views.frames} and {views.size}"
         )
-    return VideoEncoder(model, checkpoint_blocks=config.checkpoint_blocks), views
+    return VideoEncoder(model, checkpoint_blocks=config.checkpoint_blocks), views, usual.notes
+
+
+def normalisation_of(encoder: VideoEncoder) -> dict[str, list[float]]:
+    """mean and std of its input, by name, where they are not the usual ones."""
+    usual = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    own = {name: getattr(encoder, name).tolist() for name in usual}
+    same = all(torch.equal(getattr(encoder, name).cpu(), torch.tensor(usual[name])) for name in usual)
+    return {} if same else own
 
 
 def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> LabelledClips:
@@ -215,7 +239,12 @@ def classifier_of(run: Path) -> tuple[VideoClassifier, EveryVideo, list[str]]:
         )
     parts = before["encoder"]
     model = VideoMAE(
-        Size(*parts["size"]), tuple(parts["grid"]), tubelet=parts["tubelet"], patch=parts["patch"]
+        Size(*parts["size"]),
+        tuple(parts["grid"]),
+        tubelet=parts["tubelet"],
+        patch=parts["patch"],
+        mean=tuple(parts.get("mean", IMAGENET_MEAN)),
+        std=tuple(parts.get("std", IMAGENET_STD)),
     )
     classifier = VideoClassifier(VideoEncoder(model), len(before["classes"]))
     classifier.load_state_dict(tensors)

@@ -53,7 +53,7 @@ class Config:
     out: Path
     """Folder of the run; made if it does not exist."""
     run: Path | None = None
-    """Folder of a run of smnoise.train.video; its newest whole checkpoint is read."""
+    """Folder of a run of smnoise.train.video; its newest whole checkpoint is read. Or of converted weights."""
     from_scratch: bool = False
     """Begin with random weights instead."""
     resume: bool = False

@@ -6,7 +6,8 @@
     python -m smnoise.train.probe --run runs/video --motion                             # eight motions, exact labels
     python -m smnoise.train.probe --run runs/video --motion --probes linear attentive nearest --all-checkpoints
 
-The run is one of smnoise.train.audio or smnoise.train.video. --all-checkpoints scores every checkpoint that the run
+The run is one of smnoise.train.audio or smnoise.train.video, or in its place a folder of weights that smnoise convert
+wrote. --all-checkpoints scores every checkpoint that the run
 has kept, and the weights it began with as step 0: a curve over training, because reconstruction loss does not rank
 masks. Of a sound or video one clip from the middle is read; of a video --segments and --crops take more views,
 whose features are averaged.
@@ -38,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from ..convert.files import holds_weights
 from ..errors import CheckpointError, DataError
 from ..models.audiomae import AudioMAE
 from ..models.videomae import VideoMAE
@@ -51,10 +53,12 @@ from .media_files import Medium, lines_without_file
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
 from .numbered import EveryItem
+from .pretrained import check_is_folder, pretrained
 from .recipes import program
 from .run import choose_device
 from .video_data import VIDEO, find_videos
 from .video_eval import EveryMotion, EveryVideo, over_views
+from .video_runs import VideoPretrained
 
 __all__ = ["FEW", "STRENGTHS", "Config", "Features", "FewShot", "Probe", "features_of", "few_shot", "linear_probe",
            "probe_run"]  # fmt: skip
@@ -67,7 +71,8 @@ class Config:
     """Score the features of a pretraining run by probes."""
 
     run: Path
-    """Folder of a run of smnoise.train.audio or smnoise.train.video; its newest whole checkpoint is read."""
+    """Folder of a run of smnoise.train.audio or smnoise.train.video; its newest whole checkpoint is read. Or of
+    converted weights."""
     train: Path | None = None
     """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line. With motion:
     videos."""
@@ -95,6 +100,8 @@ class Config:
     """Views of a video along time."""
     crops: int = 1
     """Views along the longer side."""
+    stride: int | None = None
+    """Frames of a video from one frame of the clip to the next; by default the run's, for converted weights 4."""
     seed: int = 0
     """Of few labels, of motions, and of the attentive probe; nothing else is drawn."""
     device: str = "auto"
@@ -122,7 +129,7 @@ class Subject(NamedTuple):
     """A run, whichever trainer it is of."""
 
     model: AudioMAE | VideoMAE
-    """On the CPU, with its first weights."""
+    """On the CPU, with its first weights; or with converted ones."""
     medium: Medium
     inputs: Callable[..., Tensor]
     """Makes of a batch what the model reads."""
@@ -130,6 +137,8 @@ class Subject(NamedTuple):
     """One item of each file."""
     through: Callable[[Callable], Callable]
     """Makes of a function of what the model reads one of the data set's batches."""
+    notes: list[str]
+    """What was assumed of converted weights."""
 
 
 class Side(NamedTuple):
@@ -159,12 +168,20 @@ def probe_run(config: Config) -> dict:
         del at["broken"]
         if "left_out" in at:
             at["left_out"] = [names[number] for number in at["left_out"]]
-    common = {"classes": names, "skipped": list(dict.fromkeys([*missing, *skipped, *broken]))}
+    notes = {"notes": subject.notes} if subject.notes else {}
+    common = {"classes": names, **notes, "skipped": list(dict.fromkeys([*missing, *skipped, *broken]))}
     return common | ({"checkpoints": found} if config.all_checkpoints else found[0])
 
 
-def checkpoints(config: Config) -> tuple[Iterator[tuple[int, dict | None]], list[str]]:
-    """Step and weights of what is to be scored (None: the first weights), and what was wrong with others."""
+def checkpoints(config: Config) -> tuple[Iterator[tuple[int | None, dict | None]], list[str]]:
+    """Step and weights of what is to be scored (None: those of the subject's model), and what was wrong with others."""
+    if holds_weights(config.run):
+        if config.all_checkpoints:
+            raise ValueError(
+                f"{config.run} holds converted weights, which have no checkpoints; leave all_checkpoints out"
+            )
+        return iter([(None, None)]), []
+    check_is_folder(config.run)
     if not config.all_checkpoints:
         tensors, _, state, wrong = checkpoint.newest(config.run)
         return iter([(state["step"], tensors)]), wrong
@@ -181,24 +198,26 @@ def checkpoints(config: Config) -> tuple[Iterator[tuple[int, dict | None]], list
 
 def subject_of(config: Config) -> Subject:
     """The run's model and how it is fed. Raises CheckpointError where the run is of neither trainer."""
-    recipe = checkpoint.newest(config.run)[2]["recipe"]
-    if "tubelet" in recipe:
-        settings = video_runs.config_of(config.run, recipe)
+    found = pretrained(config.run)
+    if isinstance(found, VideoPretrained):
+        frames, stride, size = found.frames, config.stride or found.stride, found.size
         return Subject(
-            video_runs.untrained(settings),
+            found.model if found.config is None else video_runs.untrained(found.config),
             VIDEO,
             lambda clips: clips,
-            lambda paths: EveryVideo(
-                paths, settings.frames, settings.stride, settings.size, config.segments, config.crops
-            ),
+            lambda paths: EveryVideo(paths, frames, stride, size, config.segments, config.crops),
             over_views,
+            found.notes,
         )
-    _, inputs = audio.trained(config.run)
-    options = {name: recipe[name] for name in audio.RECIPE if name in recipe}
-    model = audio.untrained(audio.Config(data=config.run, out=config.run, **options))
-    rate, samples = inputs.log_mel.sample_rate, inputs.samples
+    model = found.model if found.config is None else audio.untrained(found.config)
+    rate, samples = found.inputs.log_mel.sample_rate, found.inputs.samples
     return Subject(
-        model, SOUND, inputs, lambda paths: EveryFile(paths, rate, samples), lambda function: function
+        model,
+        SOUND,
+        found.inputs,
+        lambda paths: EveryFile(paths, rate, samples),
+        lambda function: function,
+        found.notes,
     )
 
 

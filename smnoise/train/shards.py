@@ -7,11 +7,13 @@ Tensors are named model.NAME, and optimizer.NUMBER.NAME by the parameter's numbe
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -87,9 +89,26 @@ def gather(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tenso
 
 
 def _described(reader: dcp.HuggingFaceStorageReader) -> dict[str, TensorStorageMetadata]:
-    """What a checkpoint says of its tensors, of which alone its files can be."""
-    described = reader.read_metadata().state_dict_metadata
-    return {key: found for key, found in described.items() if isinstance(found, TensorStorageMetadata)}
+    """What a checkpoint says of its tensors, of which alone its files can be. Raises CheckpointError where the parts of
+    one do not fill it: the rest would be whatever the memory held."""
+    try:
+        described = reader.read_metadata().state_dict_metadata
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the files of the checkpoint do not say which parts they are: {error!r}"
+        ) from error
+    found = {key: data for key, data in described.items() if isinstance(data, TensorStorageMetadata)}
+    for key, data in found.items():
+        # Parts do not overlap, so that their sizes add up; who has the whole of a small tensor is one or many.
+        parts: dict[tuple[int, ...], int] = {}
+        for chunk in data.chunks:
+            at = tuple(chunk.offsets)
+            parts[at] = max(math.prod(chunk.sizes), parts.get(at, 0))
+        if sum(parts.values()) != math.prod(data.size) or min((0, *data.size)) < 0:
+            raise CheckpointError(
+                f"the parts of {key} do not fill its shape {list(data.size)}; a file is missing"
+            )
+    return found
 
 
 def _told(error: CheckpointException) -> str:

@@ -1,16 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models of runs of smnoise.train.video."""
+"""Models of runs of smnoise.train.video, and of converted weights in their place."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import CheckpointError
-from ..models.videomae import VideoMAE
+from ..models.videomae import SIZES, VideoMAE
+from ..samplers import Sampler
 from . import checkpoint
 from .video import RECIPE, Config, untrained
 
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")
+STRIDE = 4  # VideoMAE's on Kinetics-400
+
+
+class VideoPretrained(NamedTuple):
+    """A VideoMAE and the clips that it was trained on."""
+
+    model: VideoMAE
+    """On the CPU."""
+    frames: int
+    stride: int
+    size: int
+    """Height and width in pixels."""
+    notes: list[str]
+    """What was assumed where no recipe tells."""
+    config: Config | None
+    """Of a run; None for converted weights."""
+
+    @property
+    def architecture(self) -> str | None:
+        """The name of its size, if that has one."""
+        return next((name for name, size in SIZES.items() if size == self.model.size), None)
+
+    def sampler(self) -> Sampler:
+        """The run's masks; for converted weights the trainer's usual ones."""
+        if self.config is not None:
+            return self.config.sampler()
+        here, model = Path(), self.model
+        usual = Config(
+            here, here, frames=self.frames, size=self.size, tubelet=model.tubelet, patch=model.patch
+        )
+        return usual.sampler()
+
+
+def of_run(run: Path) -> VideoPretrained:
+    """That of `trained`."""
+    model, config = trained(run)
+    return VideoPretrained(model, config.frames, config.stride, config.size, [], config)
+
+
+def of_weights(folder: Path, model: VideoMAE, notes: list[str]) -> VideoPretrained:
+    """A model of converted weights, with the clips of its config.json. Raises CheckpointError where videos do not give
+    such clips."""
+    t, h, w = model.grid
+    if h != w or model.channels != 3:
+        raise CheckpointError(
+            f"{folder} is of clips with {model.channels} channels and a grid of {h} x {w} cubes; videos are read as "
+            "squares of 3 colours"
+        )
+    frames, size = t * model.tubelet, h * model.patch
+    told = f"converted weights: clips of {frames} frames of {size} x {size}, from their config; stride {STRIDE} assumed"
+    return VideoPretrained(
+        model, frames, STRIDE, size, [*notes, f"{told}, as on Kinetics-400 (Something-Something: 2)"], None
+    )
 
 
 def config_of(run: Path, recipe: dict) -> Config:

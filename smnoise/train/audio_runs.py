@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of runs of smnoise.train.audio, and of converted weights in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..models.audiomae import AudioMAE
+from ..samplers import Sampler
+from . import checkpoint
+from .audio import RECIPE, Config, trained
+from .audio_inputs import Spectrograms, Statistics
+
+RATE, STATISTICS = 16000, "audioset"  # AudioMAE's on AudioSet
+
+
+class AudioPretrained(NamedTuple):
+    """An AudioMAE and what makes its inputs of waveforms."""
+
+    model: AudioMAE
+    """On the CPU."""
+    inputs: Spectrograms
+    notes: list[str]
+    """What was assumed where no recipe tells."""
+    config: Config | None
+    """Of a run; None for converted weights."""
+
+    def sampler(self) -> Sampler:
+        """The run's masks; for converted weights the trainer's usual ones."""
+        if self.config is not None:
+            return self.config.sampler()
+        here, mels = Path(), self.inputs.log_mel.num_mels
+        usual = Config(here, here, frames=self.inputs.frames, mels=mels, patch=self.model.patch)
+        return usual.sampler()
+
+
+def of_run(run: Path) -> AudioPretrained:
+    """That of `trained`."""
+    model, inputs = trained(run)
+    recipe = checkpoint.find(run)[1]["recipe"]
+    config = Config(data=run, out=run, **{name: recipe[name] for name in RECIPE if name in recipe})
+    return AudioPretrained(model, inputs, [], config)
+
+
+def of_weights(folder: Path, model: AudioMAE, notes: list[str]) -> AudioPretrained:
+    """A model of converted weights, with the spectrograms of its config.json."""
+    time, freq = model.grid
+    frames, mels = time * model.patch, freq * model.patch
+    statistics = Statistics.of(STATISTICS)
+    told = f"converted weights: {frames} frames of {mels} mel bins, from their config; {RATE} Hz and the log-mel "
+    told += f"statistics of {STATISTICS} assumed (mean {statistics.mean:.4g}, deviation {statistics.std:.4g})"
+    return AudioPretrained(model, Spectrograms(RATE, frames, mels, statistics), [*notes, told], None)
