@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import replace_file
+from ..files import replace_file, sync
 from ..train import checkpoint
 from . import huggingface
 from .architecture import AudioConfig, VideoConfig, from_json, from_recipe, to_json
@@ -226,10 +226,10 @@ def _new_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
+        for file in (*temporary.iterdir(), temporary):
+            sync(file)
         temporary.rename(path)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
