@@ -186,8 +186,7 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     """Of a run of either trainer; its newest checkpoint tells which."""
     import torch
 
-    from ..train import audio as audio_runs
-    from ..train import checkpoint, video_runs
+    from ..train import audio, audio_runs, checkpoint, video_runs
     from ..viz import media
     from ..viz.reconstruct import reconstruct_audio, reconstruct_video
 
@@ -195,9 +194,7 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
     recipe = checkpoint.find(what.run)[1]["recipe"]
     if "rate" in recipe:
-        audio_config = audio_runs.Config(
-            what.run, what.run, **{n: recipe[n] for n in audio_runs.RECIPE if n in recipe}
-        )
+        audio_config = audio.Config(what.run, what.run, **{n: recipe[n] for n in audio.RECIPE if n in recipe})
         audio_model, inputs = audio_runs.trained(what.run)
         wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
         masks = audio_config.sampler()([what.sample])

@@ -41,7 +41,7 @@ from torch import Tensor
 from ..errors import CheckpointError, DataError
 from ..models.audiomae import AudioMAE
 from ..models.videomae import VideoMAE
-from . import audio, checkpoint, video_runs
+from . import audio, audio_runs, checkpoint, video_runs
 from .attentive import attentive_probe
 from .audio_data import SOUND, EveryFile
 from .features import Features, features_of, outputs_of
@@ -193,7 +193,7 @@ def subject_of(config: Config) -> Subject:
             ),
             over_views,
         )
-    _, inputs = audio.trained(config.run)
+    _, inputs = audio_runs.trained(config.run)
     options = {name: recipe[name] for name in audio.RECIPE if name in recipe}
     model = audio.untrained(audio.Config(data=config.run, out=config.run, **options))
     rate, samples = inputs.log_mel.sample_rate, inputs.samples
