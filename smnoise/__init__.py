@@ -17,7 +17,7 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
     __path__.append(str(_here.parent))
 
 if TYPE_CHECKING:
-    from .errors import BackendError, CheckpointError, DataError, PoolError, SmnoiseError
+    from .errors import BackendError, CheckpointError, DataError, FolderInUseError, PoolError, SmnoiseError
     from .masks import MaskBatch
     from .pools import MaskPool, NoisePool, PoolSampler
     from .samplers import (
@@ -74,6 +74,7 @@ __all__ = [
     "CheckpointError",
     "Custom",
     "DataError",
+    "FolderInUseError",
     "Frame",
     "FrequencyBars",
     "Green1D",

@@ -20,3 +20,7 @@ class PoolError(SmnoiseError):
 
 class CheckpointError(SmnoiseError):
     """A checkpoint cannot be read (missing, truncated, altered) or written."""
+
+
+class FolderInUseError(SmnoiseError):
+    """Another process writes into the folder. The message names the process and its machine."""

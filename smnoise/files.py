@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are whole or not there."""
+"""Files that are whole or not there, also after a power cut."""
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to it at the end, removed after an error. Folders that are
-    missing are made.
+    """A temporary name beside `path` to write to; synced and renamed to it at the end, removed after an error. Folders
+    that are missing are made.
 
     Raises NotADirectoryError, IsADirectoryError where `path` cannot be a file, before anything is made for it.
     """
@@ -31,7 +32,9 @@ def replace_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.writing")
     try:
         yield temporary
+        sync(temporary)  # or a power cut may leave the new name with nothing behind it
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,3 +43,16 @@ def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it."""
     with replace_file(path) as temporary:
         temporary.write_text(text)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk. Some network file systems sync no folders: there
+    it is theirs to keep names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

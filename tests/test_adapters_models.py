@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adapters inside real models: transformers' VideoMAE and ViTMAE, timm's vision transformers."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 import smnoise
 from smnoise.adapters.huggingface import checked, grid_of
@@ -171,6 +174,63 @@ class TestMAE:
             restored = filled.gather(1, ids_restore[..., None].expand(-1, -1, 2))
             assert torch.equal(restored, x * (1 - mask)[..., None])
 
+    def test_recomputed_activations_have_the_masks_of_the_pass(self, model, images):
+        masking = replace_random_masking(model.vit.embeddings, self.SAMPLER)
+        seen = []
+        masking.register_forward_hook(lambda module, inputs, result: seen.append(result[2]))
+
+        def gradients(recompute):
+            seen.clear()
+            model.zero_grad()
+            for first in (0, 3):  # two passes of a step
+                masking.samples = torch.arange(first, first + 3)
+                if recompute:
+                    loss = checkpoint(lambda x: model(x).loss, images, use_reentrant=False)
+                else:
+                    loss = model(images).loss
+                loss.backward()
+            return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+        model.train()
+        want = gradients(recompute=False)
+        first, second = seen
+        assert not torch.equal(first, second)
+        got = gradients(recompute=True)
+        for again, expected in zip(seen, (first, first, second, second), strict=True):
+            assert torch.equal(again, expected)
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+        with pytest.raises(RuntimeError, match="samples is not set"):
+            model(images)
+
+    def test_recomputing_is_refused_where_the_pass_is_not_known(self, model, images):
+        masking = replace_random_masking(model.vit.embeddings, self.SAMPLER)
+        model.train()
+        losses = []
+        for first in (0, 3):
+            masking.samples = torch.arange(first, first + 3)
+            losses.append(checkpoint(lambda x: model(x).loss, images, use_reentrant=False))
+        with pytest.raises(RuntimeError, match=r"2 passes wait.*backward after each forward"):
+            sum(losses).backward()
+        del losses  # a pass that is given up is in nobody's way
+        for given_up in (True, False):
+            masking.samples = torch.arange(3)
+            loss = checkpoint(lambda x: model(x).loss, images, use_reentrant=False)
+            if given_up:
+                del loss
+        loss.backward()
+        masking.samples = torch.arange(3)
+        loss = checkpoint(lambda x: model(x).loss, images.requires_grad_(), use_reentrant=True)
+        with pytest.raises(RuntimeError, match=r"0 passes wait.*use_reentrant=False"):
+            loss.backward()
+
+    def test_a_model_is_copied_and_pickled_with_it(self, model, images):
+        masking = replace_random_masking(model.vit.embeddings, self.SAMPLER)
+        masking.samples = torch.arange(3)
+        loss = model.train()(images).loss
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            other.vit.embeddings.random_masking.samples = torch.arange(3)
+            assert torch.equal(other(images).loss, loss)
+
     def test_weights_are_saved_as_before(self, model):
         before = set(model.state_dict())
         replace_random_masking(model.vit.embeddings, self.SAMPLER)
@@ -237,6 +297,30 @@ class TestTimm:
         drop = replace_patch_drop(model, self.SAMPLER)
         assert torch.equal(model(images), want)
         assert not drop.training
+
+    def test_samples_of_an_evaluation_are_not_those_of_the_next_training_pass(self, images):
+        model = timm.models.VisionTransformer(**SIZE)
+        drop = replace_patch_drop(model, self.SAMPLER)
+        drop.samples = range(3)
+        model(images)
+        assert drop.masks is not None
+        drop.samples = range(3)
+        model.eval()(images)
+        assert drop.masks is None
+        with pytest.raises(RuntimeError, match="samples is not set"):
+            model.train()(images)
+
+    def test_recomputed_activations_have_the_masks_of_the_pass(self, images):
+        torch.manual_seed(0)
+        model = timm.models.VisionTransformer(**SIZE)
+        drop = replace_patch_drop(model, self.SAMPLER)
+        gradients = []
+        for run in (model, lambda x: checkpoint(model, x, use_reentrant=False)):
+            model.zero_grad()
+            drop.samples = torch.arange(7, 10)
+            run(images).square().mean().backward()
+            gradients.append([p.grad for p in model.parameters()])
+        assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
     @pytest.mark.parametrize("rate", [0.0, 0.5])
     @pytest.mark.parametrize("rope", [False, True])

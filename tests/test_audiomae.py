@@ -19,6 +19,7 @@ from smnoise.models.audiomae import (
 )
 from smnoise.models.common import Size
 from smnoise.models.local_attention import LocalBlock, WindowAttention
+from smnoise.train.optim import decay_groups
 
 GRID = (6, 3)  # no multiple of the window along either axis
 SMALL = Size(24, 2, 2, 16, 2, 2)
@@ -155,6 +156,57 @@ def test_window_attention_is_full_attention_within_windows(grid, shift):
         )
 
 
+def test_the_position_bias_has_dropout_behind_both_layers_in_training():
+    """As AudioMAE's patched block: a tenth of the entries are just 0, and the variance is that of two dropouts, half as
+    much again as of the first one alone."""
+    attention = shake(AudioMAE("base").decoder[0].attention).train()
+    first, _, _, last, _ = attention.position_bias
+    with torch.no_grad():
+        drawn = torch.stack([attention.position_bias(attention.offsets) for _ in range(400)])
+        assert (drawn == 0).double().mean().item() == pytest.approx(0.1, abs=0.002)  # 8 deviations
+        hidden = first(attention.offsets).relu()
+        odds = 0.1 / 0.9
+        once = odds * hidden.square() @ last.weight.square().T
+        twice = once / 0.9 + odds * last(hidden).square()
+        assert (drawn.var(dim=0) / twice).mean().item() == pytest.approx(1, abs=0.02)
+        assert (twice / once).mean() > 1.5
+
+
+def test_the_last_bias_of_the_position_network_is_trained_and_nothing_to_evaluation(spectrograms):
+    torch.manual_seed(0)
+    attention = shake(WindowAttention(16, 2, (4, 4), (0, 0)))
+    x = torch.randn(2, 32, 16)
+    last = attention.position_bias[3]
+
+    def gradient():
+        attention.zero_grad()
+        (attention(x, (8, 4)) * torch.linspace(-1, 1, 16)).sum().backward()
+        return last.bias.grad.norm().item() / last.weight.grad.norm().item()
+
+    assert gradient() < 1e-6
+    attention.train()
+    assert gradient() > 1e-3
+    attention.eval()
+    with torch.no_grad():
+        before = attention(x, (8, 4))
+        last.bias += 1
+        torch.testing.assert_close(attention(x, (8, 4)), before, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_from_before_there_was_a_last_bias_are_loaded_with_zeros():
+    model = make(decoder="local")
+    state = {n: t for n, t in model.state_dict().items() if not n.endswith("position_bias.3.bias")}
+    assert len(state) == len(model.state_dict()) - len(model.decoder)
+    given = dict(state)
+    other = make(decoder="local")
+    shake(other)
+    other.load_state_dict(state)
+    assert state.keys() == given.keys()
+    assert not any(block.attention.position_bias[3].bias.any() for block in other.decoder)
+    with pytest.raises(RuntimeError, match=r"position_bias\.3\.weight"):
+        other.load_state_dict({n: t for n, t in state.items() if not n.endswith("position_bias.3.weight")})
+
+
 @pytest.mark.parametrize("shift", [(0, 0), (2, 0)])
 def test_local_block_is_timms_with_the_same_weights(shift):
     """timm's block of the same family, forced to move along time only; it rolls and adds -100."""
@@ -168,10 +220,7 @@ def test_local_block_is_timms_with_the_same_weights(shift):
     theirs = SwinTransformerV2CrBlock(16, 2, (12, 8), (4, 4)).eval()
     theirs.shift_size = shift
     theirs._init_buffers()
-    weights = {
-        "attn.logit_scale": -ours.attention.temperature.log(),
-        "attn.meta_mlp.fc2.bias": torch.zeros(2),
-    }
+    weights = {"attn.logit_scale": -ours.attention.temperature.log()}
     names = {
         "attention.qkv": "attn.qkv",
         "attention.project": "attn.proj",
@@ -403,7 +452,7 @@ def test_base_has_the_parameters_of_its_table(decoder):
     around = 257 * 768 + 768 + 2 * 768 + 769 * 512 + 512 + 2 * 512 + 513 * 256
     blocks = encoder_parameters(768, 12)
     if decoder == "local":
-        blocks += encoder_parameters(512, 16) + 16 * (16 + 3 * 384 + 384 * 16)
+        blocks += encoder_parameters(512, 16) + 16 * (16 + 3 * 384 + 385 * 16)
     else:
         blocks += encoder_parameters(512, 8)
     assert sum(p.numel() for p in model.parameters()) == around + blocks
@@ -422,6 +471,13 @@ def test_initial_weights_as_tabled():
     assert (model.decoder[1].attention.temperature == 1).all()
     assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-6}
     assert model.no_weight_decay() <= set(dict(model.named_parameters()))
+    still, decaying = ({id(p) for p in group["params"]} for group in decay_groups(model, 1e-4))
+    for (
+        name,
+        parameter,
+    ) in model.named_parameters():  # in AudioMAE's program vectors and biases alone do not decay
+        assert (id(parameter) in decaying) == (parameter.dim() > 1), name
+        assert (id(parameter) in still) != (id(parameter) in decaying)
 
 
 def test_decoder_depth():

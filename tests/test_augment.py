@@ -66,7 +66,7 @@ def test_stripes_are_no_wider_than_allowed_and_reach_everywhere():
     assert torch.equal(hidden, frames[:, :, None] | bins[:, None, :])
     for stripe, most in ((frames, 12), (bins, 5)):
         widths = stripe.sum(dim=1)
-        assert set(widths.tolist()) == set(range(most + 1))
+        assert set(widths.tolist()) == set(range(most))  # as torchaudio: below it
         assert (stripe.int().diff(dim=1) == 1).sum(dim=1).max() == 1  # one stripe, not two
         assert stripe.any(dim=0).all()
 
@@ -74,7 +74,7 @@ def test_stripes_are_no_wider_than_allowed_and_reach_everywhere():
 def test_stripes_may_be_wider_than_the_spectrogram_or_off():
     samples = torch.arange(50)
     wide = spec_augment(torch.ones(50, 40, 16), samples, seed=SEED, bins=192, frames=0, value=0.0)
-    assert (wide == 0).all(dim=1).sum(dim=1).max() == 16
+    assert (wide == 0).all(dim=1).sum(dim=1).max() == 15
     none = spec_augment(torch.ones(50, 40, 16), samples, seed=SEED, bins=0, frames=0, value=0.0)
     assert (none == 1).all()
     one = spec_augment(torch.ones(1, 40, 16), samples[7:8], seed=SEED, bins=192, frames=0, value=0.0)

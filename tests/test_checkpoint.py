@@ -2,13 +2,18 @@
 """Checkpoints survive what happens to files."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from smnoise import CheckpointError
-from smnoise.train import checkpoint
+from smnoise.train import checkpoint, video
+from smnoise.train.ledger import Ledger
+from smnoise.train.log import RunLog
+from smnoise.train.run import Opened
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def test_a_failure_while_saving_leaves_the_older_one(trained, tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_sync", full)
+        patch.setattr(checkpoint, "sync", full)
         with pytest.raises(CheckpointError, match="No space left"):
             checkpoint.save(tmp_path, 2, *trained, {})
     assert [f.name for f in (tmp_path / checkpoint.FOLDER).iterdir()] == ["step-00000001"]
@@ -142,3 +147,34 @@ def test_no_pickle_is_written(trained, tmp_path):
         "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]  # fmt: skip
     assert set(json.loads((folder / "manifest.json").read_text())) == {
         "model.safetensors", "optimizer.safetensors", "state.json"}  # fmt: skip
+
+
+def test_steps_of_any_number_of_digits_are_found_and_sorted_as_numbers(trained, tmp_path):
+    steps = (99_999_998, 99_999_999, 100_000_000, 1_000_000_000, 20_000_000_000)
+    for step in steps:
+        checkpoint.save(tmp_path, step, *trained, {}, keep=3)
+    assert [checkpoint.number(f) for f in checkpoint.steps(tmp_path)] == [*steps[:1:-1]]
+    assert checkpoint.newest(tmp_path)[2]["step"] == steps[-1]
+    checkpoint.save(tmp_path, 999_999_999, *trained, {}, keep=1)  # of a run that went back
+    names = sorted(int(f.name[5:]) for f in (tmp_path / checkpoint.FOLDER).iterdir())
+    assert names == [999_999_999, *steps[3:]]  # 100_000_000 is older, the others are not
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint(trained, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(checkpoint, "save", lambda *_, **__: done.append("checkpoint"))
+    fsync = os.fsync
+
+    def synced(descriptor):
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    config = video.Config(data=tmp_path, out=tmp_path, batch_size=1, save_every=2, log_every=1)
+    model, optimizer = trained
+    with RunLog(tmp_path, 0, 2) as log:
+        ledger = Ledger(config, log, Opened(0, [], {}), 2, 1, 1, model, optimizer, torch.device("cpu"))
+        monkeypatch.setattr(os, "fsync", synced)
+        for step in (1, 2):
+            ledger.forward(step, torch.tensor(1.0), [])
+            ledger.end(step, torch.tensor(1.0), False)
+    assert done == ["log.jsonl", "checkpoint"]

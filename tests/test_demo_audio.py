@@ -14,7 +14,8 @@ from PIL import Image
 
 from smnoise import DataError, White3D
 from smnoise.train import demo_audio, log
-from smnoise.train.audio import trained, untrained
+from smnoise.train.audio import untrained
+from smnoise.train.audio_runs import trained
 from smnoise.train.demo_audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
 from smnoise.train.demo_sounds import LANGUAGES
 from smnoise.viz.reconstruct import near_by

@@ -2,6 +2,7 @@
 """Several processes train as one with a larger batch: the same clips and masks, the same losses within rounding."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -219,6 +220,46 @@ def test_bfloat16_and_recomputing_train(config, trainer, shard):
     config = replace(config, epochs=1, checkpoint_blocks=True, dtype="bfloat16", clip_grad=1.0, shard=shard)
     trained(trainer, replace(config, batch_size=1), ranks=2)
     assert len(losses(config)) == 3
+
+
+@pytest.mark.parametrize("trainer", ["video", "audio"])
+def test_sharded_weights_travel_as_bfloat16_and_a_resumed_run_has_the_same_bits(config, trainer, tmp_path):
+    """Weights and moments stay float32; the losses are those of one process within bfloat16's rounding."""
+    config = replace(config, dtype="bfloat16", workers=1)
+    alone = replace(config, out=tmp_path / "alone")
+    sharded = replace(config, accumulate=1, shard=True)
+    trained(trainer, alone)
+    script = tmp_path / "told.py"
+    script.write_text(TOLD.format(trainer=trainer))
+    done = launch.run([str(script)], sharded, ranks=2)
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"as (\S+), summed as (\S+)", done.stdout) == [("torch.bfloat16", "torch.float32")] * 2
+    assert losses(sharded) == pytest.approx(losses(alone), rel=2e-2)
+    for tensors in checkpoint.newest(sharded.out)[:2]:
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+    other = replace(sharded, out=tmp_path / "other", resume=True)
+    shutil.copytree(sharded.out, other.out)
+    go_back(other, 4)
+    assert "resumed after step 4" in trained(trainer, other, ranks=2)
+    assert losses(other) == losses(sharded)
+    first, second = (checkpoint.newest(c.out)[0] for c in (sharded, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+TOLD = """
+from smnoise.train import {trainer} as trainer, world
+
+shard = world.fully_shard
+
+def told(part, mp_policy, **more):
+    if type(part).__name__.endswith("MAE"):
+        print(f"as {{mp_policy.param_dtype}}, summed as {{mp_policy.reduce_dtype}}")
+    return shard(part, mp_policy=mp_policy, **more)
+
+world.fully_shard = told
+trainer.main()
+"""
 
 
 @pytest.mark.parametrize("shard", [False, True], ids=["ddp", "shard"])

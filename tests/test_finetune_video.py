@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fine-tuning VideoMAE, run as a user runs it; and what it does to clips."""
 
+import hashlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +21,7 @@ from smnoise.train.finetune_video import classifier_of, evaluate, finetune, pret
 from smnoise.train.finetune_video_config import PRESETS, RECIPE, Config
 from smnoise.train.labels import labelled_videos
 from smnoise.train.numbered import loader
-from smnoise.train.video_augment import LabelledClips, mixed, seeded_globals
+from smnoise.train.video_augment import LabelledClips, mixed, seeded_globals, spread_indices
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -188,7 +191,22 @@ def test_uniform_samples_take_a_frame_from_each_part(corpus):
     assert clips.indices(2, 0) == [0, 0, 1, 1]
     dense = clips_of(corpus)
     path = dense.paths[dense.turn(0)]
-    assert len({tuple(dense.indices(30, n)) for n in range(300)}) == 24, path
+    assert len({tuple(dense.indices(30, n)) for n in range(300)}) == 30 - 4 * 2, path
+
+
+def test_dense_frames_are_spread_over_the_span_as_videomaes_are():
+    assert spread_indices(300, 16, 4, 7) == [
+        7 + n for n in (0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63)
+    ]
+    clips = LabelledClips([None], labels=torch.zeros(1), frames=16, stride=4)
+    ends = [clips.indices(300, n) for n in range(3000)]
+    assert min(e[0] for e in ends) == 0
+    assert max(e[-1] for e in ends) == 298  # of 236 starts the last is 235
+    assert spread_indices(40, 16, 4, 0) == [0, 4, 8, 13, 17, 22, 26, 31, 35, 39] + [39] * 6
+    assert spread_indices(64, 16, 4, 0)[-1] == 63
+    assert spread_indices(3, 16, 4, 0) == [0] + [2] * 15
+    assert spread_indices(9, 1, 4, 5) == [5]
+    assert spread_indices(9, 2, 4, 0) == [0, 7]
 
 
 def test_crops_cover_the_range_of_areas_and_aspects(corpus):
@@ -249,8 +267,9 @@ def test_presets_are_the_published_recipes(preset, tmp_path):
     assert tuple(getattr(config, name) for name in COLUMNS) == TABLE[preset]
     uniform = preset.startswith("ssv2")
     assert (config.sampling, config.flip) == (("uniform", False) if uniform else ("dense", True))
-    shared = (config.betas, config.weight_decay, config.warmup_epochs, config.min_lr, config.smoothing)
-    assert shared == ((0.9, 0.999), 0.05, 5, 1e-6, 0.1)
+    shared = (config.betas, config.weight_decay, config.warmup_epochs, config.smoothing)
+    assert shared == ((0.9, 0.999), 0.05, 5, 0.1)
+    assert config.min_lr == (1e-5 if preset == "ucf101" else 1e-6)
     assert (config.mixup, config.cutmix, config.erasing) == (0.8, 1.0, 0.25)
     assert config.randaugment == "rand-m7-n4-mstd0.5-inc1"
     assert set(PRESETS[preset]) == set(PRESETS["ucf101"])
@@ -304,6 +323,58 @@ def test_runs_that_cannot_be_gone_on_from(config, run):
     finetune(replace(config, epochs=1))
     with pytest.raises(CheckpointError, match=r"another recipe(?s:.*)cutmix: 1.0 then, 0.5 now"):
         finetune(replace(config, epochs=1, cutmix=0.5, resume=True))
+
+
+def test_a_step_of_a_preset_sees_no_more_clips_than_an_epoch_has(config, corpus):
+    """Or the first try with ten files is refused: the 64 passes stand for as many GPUs."""
+    config = replace(config, accumulate=64, epochs=2)
+    finetune(config)
+    events = [r["event"] for r in log.read(config.out) if "event" in r]
+    assert sum("accumulate is 3 here" in event for event in events) == 1
+    assert "2 steps of 12 clips" in events[0]
+    state = checkpoint.find(config.out)[1]
+    assert (state["step"], state["recipe"]["accumulate"]) == (2, 3)
+    finetune(replace(config, resume=True))
+    with pytest.raises(CheckpointError, match="accumulate: 3 then, 2 now"):
+        finetune(replace(config, accumulate=2, resume=True))
+
+
+def test_the_log_tells_the_grid_of_the_clips_not_of_pretraining(config):
+    finetune(replace(config, frames=8, size=48, epochs=1))
+    assert "grid (4, 3, 3), 2 classes" in log.read(config.out)[0]["event"]
+
+
+def test_a_setting_that_this_version_does_not_know_is_an_error_everywhere(config, run, tmp_path):
+    """A newer one trained by it: what is read or gone on with would be something else."""
+    finetune(replace(config, epochs=1))
+    for folder in (config.out, shutil.copytree(run, tmp_path / "newer")):
+        file = checkpoint.steps(folder)[0] / "state.json"
+        state = json.loads(file.read_text())
+        state["recipe"]["twist"] = 0.5
+        file.write_text(json.dumps(state))
+        manifest = file.with_name("manifest.json")
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state.json": digest}))
+    with pytest.raises(CheckpointError, match=r"twist: 0\.5 then, \(no such setting\) now"):
+        finetune(replace(config, epochs=1, resume=True))
+    with pytest.raises(CheckpointError, match=r"does not know: twist; a newer one wrote it"):
+        classifier_of(config.out)
+    with pytest.raises(CheckpointError, match=r"does not know: twist"):
+        finetune(replace(config, run=tmp_path / "newer", out=tmp_path / "other"))
+
+
+def test_a_run_of_a_trainer_that_did_other_steps_is_not_gone_on_with(config):
+    finetune(replace(config, epochs=1))
+    file = checkpoint.steps(config.out)[0] / "state.json"
+    state = json.loads(file.read_text())
+    del state["recipe"]["trainer_revision"]
+    file.write_text(json.dumps(state))
+    manifest = file.with_name("manifest.json")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state.json": digest}))
+    with pytest.raises(CheckpointError, match="trainer_revision: 1 then, 2 now"):
+        finetune(replace(config, epochs=1, resume=True))
+    assert classifier_of(config.out)[2] == ["flat", "moving"]
 
 
 def test_the_command_line(config, run, corpus):

@@ -83,18 +83,29 @@ def test_views_are_segments_times_crops(corpus):
     clips = EveryVideo([path], frames=2, stride=4, size=64, segments=3, crops=3)
     views = clips[0]["clip"].unflatten(0, (3, 3))
     assert views.shape == (3, 3, 3, 2, 64, 64)
-    for k, first in enumerate((0, 8, 15)):
+    for k, first in enumerate((0, 4, 12)):  # of 0, 4, 8, 12, as the clip has a second frame
         want = torch.from_numpy(VideoFile(path).read([first, first + 4])).permute(3, 0, 1, 2)
         for crop, x in enumerate((0, 16, 32)):
             assert torch.equal(views[k, crop], want[..., x : x + 64])
+
+
+def test_segments_of_a_test_begin_where_videomaes_do():
+    views = EveryVideo([], segments=5)
+    assert [views._indices(300, k)[0] for k in range(5)] == [0, 56, 116, 176, 236]
+    assert views._indices(300, 4) == [*range(236, 300, 4)]
+    assert [views._indices(40, k) for k in range(5)] == [[*range(0, 40, 4)] + [36] * 6] * 5  # a short one
 
 
 def test_uniform_views_are_spread_over_the_whole_video(corpus):
     path = corpus / "train" / "flat" / "flat-0.mp4"
     views = EveryVideo([path], frames=4, size=32, segments=2, sampling="uniform")[0]["clip"]
     numbers = [[frame_number(v[:, t].permute(1, 2, 0).numpy()) for t in range(4)] for v in views]
-    assert numbers == [[1, 6, 11, 16], [3, 8, 13, 18]]
+    assert numbers == [[0, 5, 10, 15], [2, 7, 12, 17]]
     assert uniform_indices(2, 4, 0.5) == [0, 0, 1, 1]
+    ssv2 = EveryVideo([], sampling="uniform", segments=2)
+    assert [ssv2._indices(100, k)[:5] for k in range(2)] == [[0, 6, 12, 18, 25], [3, 9, 15, 21, 28]]
+    once = EveryVideo([], sampling="uniform")._indices(100, 0)
+    assert once[:3] == [3, 9, 15]
     assert [spread(10, k, 3) for k in range(3)] == [0, 5, 10]
 
 

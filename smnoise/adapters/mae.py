@@ -24,7 +24,7 @@ from __future__ import annotations
 import torch
 
 from ..samplers import Sampler
-from ._samples import SampledModule, gather
+from ._samples import SampledModule
 
 
 class RandomMasking(SampledModule):
@@ -58,7 +58,11 @@ class RandomMasking(SampledModule):
                     "the sampler's ratio, or make the sampler with the model's"
                 )
         masks = self.masks_for(x, "mask,ids_keep,ids_restore")
-        return gather(x, masks.need("ids_keep")), masks.need("mask").to(x.dtype), masks.need("ids_restore")
+        return (
+            self.visible(x, masks.need("ids_keep")),
+            masks.need("mask").to(x.dtype),
+            masks.need("ids_restore"),
+        )
 
 
 def replace_random_masking(model: torch.nn.Module, sampler: Sampler) -> RandomMasking:

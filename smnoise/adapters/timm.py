@@ -9,8 +9,8 @@
     >>> model(torch.rand(2, 3, 224, 224)).shape  # a class token and 49 of 196 patches
     torch.Size([2, 50, 192])
 
-As in timm, nothing is dropped in evaluation mode. `drop.masks` holds the masks of the last pass, for a decoder and a
-loss.
+As in timm, nothing is dropped in evaluation mode, and samples that were set are forgotten. `drop.masks` holds the masks
+of the last pass, for a decoder and a loss; None after one in evaluation mode.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..samplers import Sampler
 from ..samplers.random import with_ones
-from ._samples import SampledModule, gather
+from ._samples import SampledModule
 
 
 class PatchDrop(SampledModule):
@@ -45,11 +45,12 @@ class PatchDrop(SampledModule):
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor | None]:
         """Prefix tokens and visible patches of x [B, prefix + L, D], in their order: [B, prefix + V, D]."""
         if not self.training:
+            self.samples = self.masks = None  # or the next training pass would have those of this one
             return (x, None) if self.return_indices else x
         prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
         self.masks = self.masks_for(patches, ALL_OUTPUTS)
         ids = self.masks.need("ids_keep")
-        x = torch.cat([prefix, gather(patches, ids)], dim=1)
+        x = torch.cat([prefix, self.visible(patches, ids)], dim=1)
         return (x, ids) if self.return_indices else x
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import replace_file
+from ..files import replace_file, sync
 from ..models.audiomae import AudioMAE
 from ..models.videomae import VideoMAE
 from ..train import checkpoint
@@ -161,10 +161,10 @@ def _new_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
+        for file in (*temporary.iterdir(), temporary):
+            sync(file)
         temporary.rename(path)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

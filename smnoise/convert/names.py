@@ -111,18 +111,6 @@ def entries(config: VideoConfig | AudioConfig, layout: str) -> list[Entry]:
     return table
 
 
-def constant_biases(config: VideoConfig | AudioConfig, layout: str) -> dict[str, torch.Size]:
-    """Theirs that we have no place for: the last bias of each local block's position network. It is one number
-    for all pairs of a head, which a softmax takes away again."""
-    if layout != "official" or config.model != "audiomae" or config.decoder != "local":
-        return {}
-    size = config.size
-    return {
-        f"decoder_blocks.{i}.attn.meta_mlp.fc2.bias": torch.Size([size.decoder_heads])
-        for i in range(size.decoder_depth)
-    }
-
-
 def _their_names(ours: str, model: str, layout: str) -> tuple[str, ...]:
     prefixes = PREFIXES[model, layout]
     prefix = max((p for p in prefixes if ours.startswith(p)), key=len)

@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 from . import others, tables
 from .architecture import AudioConfig, VideoConfig
 from .infer import infer
-from .names import constant_biases, entries
+from .names import entries
 
 LAYOUTS = ("smnoise", "huggingface", "official")
 # The patch embedding that only this model in this layout has, its axes, and how names in the decoder begin.
@@ -43,8 +43,8 @@ class Converted:
     notes: list[str] = field(default_factory=list)
     """What was assumed, checked and left out, in sentences."""
     leftovers: dict[str, Tensor] = field(default_factory=dict)
-    """Tensors of an official AudioMAE that the model has no place for and does not need; hand them in again for the
-    way back to give the same bits. Empty for the others."""
+    """Tables of positions of an official AudioMAE that are ours but for rounding; hand them in again for the way back
+    to give the same bits. Empty for the others."""
 
 
 def convert_state(
@@ -211,14 +211,15 @@ def _to_ours(
     """Our state dict and the leftovers. Raises CheckpointError for what is missing, unknown or of another shape."""
     table = entries(config, layout)
     wanted = {name: entry.part for entry in table for name in entry.theirs}
-    surplus = constant_biases(config, layout)
     computed = tables.computed(config, layout)
+    if layout == "smnoise":
+        state = _with_last_biases(state, wanted, notes)
     wrong = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in state]
     for name, tensor in state.items():
-        expected = wanted.get(name, surplus.get(name, tensor.shape))
+        expected = wanted.get(name, tensor.shape)
         if tensor.shape != expected:
             wrong.append(f"wrong shape: {name} is {list(tensor.shape)}, not {list(expected)}")
-        elif not (name in wanted or name in surplus or name in computed):
+        elif not (name in wanted or name in computed):
             wrong.append(f"unknown: {name} {list(tensor.shape)}")
     if wrong:
         raise CheckpointError(
@@ -226,11 +227,7 @@ def _to_ours(
             + "\n  ".join(wrong)
         )
 
-    leftovers = {name: state[name] for name in surplus if name in state}
-    if leftovers:
-        notes.append(
-            f"{len(leftovers)} biases at the end of position networks left over: a softmax takes them away again"
-        )
+    leftovers = {}
     for (name, made), width in zip(
         computed.items(), (config.size.width, config.size.decoder_width), strict=False
     ):
@@ -242,17 +239,28 @@ def _to_ours(
     return {entry.ours: entry.join([state[name] for name in entry.theirs]) for entry in table}, leftovers
 
 
+def _with_last_biases(
+    state: dict[str, Tensor], wanted: Mapping[str, torch.Size], notes: list[str]
+) -> dict[str, Tensor]:
+    """With zeros for the biases at the end of position networks, which runs of AudioMAE had not at first: the same
+    function, but for dropout in training."""
+    made = {}
+    for name, shape in wanted.items():
+        weight = state.get(f"{name.removesuffix('bias')}weight")
+        if name.endswith(".position_bias.3.bias") and name not in state and weight is not None:
+            made[name] = weight.new_zeros(shape)
+    if made:
+        notes.append(f"{len(made)} biases at the end of position networks are zero: the run had none")
+    return state | made
+
+
 def _made(config, to: str, leftovers: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
     """What an official AudioMAE has and ours has not: from the leftovers, else computed."""
     if config.model != "audiomae":
         return {}
     made = tables.computed(config, to)
-    made |= {name: torch.zeros(shape) for name, shape in constant_biases(config, to).items()}
     if unknown := [name for name in leftovers if name not in made]:
         raise CheckpointError(f"leftovers of another model: {', '.join(unknown)}")
-    for name, tensor in leftovers.items():
-        if name not in tables.NAMES["audiomae", "official"] and tensor.shape != made[name].shape:
-            raise CheckpointError(f"leftovers of another model: {name} is {list(tensor.shape)}")
     if absent := [name for name in made if name not in leftovers]:
         notes.append(f"made anew: {', '.join(absent[:3])}" + (" and so on" if len(absent) > 3 else ""))
     return made | leftovers

@@ -153,8 +153,9 @@ class AudioMAE(nn.Module):
         lean(self)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters without weight decay, besides biases and other vectors."""
-        return {"encoder.class_token", "mask_token"}
+        """Parameters without weight decay, besides biases and other vectors: none, as in AudioMAE's pretraining, where
+        both tokens decay."""
+        return set()
 
     def decode(self, features: Tensor, ids_keep: Tensor, ids_mask: Tensor, grid: tuple[int, int]) -> Tensor:
         """Features [B, 1 + V, width], normalised: prediction [B, M, P] in the order of ids_mask [B, M]."""

@@ -57,14 +57,17 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.temperature = nn.Parameter(torch.ones(heads))
-        # No bias at the end: one number for all pairs of a head is nothing to a softmax.
+        # Dropout behind both layers, as AudioMAE's patched block has it and newer timm has not. The last bias is one
+        # number for all pairs of a head, which is nothing to a softmax, but for the pairs that dropout sets to zero.
         self.position_bias = nn.Sequential(
             nn.Linear(2, BIAS_HIDDEN),
             nn.ReLU(),
             nn.Dropout(BIAS_DROPOUT),
-            nn.Linear(BIAS_HIDDEN, heads, bias=False),
+            nn.Linear(BIAS_HIDDEN, heads),
+            nn.Dropout(BIAS_DROPOUT),
         )
         self.register_buffer("offsets", log_offsets(window), persistent=False)
+        self.register_load_state_dict_pre_hook(_with_last_bias)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]."""
@@ -107,6 +110,13 @@ class WindowAttention(nn.Module):
         x = x.unflatten(3, self.window).unflatten(1, (-1, columns)).permute(0, 1, 4, 2, 5, 3, 6)
         x = x.flatten(5).flatten(3, 4).flatten(1, 2)
         return x[:, top : top + grid[0], left : left + grid[1]].flatten(1, 2)
+
+
+def _with_last_bias(attention: WindowAttention, state: dict[str, Tensor], prefix: str, *_) -> None:
+    """Weights of before there was one: zeros are the same function."""
+    if f"{prefix}position_bias.3.weight" in state:
+        weight = state[f"{prefix}position_bias.3.weight"]
+        state.setdefault(f"{prefix}position_bias.3.bias", weight.new_zeros(len(weight)))
 
 
 def unit(x: Tensor) -> Tensor:

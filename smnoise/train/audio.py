@@ -4,19 +4,19 @@
     torchrun --nproc-per-node 8 -m smnoise.train.audio --recipe audiomae-base-audioset-8gpu --data SOUNDS \
         --out runs/audio
     torchrun ... --resume                                                         # go on after a stop
-    python -m smnoise.train.audio --data SOUNDS --out runs/audio                  # the published recipe on one GPU
+    python -m smnoise.train.audio --recipe audiomae-base-audioset-1gpu --data SOUNDS --out runs/audio
     python -m smnoise.train.audio --data SOUNDS --out runs/small --model tiny --frames 256 --statistics auto \
-        --batch-size 16 --accumulate 1 --epochs 50 --warmup-epochs 5              # a laptop
+        --batch-size 16 --epochs 50 --warmup-epochs 5              # a laptop
 
 SOUNDS is a folder, or a list file with a path a line. The folder runs/audio then holds config.json, log.jsonl and
 checkpoints/. `recipes` has the published recipe for several numbers of GPUs, and --recipe @FILE takes settings of your
 own, such as another run's config.json. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or
 Ctrl-C stopped, after a checkpoint, and 1 for an error.
 
-Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for two things. The mask is Optim Blue where
-AudioMAE hides patches at random. And all files are brought to one rate, where AudioMAE reads each at its own: a mel
-bin is then the same frequency in every file. The reconstruction loss tells whether training works; it does not rank
-masks.
+Defaults are AudioMAE's recipe for AudioSet (ViT-B, local decoder), but for three things. A step sees the batch of one
+GPU. The mask is Optim Blue where AudioMAE hides patches at random. And all files are brought to one rate, where
+AudioMAE reads each at its own: a mel bin is then the same frequency in every file. The reconstruction loss tells
+whether training works; it does not rank masks.
 
 Besides the initial weights all that is random is a function of (seed, global sample number): the order of clips,
 their parts, gains and masks; or of (seed, step): the decoder's dropout. So a checkpoint needs to hold just the
@@ -36,32 +36,31 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
 from ..fbank import DATA_SETS, LogMel
 from ..models.audiomae import AudioMAE
 from ..samplers import OptimBlue, Sampler
 from ..strategies import strategy
-from . import checkpoint
 from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
 from .audio_inputs import Spectrograms, Statistics, measure
 from .draws import torch_seeded
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
+from .lock import one_at_a_time
 from .log import RunLog
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import (
+    REVISION,
     check_numbers,
     choose_device,
     command,
-    completed,
     count_steps,
     digest_of_names,
     open_run,
     recipe,
 )
 from .throughput import LoaderWaits
-from .world import averaging, data_parallel, join, processes, settle
+from .world import Stopping, averaging, data_parallel, join, processes, settle
 
 Mask = Literal["optim-blue", "optim-blue-independent", "random", "green", "red", "blue", "purple"]
 COLORS = {"random": "white"}  # the name that AudioMAE's masks go by
@@ -123,7 +122,7 @@ class Config:
     """Linear warm-up of the learning rate from 0."""
     batch_size: int = 64
     """Clips in a forward pass of a process, each of which has `views` rows there."""
-    accumulate: int = 8
+    accumulate: int = 1
     """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
     base_lr: float = 2e-4
     """Peak learning rate for 256 clips a step; scaled by clips / 256."""
@@ -255,6 +254,7 @@ RECIPE = ("model", "decoder", "positions", "normalise_target", "rate", "frames",
           "clips_per_file", "views", "view_masks", "seed")  # fmt: skip
 
 
+@one_at_a_time
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioMAE:
     """Train, and return the trained model. Files and errors are those of the module's head.
 
@@ -281,22 +281,27 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     steps = count_steps(config, len(clips))
 
     model = untrained(config).to(device)
-    train = data_parallel(model, world, device, config)
+    train = data_parallel(model, world, device, config, bfloat16)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
     sampler = config.sampler()
 
-    wanted = recipe(
-        config, RECIPE, clips_per_step=config.clips_per_step, sounds=digest_of_names(config.data, paths)
-    )
+    more = {
+        "clips_per_step": config.clips_per_step,
+        "sounds": digest_of_names(config.data, paths),
+        REVISION: 2,
+    }
+    wanted = recipe(config, RECIPE, **more)
     opened = open_run(config, wanted, model, optimizer, steps, world)
     first_step = opened.first_step
     if "mean" not in opened.recipe:
         # Silence is found out even where the statistics are known.
         count = min(len(clips), config.measured_clips if config.statistics == "auto" else 16)
         first = range(0, count * config.views, config.views)  # a view of each
-        measured = world.first(lambda: measure(loader(clips, first, 1, config.workers), log_mel, device))
+        measured = world.first(
+            lambda: measure(loader(clips, first, 1, config.workers, device), log_mel, device)
+        )
         opened.recipe.update((config.known_statistics() or measured)._asdict())
     statistics = Statistics(opened.recipe["mean"], opened.recipe["std"])
     inputs = Spectrograms(config.rate, config.frames, config.mels, statistics).to(device)
@@ -310,7 +315,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
     waits = LoaderWaits()
-    batches = waits.watch(loader(clips, share, rows, config.workers))
+    batches = waits.watch(loader(clips, share, rows, config.workers, device))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -325,11 +330,11 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         for note in opened.notes + warmup_note(config) + rate_note(config) + notes:
             log.event(first_step, note)
         model.train()
-        silence = torch.zeros(rows, config.frames, config.mels, device=device)
-        masks = sampler(range(rows), device=device)
-        settle(train, lambda: train(silence, masks)[0], device)
+        settle(train, lambda: (torch.zeros(rows, config.frames, config.mels, device=device),
+                               sampler(torch.arange(rows, device=device))), device, bfloat16)  # fmt: skip
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world,
                         waits=waits, advice=config.advice(), probe=probe, keep_every=config.keep_every)  # fmt: skip
+        asked_to_stop = Stopping(world, stop, first_step, config.log_every)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             for number in range(1, config.accumulate + 1):
@@ -352,7 +357,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            stopping = step < steps and world.any(stop())
+            stopping = step < steps and asked_to_stop(step)
             ledger.end(step, norm, stopping)
             if stopping:
                 break
@@ -371,22 +376,6 @@ def untrained(config: Config) -> AudioMAE:
             normalise_target=config.normalise_target,
             checkpoint_blocks=config.checkpoint_blocks,
         )
-
-
-def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
-    """The model of a run's newest whole checkpoint, on the CPU, and what makes its inputs of waveforms.
-
-    Raises CheckpointError where there is none, or it is not of this trainer.
-    """
-    tensors, _, state, _ = checkpoint.newest(run)
-    before = completed(state["recipe"], RECIPE, Config)
-    if missing := [name for name in (*RECIPE, *Statistics._fields) if name not in before]:
-        raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
-    config = Config(data=run, out=run, **{name: before[name] for name in RECIPE})
-    model = untrained(config)
-    model.load_state_dict(tensors)
-    statistics = Statistics(before["mean"], before["std"])
-    return model, Spectrograms(config.rate, config.frames, config.mels, statistics)
 
 
 def main() -> None:

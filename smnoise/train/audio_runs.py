@@ -6,11 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import CheckpointError
 from ..models.audiomae import AudioMAE
 from ..samplers import Sampler
 from . import checkpoint
-from .audio import RECIPE, Config, trained
+from .audio import RECIPE, Config, untrained
 from .audio_inputs import Spectrograms, Statistics
+from .run import check_settings, completed
 
 RATE, STATISTICS = 16000, "audioset"  # AudioMAE's on AudioSet
 
@@ -36,11 +38,27 @@ class AudioPretrained(NamedTuple):
 
 
 def of_run(run: Path) -> AudioPretrained:
-    """That of `trained`."""
-    model, inputs = trained(run)
-    recipe = checkpoint.find(run)[1]["recipe"]
-    config = Config(data=run, out=run, **{name: recipe[name] for name in RECIPE if name in recipe})
+    """The model of a run's newest whole checkpoint.
+
+    Raises CheckpointError where there is none, or it is not of this trainer.
+    """
+    tensors, _, state, _ = checkpoint.newest(run)
+    before = completed(state["recipe"], RECIPE, Config)
+    if missing := [name for name in (*RECIPE, *Statistics._fields) if name not in before]:
+        raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
+    check_settings(before, RECIPE, run)
+    config = Config(data=run, out=run, **{name: before[name] for name in RECIPE})
+    model = untrained(config)
+    model.load_state_dict(tensors)
+    statistics = Statistics(before["mean"], before["std"])
+    inputs = Spectrograms(config.rate, config.frames, config.mels, statistics)
     return AudioPretrained(model, inputs, [], config)
+
+
+def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
+    """The model of a run's newest whole checkpoint, on the CPU, and what makes its inputs. See `of_run`."""
+    found = of_run(run)
+    return found.model, found.inputs
 
 
 def of_weights(folder: Path, model: AudioMAE, notes: list[str]) -> AudioPretrained:

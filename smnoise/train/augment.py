@@ -59,7 +59,8 @@ def spec_augment(
 ) -> Tensor:
     """One stripe of mel bins and one of frames of each spectrogram set to `value`.
 
-    Widths are drawn from 0 .. bins and 0 .. frames, at most all there is, then places among those where it fits.
+    Widths are drawn from 0 .. bins - 1 and 0 .. frames - 1, as torchaudio's are, and at most all there is but one; then
+    places among those where they fit.
 
     Args:
         spectrograms: float [B, T, F].
@@ -71,7 +72,7 @@ def spec_augment(
         word = drawn(seed, sample, STRIPES, 4).tolist()
         sizes = ((min(frames, time), time, word[:2]), (min(bins, mel), mel, word[2:]))
         for most, size, (wide, where) in sizes:
-            width = wide * (most + 1) >> 32
+            width = wide * most >> 32
             start = where * (size - width + 1) >> 32
             stripes.append((start, start + width))
     ends = torch.tensor(stripes, device=spectrograms.device).view(-1, 2, 2)

@@ -26,6 +26,7 @@ import tyro
 
 from ..errors import DataError
 from ..files import replace_file, write_text
+from . import lock
 from .video_data import VideoFile, find_videos
 
 INDEX, VERSION = "index.json", 1
@@ -114,19 +115,20 @@ class FrameStore:
 def make(data: Path, out: Path, short_side: int | None, shard_mib: int = 256) -> FrameStore:
     """Decode all videos of a folder or list into a cache. A cache that was not finished is begun anew.
 
-    Raises DataError for a folder that holds a whole cache or something else, or where no video decodes.
+    Raises DataError for a folder that holds a whole cache or something else, or where no video decodes;
+    FolderInUseError where another process is about to make one there.
     """
+    with lock.held(out):
+        return _make(data, out, short_side, shard_mib)
+
+
+def _make(data: Path, out: Path, short_side: int | None, shard_mib: int) -> FrameStore:
     root = (data if data.is_dir() else data.parent).absolute()
     paths = find_videos(data)
-    strange = (
-        [p.name for p in out.iterdir() if not p.name.startswith(("shard-", ".shard-"))]
-        if out.exists()
-        else []
-    )
-    if strange:
+    there = [path for path in out.iterdir() if path.name != lock.NAME]
+    if strange := [path.name for path in there if not path.name.startswith(("shard-", ".shard-"))]:
         raise DataError(f"{out} already holds {strange[0]}; choose another --out, or delete it")
-    out.mkdir(parents=True, exist_ok=True)
-    for stale in out.iterdir():
+    for stale in there:
         stale.unlink()
     files: dict[str, dict] = {}
     shards: dict[str, dict] = {}
@@ -177,8 +179,6 @@ def write_shard(path: Path, arrays: Iterable[np.ndarray]) -> dict:
             )
             for array in arrays:
                 array.tofile(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
         with open(temporary, "rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -22,12 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import CheckpointError
+from ..files import sync
 from . import shards
 from .world import ALONE, World
 
 FOLDER = "checkpoints"
 TEMPORARY = ".writing-"
-NAME = re.compile(r"step-\d{8}")
+NAME = re.compile(r"step-(\d{8}|[1-9]\d{8,})")
 FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 MOST_JSON_BYTES = 64 << 20
 KEPT = "kept for good"  # in state.json
@@ -76,13 +76,13 @@ def save(
         manifest = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
         for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        _sync(folder)
-        for old in [f for f in steps(run) if f.name < final.name][keep - 1 :]:
+        sync(folder)
+        for old in [f for f in steps(run) if number(f) < step][keep - 1 :]:
             if not _is_kept(old):
                 shutil.rmtree(old)
 
@@ -105,7 +105,13 @@ def save(
 
 def steps(run: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first; whether they are whole is not checked."""
-    return sorted((f for f in (run / FOLDER).glob("step-*") if NAME.fullmatch(f.name)), reverse=True)
+    found = (f for f in (run / FOLDER).glob("step-*") if NAME.fullmatch(f.name))
+    return sorted(found, key=number, reverse=True)
+
+
+def number(folder: Path) -> int:
+    """The step of a checkpoint folder, from its name."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def check(folder: Path) -> dict:
@@ -234,11 +240,3 @@ def _sha256(file: Path) -> str:
         while block := stream.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

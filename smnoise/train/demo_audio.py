@@ -27,11 +27,13 @@ from rich.table import Table
 from ..files import write_text
 from ..models.audiomae import AudioMAE
 from . import audio_pictures, log
-from .audio import Config, Mask, pretrain, trained, untrained
+from .audio import Config, Mask, pretrain, untrained
 from .audio_data import EveryFile
 from .audio_inputs import Spectrograms
+from .audio_runs import trained
 from .demo_folder import claim, write_summary
 from .demo_sounds import LABELS, MUSIC, SPEECH, Sound, corpus, prepare, split
+from .lock import one_at_a_time
 from .probe import features_of, few_shot, linear_probe
 
 NAME = "smnoise.train.demo_audio"
@@ -130,6 +132,7 @@ def summarise(runs: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
+@one_at_a_time
 def run(demo: Demo) -> None:
     claim(demo.out, NAME, (PIECES, RUNS, LIST, *PICTURES))
     train, test = split(prepare(corpus(demo.sounds), demo.out / PIECES, SECONDS))

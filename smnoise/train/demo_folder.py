@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import make_folder, write_text
+from . import lock
 
 MARKER = "demo.json"
 
@@ -25,7 +26,7 @@ def claim(out: Path, demo: str, own: Iterable[str]) -> None:
                 shutil.rmtree(out / name)
             else:
                 (out / name).unlink(missing_ok=True)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.name != lock.NAME for path in out.iterdir()):
         raise DataError(f"{out} holds something else than an earlier demo; choose another --out")
     make_folder(out)
     write_summary(out, demo, {})

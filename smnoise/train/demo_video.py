@@ -23,6 +23,7 @@ from ..samplers import COLOR_KINDS
 from ..viz.reconstruct import reconstruct_video
 from . import checkpoint, log, pictures
 from .demo_folder import claim, write_summary
+from .lock import held
 from .video import Config, pretrain
 from .video_data import VideoClips, find_videos
 
@@ -98,7 +99,8 @@ def crops(config: Config, path: Path) -> torch.Tensor:
 def run(demo: Demo) -> None:
     started = time.perf_counter()
     config = config_of(demo)
-    claim(config.out, NAME, (checkpoint.FOLDER, log.NAME, "config.json", *PICTURES))
+    with held(config.out):  # and then by the run
+        claim(config.out, NAME, (checkpoint.FOLDER, log.NAME, "config.json", *PICTURES))
     model = pretrain(config).cpu()
 
     seconds = round(time.perf_counter() - started)

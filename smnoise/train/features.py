@@ -67,7 +67,7 @@ def outputs_of(
     """What a function makes of inputs, [N, ...] on the CPU, for each file that decodes; their places; and
     what was wrong with the others. Arguments and errors are those of `features_of`."""
     rows, places, broken = [], [], []
-    for batch in loader(clips, range(len(clips)), batch_size, workers, drop_last=False):
+    for batch in loader(clips, range(len(clips)), batch_size, workers, device, drop_last=False):
         media = ("clip",) if "clip" in batch else ("wave", "length")
         read = inputs(*(batch[name].to(device, non_blocking=True) for name in media))
         rows.append(function(read).cpu()[batch["decodes"]])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,9 @@ from .numbered import NumberedClips, loader
 from .optim import adamw, cosine, layer_groups, peak_lr, warmup_note, warmup_steps
 from .run import count_steps, digest_of_names, open_run, recipe
 
+# In a recipe besides the settings and what `run` knows.
+OF_JOB = ("encoder", "inputs", "labels", "test_videos", "test_sounds", "classes")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -39,6 +42,8 @@ class Job:
     clips: NumberedClips
     train: LabelledFiles
     test: LabelledFiles
+    grid: tuple[int, ...]
+    """Tokens of a clip, which need not be those of pretraining."""
     recipe: dict
     """What a resumed run must share, besides files and classes."""
     loss_of: Callable[[dict], Tensor]
@@ -51,6 +56,7 @@ class Job:
 def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], notes: list[str]) -> None:
     """Train the job's model. notes: what a person should be told first. Errors are those of the trainers."""
     job.clips[0]  # a data set that cannot be read is found out here, not in a worker
+    config, few = within_an_epoch(config, len(job.clips))
     steps = count_steps(config, len(job.clips))
     model = job.model.to(device)
     optimizer = adamw(layer_groups(model, config.weight_decay, config.layer_decay), config)
@@ -61,7 +67,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
     wanted = recipe(
         config,
         (),
-        **job.recipe,
+        **job.recipe | {"accumulate": config.accumulate},
         **{f"{word}s": digest_of_names(config.train, job.train.paths)},
         labels=hashlib.sha256(job.train.targets.numpy().tobytes()).hexdigest()[:16],
         **{f"test_{word}s": digest_of_names(config.test, job.test.paths)},
@@ -73,18 +79,18 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
         notes = [*notes, *(f"skipped: {line!r} of {data} names no file"
                            for line in lines_without_file(data, job.medium))]  # fmt: skip
     samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
-    batches = iter(loader(job.clips, samples, config.batch_size, config.workers))
+    batches = iter(loader(job.clips, samples, config.batch_size, config.workers, device))
 
     with RunLog(config.out, first_step, steps) as log:
         log.event(
             first_step,
             f"classifier, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-            f"grid {model.encoder.grid}, {len(job.train.names)} classes; {len(job.train.paths)} {job.medium.word}s, "
+            f"grid {job.grid}, {len(job.train.names)} classes; {len(job.train.paths)} {job.medium.word}s, "
             f"{len(job.clips)} clips an epoch, {len(job.test.paths)} files to test; "
             f"{steps} steps of {config.clips_per_step} clips, "
             f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
         )
-        for note in opened.notes + warmup_note(config) + notes:
+        for note in opened.notes + few + warmup_note(config) + notes:
             log.event(first_step, note)
         best = max((r["score"] for r in logs.read(config.out) if "score" in r), default=-math.inf)
         ledger = Ledger(
@@ -114,6 +120,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
                 told.update(broken)
                 if scores["score"] > best:
                     best = scores["score"]
+                    log.sync()
                     checkpoint.save(
                         config.out / "best", step, model, optimizer, {"recipe": opened.recipe}, keep=1
                     )
@@ -121,6 +128,18 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
             ledger.end(step, norm, stopping)
             if stopping:
                 break
+
+
+def within_an_epoch(config, clips: int):
+    """The config with so few passes a step that a step sees no more clips than an epoch has, but at least one pass; and
+    what a person should be told of it. A preset's many GPUs are accumulated passes, too many for few files."""
+    passes = max(1, min(config.accumulate, clips // config.batch_size))
+    if passes == config.accumulate:
+        return config, []
+    return replace(config, accumulate=passes), [
+        f"note: {config.accumulate} passes of {config.batch_size} clips a step are more than the {clips} clips of an "
+        f"epoch: accumulate is {passes} here, and the learning rate, which is for 256 clips a step, is scaled to that"
+    ]
 
 
 def check_labels(config, train: LabelledFiles, test: LabelledFiles) -> list[str]:

@@ -11,11 +11,7 @@ a line. The folder of the run then holds config.json, log.jsonl with the scores,
 best/checkpoints/ (the one with the best score: accuracy, or mAP for several labels a clip).
 
 Presets are AudioMAE's published recipes for AudioSet-20K, AudioSet-2M and ESC-50; any number of theirs can be given
-instead. What differs from the released code: its SpecAugment maxima look swapped (192 of 128 mel bins and 48 frames,
-where CAV-MAE has 48 and 192): the presets have them the other way round, and --mask-bins 192 --mask-frames 48 is as
-published (ESC-50: 96 and 24). Its rotation of clips in time does nothing to mono sound: it is off, and --roll does what
-was meant. Files are brought to one rate, that of the pretraining. Clips are mixed with others of their batch, also
-where --balanced draws them, not with any of the set. The class token has no weight decay; the learning rate ends at 0.
+instead. docs/finetuning.md lists what differs from the released programs.
 
 Besides first weights all that is random is a function of (seed, sample number), or of (seed, pass) for drop path,
 so a checkpoint needs to hold just the number of steps.
@@ -41,14 +37,16 @@ from .audio_inputs import Spectrograms, Statistics
 from .augment import kept_patches, mixup, spec_augment, token_dropping
 from .draws import torch_seeded
 from .features import outputs_of
-from .finetune import Job, check_finite, check_labels, fine_tune
+from .finetune import OF_JOB, Job, check_finite, check_labels, fine_tune
 from .finetune_config import RECIPE, SCRATCH, Config
 from .labels import LabelledFiles, labelled_sounds
 from .linear import scores_of
+from .lock import one_at_a_time
 from .pretrained import AudioPretrained, pretrained_audio
-from .run import choose_device, command, recipe
+from .run import REVISION, check_settings, choose_device, command, recipe
 
 
+@one_at_a_time
 def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioClassifier:
     """Train, and return the trained classifier. Files and errors are those of the module's head.
 
@@ -71,8 +69,10 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
         clips=clips_of(config, train, inputs),
         train=train,
         test=test,
+        grid=encoder.grid,
         recipe={
             **recipe(config, RECIPE),
+            REVISION: 2,
             "encoder": {
                 "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
@@ -258,6 +258,7 @@ def classifier_of(run: Path) -> tuple[AudioClassifier, Spectrograms, list[str]]:
         raise CheckpointError(
             f"{run} is no run of smnoise.train.finetune_audio: its recipe has no {missing[0]}"
         )
+    check_settings(before, (*RECIPE, *OF_JOB), run)
     parts, sound = before["encoder"], before["inputs"]
     encoder = AudioEncoder(
         Size(*parts["size"]),

@@ -25,14 +25,24 @@ AUDIOSET = {
     "frames": 1024,
     "statistics": "audioset",
 }
-# From the published scripts and papers; ESC-50 has no script, its numbers are the defaults of its program.
+# From the published scripts and papers; ESC-50 has no script, its numbers are the defaults of its program. They end at
+# a learning rate of 1e-6 for their batch, so min_lr, which is for 256 clips, is 1e-6 * 256 / batch_size.
 PRESETS = {
     "as20k": AUDIOSET
-    | {"batch_size": 32, "base_lr": 1e-3, "epochs": 60, "warmup_epochs": 4, "balanced": False, "draws": 0},
+    | {
+        "batch_size": 32,
+        "base_lr": 1e-3,
+        "min_lr": 8e-6,
+        "epochs": 60,
+        "warmup_epochs": 4,
+        "balanced": False,
+        "draws": 0,
+    },
     "as2m": AUDIOSET
     | {
         "batch_size": 256,
         "base_lr": 2e-4,
+        "min_lr": 1e-6,
         "epochs": 100,
         "warmup_epochs": 10,
         "balanced": True,
@@ -43,6 +53,7 @@ PRESETS = {
         "smoothing": 0.1,
         "batch_size": 64,
         "base_lr": 1e-3,
+        "min_lr": 4e-6,
         "epochs": 50,
         "warmup_epochs": 5,
         "weight_decay": 0.05,
@@ -110,9 +121,9 @@ class Config:
     gain: Filled[bool] = LEFT_OUT
     """Multiply each clip by 0.5 + Beta(10, 10)."""
     mask_bins: Filled[int] = LEFT_OUT
-    """SpecAugment: most mel bins that are hidden; 0: none."""
+    """SpecAugment: fewer mel bins than this are hidden; 0: none."""
     mask_frames: Filled[int] = LEFT_OUT
-    """SpecAugment: most frames that are hidden; 0: none."""
+    """SpecAugment: fewer frames than this are hidden; 0: none."""
     roll: bool = False
     """Rotate each clip in time by any amount."""
     balanced: Filled[bool] = LEFT_OUT
@@ -126,10 +137,11 @@ class Config:
     batch_size: Filled[int] = LEFT_OUT
     """Clips in a forward pass."""
     accumulate: int = 1
-    """Forward passes in a step; a step sees batch_size * accumulate clips."""
+    """Forward passes in a step; a step sees batch_size * accumulate clips. Where that is more than the clips of an
+    epoch, so many passes as fit into one, but at least one."""
     base_lr: Filled[float] = LEFT_OUT
     """Peak learning rate of the head for 256 clips a step; scaled by clips / 256."""
-    min_lr: float = 0.0
+    min_lr: Filled[float] = LEFT_OUT
     """End of the cosine, scaled likewise."""
     layer_decay: Filled[float] = LEFT_OUT
     """Learning rate of a layer, as a share of the next one's."""

@@ -13,9 +13,8 @@ recipe's segments x crops, probabilities averaged: views_accuracy.
 
 Presets are the published scripts' recipes for Kinetics-400 and Something-Something v2 (each by the epochs of
 pretraining before) and UCF101; any number of theirs can be given instead. A script's many GPUs are accumulated passes
-here: on a larger GPU raise --batch-size and lower --accumulate alike. Differences from the released code: crop and flip
-come before RandAugment, erasing works on bytes (noise beyond black and white is cut off), the warm-up begins at 0,
-and bfloat16 needs no loss scaling.
+here: on a larger GPU raise --batch-size and lower --accumulate alike. docs/finetuning.md lists what differs from the
+released programs.
 
 Besides first weights all that is random is a function of (seed, sample number), or of (seed, pass) for mixing and
 dropout, so a checkpoint needs to hold just the number of steps.
@@ -38,18 +37,20 @@ from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
 from . import checkpoint, video, video_runs
 from .draws import torch_seeded
 from .features import outputs_of
-from .finetune import Job, check_finite, check_labels, fine_tune
+from .finetune import OF_JOB, Job, check_finite, check_labels, fine_tune
 from .finetune_video_config import RECIPE, SCRATCH, Config
 from .labels import LabelledFiles, labelled_videos
 from .linear import scores_of
+from .lock import one_at_a_time
 from .pretrained import pretrained_video
-from .run import choose_device, command, recipe
+from .run import REVISION, check_settings, choose_device, command, recipe
 from .video_augment import LabelledClips, mixed
 from .video_data import VIDEO
 from .video_eval import EveryVideo, over_views
 from .video_runs import VideoPretrained
 
 
+@one_at_a_time
 def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoClassifier:
     """Train, and return the trained classifier. Files and errors are those of the module's head.
 
@@ -73,8 +74,10 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoC
         clips=clips_of(config, train, views),
         train=train,
         test=test,
+        grid=grid_of(views, encoder),
         recipe={
             **recipe(config, RECIPE),
+            REVISION: 2,
             "encoder": {
                 "size": list(encoder.size.numbers().values()),
                 "grid": encoder.grid,
@@ -142,6 +145,12 @@ def normalisation_of(encoder: VideoEncoder) -> dict[str, list[float]]:
     own = {name: getattr(encoder, name).tolist() for name in usual}
     same = all(torch.equal(getattr(encoder, name).cpu(), torch.tensor(usual[name])) for name in usual)
     return {} if same else own
+
+
+def grid_of(views: EveryVideo, encoder: VideoEncoder) -> tuple[int, int, int]:
+    """Tokens of a clip; `encoder.grid` is that of pretraining."""
+    side = views.size // encoder.patch
+    return views.frames // encoder.tubelet, side, side
 
 
 def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> LabelledClips:
@@ -237,6 +246,7 @@ def classifier_of(run: Path) -> tuple[VideoClassifier, EveryVideo, list[str]]:
         raise CheckpointError(
             f"{run} is no run of smnoise.train.finetune_video: its recipe has no {missing[0]}"
         )
+    check_settings(before, (*RECIPE, *OF_JOB), run)
     parts = before["encoder"]
     model = VideoMAE(
         Size(*parts["size"]),

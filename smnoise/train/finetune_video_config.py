@@ -12,6 +12,7 @@ from .run import check_numbers
 
 COMMON = {
     "warmup_epochs": 5,
+    "min_lr": 1e-6,
     "layer_decay": 0.75,
     "drop_path": 0.1,
     "head_drop": 0.0,
@@ -33,6 +34,7 @@ PRESETS = {
         "accumulate": 8,
         "views": 2,
         "base_lr": 5e-4,
+        "min_lr": 1e-5,
         "epochs": 100,
         "layer_decay": 0.7,
         "drop_path": 0.2,
@@ -108,10 +110,11 @@ class Config:
     batch_size: Filled[int] = LEFT_OUT
     """Clips, before views, in a forward pass."""
     accumulate: Filled[int] = LEFT_OUT
-    """Forward passes in a step; a step sees batch_size * accumulate clips."""
+    """Forward passes in a step; a step sees batch_size * accumulate clips. Where that is more than the clips of an
+    epoch, as with a preset and few files, so many passes as fit into one, but at least one."""
     base_lr: Filled[float] = LEFT_OUT
     """Peak learning rate of the head for 256 clips a step; scaled by clips / 256."""
-    min_lr: float = 1e-6
+    min_lr: Filled[float] = LEFT_OUT
     """End of the cosine, scaled likewise."""
     layer_decay: Filled[float] = LEFT_OUT
     """Learning rate of a layer, as a share of the next one's."""

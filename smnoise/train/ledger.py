@@ -118,6 +118,7 @@ class Ledger:
             self._score(step, probe)
         if saving:
             with self._pause():
+                self.log.sync()
                 checkpoint.save(
                     config.out,
                     step,

@@ -37,6 +37,7 @@ class RunLog:
     """
 
     def __init__(self, run: Path, first_step: int, steps: int, *, writes: bool = True):
+        self.writes = writes
         self.path = run / NAME if writes else Path(os.devnull)
         if writes:
             kept = [r for r in read(run) if r["step"] <= first_step]  # later lines are about to be repeated
@@ -81,6 +82,12 @@ class RunLog:
         self.stream.write(json.dumps(record) + "\n")
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name != "step")
         self.console.print(f"after step {record['step']}: {numbers}")
+
+    def sync(self) -> None:
+        """What was written is on the disk when this returns: before a checkpoint, so that no power cut leaves a
+        checkpoint without the lines that lead to it."""
+        if self.writes:
+            os.fsync(self.stream.fileno())
 
     def advance(self, step: int) -> None:
         """Move the bar without a record."""

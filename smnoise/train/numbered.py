@@ -130,9 +130,18 @@ class Share:
 
 
 def loader(
-    clips: Dataset, samples: range | Share, batch_size: int, workers: int, *, drop_last: bool = True
+    clips: Dataset,
+    samples: range | Share,
+    batch_size: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+    *,
+    drop_last: bool = True,
 ) -> DataLoader:
-    """Batches of the given global sample numbers, in order; drop_last: without a last one that is smaller."""
+    """Batches of the given global sample numbers, in order, on the CPU; drop_last: without a last one that is smaller.
+
+    device: where they are going. For a GPU they lie in pinned memory, which takes a context on it, so not for others.
+    """
     return DataLoader(
         clips,
         batch_size=batch_size,
@@ -142,6 +151,6 @@ def loader(
         drop_last=drop_last,
         worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.device(device).type == "cuda",
         prefetch_factor=4 if workers else None,
     )

@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,14 @@ from .memory import keep_freed_memory
 from .recipes import parse
 from .signals import StopOnSignal
 from .world import ALONE, World, attempt, processes
+
+# In the recipe of a trainer of which a step no longer is what it was: raised then, so that no run goes on as another.
+REVISION = "trainer_revision"
+# In a recipe, but found in the run and not wanted: the statistics that were measured.
+FOUND = {"mean", "std"}
+# In recipes beside what their trainer names: which files, and how a step is made up.
+OF_ANY = {REVISION, "videos", "sounds", "clips_per_step", "batch_size", "accumulate"}
+ABSENT = "(no such setting)"
 
 
 class Opened(NamedTuple):
@@ -110,13 +118,39 @@ def digest_of_names(data: Path, paths: list[Path]) -> str:
 def completed(before: dict, names: Iterable[str], config_type: type) -> dict:
     """A checkpoint's recipe, with those of the names that settings got since: at their defaults, which change nothing.
 
-    clips_per_step stands for batch_size * accumulate, which is what one process had.
+    clips_per_step stands for batch_size * accumulate, which is what one process had. A recipe without a revision of its
+    trainer is of the first one.
     """
+    names = set(names)
     defaults = {field.name: field.default for field in fields(config_type)}
     added = recipe(config_type, (n for n in names if n in defaults and n not in before))
-    if "clips_per_step" not in before and "batch_size" in before:
+    if REVISION in names and REVISION not in before:
+        added[REVISION] = 1
+    if "clips_per_step" in names and "clips_per_step" not in before and "batch_size" in before:
         added["clips_per_step"] = before["batch_size"] * before["accumulate"]
+        before = {n: v for n, v in before.items() if n in names or n not in ("batch_size", "accumulate")}
     return before | added
+
+
+def check_settings(recipe: Mapping, known: Iterable[str], where: Path | str) -> None:
+    """CheckpointError where a recipe has settings that this version does not know: it would read what was trained by
+    them as something else."""
+    if unknown := sorted(set(recipe) - {*known, *FOUND, *OF_ANY}):
+        raise CheckpointError(
+            f"{where} was trained with settings that this version of smnoise does not know: {', '.join(unknown)}; a "
+            "newer one wrote it, use that"
+        )
+
+
+def differences(before: dict, wanted: dict) -> list[str]:
+    """In which settings a checkpoint's recipe is another one than the wanted, a line each. A setting that only one of
+    them has is a difference: it may come from a newer smnoise, which trained by it."""
+    names = [*wanted, *(name for name in before if name not in wanted and name not in FOUND)]
+    return [
+        f"{name}: {before.get(name, ABSENT)} then, {wanted.get(name, ABSENT)} now"
+        for name in names
+        if before.get(name, ABSENT) != wanted.get(name, ABSENT)
+    ]
 
 
 def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = ALONE) -> Opened:
@@ -138,10 +172,7 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
     if resume:
         folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
         before = completed(state["recipe"], wanted, type(config))
-        changed = [
-            f"{n}: {before.get(n)} then, {now} now" for n, now in wanted.items() if before.get(n) != now
-        ]
-        if changed:
+        if changed := differences(before, wanted):
             raise CheckpointError(
                 f"{config.out} was trained with another recipe; resume with the same one, or start a new run:\n  "
                 + "\n  ".join(changed)

@@ -42,6 +42,7 @@ from ..strategies import strategy
 from .cache_clips import FrameStore
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
+from .lock import one_at_a_time
 from .log import RunLog
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
@@ -49,7 +50,7 @@ from .run import check_numbers, choose_device, command, count_steps, digest_of_n
 from .throughput import LoaderWaits
 from .video_data import VIDEO, VideoClips, find_videos, loader, missing_from_list
 from .video_eval import EveryVideo, over_views
-from .world import averaging, data_parallel, join, processes, settle
+from .world import Stopping, averaging, data_parallel, join, processes, settle
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask
           "clips_per_video", "views", "seed", "short_side")  # fmt: skip
 
 
+@one_at_a_time
 def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoMAE:
     """Train, and return the trained model. Files and errors are those of the module's head.
 
@@ -272,7 +274,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
         probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
     model = untrained(config).to(device)
-    train = data_parallel(model, world, device, config)
+    train = data_parallel(model, world, device, config, bfloat16)
     optimizer = adamw(decay_groups(model, config.weight_decay), config)
     warmup = warmup_steps(config, len(clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
@@ -288,7 +290,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
     waits = LoaderWaits()
-    batches = waits.watch(loader(clips, share, rows, config.workers))
+    batches = waits.watch(loader(clips, share, rows, config.workers, device))
 
     with RunLog(config.out, first_step, steps, writes=world.writes) as log:
         log.event(
@@ -303,17 +305,18 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         for note in opened.notes + warmup_note(config) + rate_note(config) + notes:
             log.event(first_step, note)
         model.train()
-        black = torch.zeros(rows, 3, config.frames, config.size, config.size, device=device)
-        masks = masks_of(range(rows), device=device)
-        settle(train, lambda: train(black, masks)[0], device)
+        shape = rows, 3, config.frames, config.size, config.size
+        settle(train, lambda: (torch.zeros(shape, dtype=torch.uint8, device=device),
+                               masks_of(torch.arange(rows, device=device))), device, bfloat16)  # fmt: skip
         ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world,
                         waits=waits, advice=config.advice(), probe=probe, keep_every=config.keep_every)  # fmt: skip
+        asked_to_stop = Stopping(world, stop, first_step, config.log_every)
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             for number in range(1, config.accumulate + 1):
                 batch = next(batches)
                 pixels = batch["clip"].to(device, non_blocking=True)
-                masks = masks_of(batch["sample"]).to(device, non_blocking=True)
+                masks = masks_of(batch["sample"].to(device, non_blocking=True))
                 with averaging(train, last=number == config.accumulate):
                     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                         loss, _ = train(pixels, masks)
@@ -323,7 +326,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            stopping = step < steps and world.any(stop())
+            stopping = step < steps and asked_to_stop(step)
             ledger.end(step, norm, stopping)
             if stopping:
                 break

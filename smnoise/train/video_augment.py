@@ -27,7 +27,7 @@ from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD
 from ..reference import words
 from .draws import choose
 from .numbered import NumberedClips
-from .video_data import clip_indices, open_video
+from .video_data import open_video
 
 PURPOSE_VIDEO = 12  # beside those of `draws` and `augment`
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: its share of the frame, width over height
@@ -60,8 +60,8 @@ class LabelledClips(NumberedClips):
         paths: video files.
         labels: of each path: int64 [paths].
         frames, stride, size: of a clip, as in `VideoClips`.
-        sampling: dense: a random start, `frames` frames `stride` apart. uniform: a random frame from each of
-            `frames` equal parts of the video.
+        sampling: dense: a random start, `frames` frames spread over frames * stride of the video, see
+            `spread_indices`. uniform: a random frame from each of `frames` equal parts of the video.
         views: augmented clips made of the same frames, which saves decoding.
         flip: half of the clips are mirrored, left to right.
         randaugment: timm's name of a policy, such as rand-m7-n4-mstd0.5-inc1; empty: none.
@@ -109,8 +109,8 @@ class LabelledClips(NumberedClips):
                 min(frames - 1, a + choose(self.seed, sample, PARTS + i, max(1, b - a)))
                 for i, (a, b) in parts
             ]
-        starts = max(1, frames - (self.frames - 1) * self.stride)
-        return clip_indices(frames, self.frames, self.stride, choose(self.seed, sample, START, starts))
+        starts = max(1, frames - self.frames * self.stride)
+        return spread_indices(frames, self.frames, self.stride, choose(self.seed, sample, START, starts))
 
     def view(self, images: np.ndarray, sample: int, number: int) -> Tensor:
         """One augmented clip uint8 [3, T, S, S] of frames uint8 [T, H, W, 3]."""
@@ -156,6 +156,19 @@ class LabelledClips(NumberedClips):
         with seeded_globals(self.seed, sample, ERASING, number):
             erased = erase(normal.flatten(0, 1)).view_as(normal)
         return (erased * std + mean).round().clamp(0, 255).to(torch.uint8)
+
+
+def spread_indices(frames: int, length: int, stride: int, start: int) -> list[int]:
+    """Frame numbers of a clip as VideoMAE's fine-tuning takes them: `length` frames spread over length * stride of the
+    video, both ends included, so that some gaps are stride + 1. Of a video that is not longer than that,
+    frames // stride frames spread over all of it, and the last one again for the rest."""
+    span = length * stride
+    if frames > span:
+        gaps = max(length - 1, 1)
+        return [start + min(i * span // gaps, span - 1) for i in range(length)]
+    count = max(1, min(length, frames // stride))
+    gaps = max(count - 1, 1)
+    return [min(i * frames // gaps, frames - 1) if i < count else frames - 1 for i in range(length)]
 
 
 def randaugment(name: str, size: int):

@@ -31,8 +31,9 @@ class EveryVideo(EveryItem):
         paths: video files.
         frames, stride, size: of a clip, as in `VideoClips`; the frame's shorter side is brought to `size`.
         segments, crops: so many places in time times so many in space; one is the middle.
-        sampling: dense: `frames` frames `stride` apart. uniform: spread over the whole video, one from each of
-            `frames` equal parts.
+        sampling: dense: `frames` frames `stride` apart, of several segments the first at the video's beginning and the
+            last at its end. uniform: spread over the whole video, one from each of `frames` equal parts, of several
+            segments at shares 0, 1 / segments and so on of each part.
 
     Item i is {"clip": uint8 [V, 3, T, size, size], all crops of a segment behind each other, "place": i, "decodes":
     whether it does, "broken": [messages]}. A file that does not decode is black and has a message.
@@ -68,9 +69,15 @@ class EveryVideo(EveryItem):
 
     def _indices(self, frames: int, segment: int) -> list[int]:
         if self.sampling == "uniform":
-            return uniform_indices(frames, self.frames, (segment + 0.5) / self.segments)
-        last = max(0, frames - 1 - (self.frames - 1) * self.stride)
-        return clip_indices(frames, self.frames, self.stride, spread(last, segment, self.segments))
+            offset = segment / self.segments if self.segments > 1 else 0.5
+            return uniform_indices(frames, self.frames, offset)
+        if self.segments > 1:
+            # On the raster of the stride, and rounded down, as VideoMAE's test does.
+            last = max(0, -(-frames // self.stride) - self.frames)
+            start = last * segment // (self.segments - 1) * self.stride
+        else:
+            start = max(0, frames - 1 - (self.frames - 1) * self.stride) // 2
+        return clip_indices(frames, self.frames, self.stride, start)
 
     def _crops(self, segment: Tensor) -> list[Tensor]:
         """A segment uint8 [3, T, H, W] as `crops` clips [3, T, size, size]."""

@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 from ..models.videomae import SIZES, VideoMAE
 from ..samplers import Sampler
 from . import checkpoint
+from .run import check_settings
 from .video import RECIPE, Config, untrained
 
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")
@@ -75,6 +76,7 @@ def config_of(run: Path, recipe: dict) -> Config:
     """
     if missing := [name for name in NEEDED if name not in recipe]:
         raise CheckpointError(f"{run} is no run of smnoise.train.video: its recipe has no {missing[0]}")
+    check_settings(recipe, RECIPE, run)
     return Config(data=run, out=run, **{name: recipe[name] for name in RECIPE if name in recipe})
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -84,11 +86,15 @@ class World:
 
     def largest(self, number: float) -> float:
         """The largest of the processes' numbers."""
+        return self.largest_each(number)[0]
+
+    def largest_each(self, *numbers: float) -> list[float]:
+        """Of each of several numbers the largest of all processes, in one message."""
         if self.size == 1:
-            return number
-        value = torch.tensor(number, dtype=torch.float64)
-        dist.all_reduce(value, dist.ReduceOp.MAX)
-        return value.item()
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values.tolist()
 
     def mean(self, value: torch.Tensor) -> float:
         """The mean of a scalar."""
@@ -99,6 +105,38 @@ class World:
 
 
 ALONE = World()
+
+
+class Stopping:
+    """Whether all processes stop after a step, since one of them was asked to.
+
+    To agree takes a message, for which each step would wait. So they ask one another about once a second, and at least
+    every `most` steps: whoever is told to stop gets its checkpoint after a second and the step it was in, or, where
+    steps take longer, after the step. A process that is alone looks after every step.
+
+    Args:
+        world: the processes, all of which call this after each step.
+        stop: says whether this process was asked to.
+        first_step: steps done before.
+        most: steps from one message to the next, at the most.
+    """
+
+    SECONDS = 1.0
+
+    def __init__(self, world: World, stop: Callable[[], bool], first_step: int, most: int):
+        self.world, self.stop, self.most = world, stop, most
+        self.last, self.due, self.since = first_step, first_step + 1, time.perf_counter()
+
+    def __call__(self, step: int) -> bool:
+        if self.world.size == 1:
+            return self.stop()
+        if step < self.due:
+            return False
+        now = time.perf_counter()
+        stopping, seconds = self.world.largest_each(self.stop(), (now - self.since) / (step - self.last))
+        self.last, self.since = step, now
+        self.due = step + min(self.most, max(1, int(self.SECONDS / max(seconds, 1e-6))))
+        return bool(stopping)
 
 
 def join(device: torch.device) -> World:
@@ -121,11 +159,16 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def data_parallel(model: torch.nn.Module, world: World, device: torch.device, config) -> torch.nn.Module:
+def data_parallel(
+    model: torch.nn.Module, world: World, device: torch.device, config, bfloat16: bool
+) -> torch.nn.Module:
     """The model, compiled if config.compile, so that a backward pass averages the gradients of all processes.
 
     config.shard: spread weights, gradients and optimiser state over the processes (FSDP2), block by block; the
     optimiser is made behind this. Else each process has them all (DDP). Alone, it is the model itself.
+
+    bfloat16: sharded weights, which stay float32, are sent as bfloat16, in which autocast computes; gradients are
+    summed as float32.
 
     Raises ValueError where there is nobody to share with.
     """
@@ -144,8 +187,18 @@ def data_parallel(model: torch.nn.Module, world: World, device: torch.device, co
             "ignore", "FSDP2-wrapped module .* returned a view"
         )  # nothing is changed in place
         mesh = init_device_mesh(device.type, (world.size,))
+        # Inputs stay as they are: the loss is of the float32 pixels.
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if bfloat16 else None,
+            reduce_dtype=torch.float32 if bfloat16 else None,
+            cast_forward_inputs=False,
+        )
+        if bfloat16:
+            for norm in model.modules():
+                if isinstance(norm, torch.nn.LayerNorm):
+                    norm.forward = partial(_normed, norm)  # type: ignore[method-assign]
         for part in (*blocks, model):
-            fully_shard(part, mesh=mesh)
+            fully_shard(part, mesh=mesh, mp_policy=policy)
     elif world.size > 1:
         device_ids = [device] if device.type == "cuda" else None
         train = DistributedDataParallel(model, device_ids, gradient_as_bucket_view=True)
@@ -154,15 +207,26 @@ def data_parallel(model: torch.nn.Module, world: World, device: torch.device, co
     return model
 
 
-def settle(train: torch.nn.Module, loss: Callable[[], torch.Tensor], device: torch.device) -> None:
+def _normed(norm: torch.nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
+    """A LayerNorm whose weights came as bfloat16: in the dtype of its input, which autocast sees to on a GPU alone."""
+    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+    return torch.nn.functional.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+
+
+def settle(train: torch.nn.Module, inputs: Callable[[], tuple], device: torch.device, bfloat16: bool) -> None:
     """A first pass, which counts for nothing, where gradients are averaged by DDP.
+
+    inputs: makes what the model is given, of the size and dtype of training, so that this pass takes the memory of one
+    and compiles what training needs; it is freed behind this.
 
     DDP puts gradients together anew behind its first pass, by the order in which they came. The order of its sums
     changes with that, and would do so in a resumed run at another step than in one that was not interrupted.
     """
     if isinstance(train, DistributedDataParallel):
         with torch_seeded(0, 0, device):
-            loss().backward()
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                loss, _ = train(*inputs())
+            loss.backward()
         for parameter in train.parameters():
             parameter.grad = None
 
