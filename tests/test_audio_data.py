@@ -12,7 +12,7 @@ import torch
 
 from smnoise import DataError
 from smnoise.fbank import LogMel
-from smnoise.train import audio_data
+from smnoise.train import sound_file
 from smnoise.train.audio_data import (
     AudioClips,
     AudioFile,
@@ -325,7 +325,7 @@ def test_a_broken_file_s_turn_and_label_go_to_the_next(sounds, tmp_path):
     want = [{0: 0, 1: 2, 2: 2}[whole[n]["label"]] for n in range(12)]
     _empty(tmp_path / "b.wav")
     spoiled = [AudioClips(whole.paths[:], rate=RATE, samples=RATE, labels=[0, 1, 2]) for _ in range(2)]
-    audio_data._opened.cache_clear()
+    sound_file._opened.cache_clear()
     assert [spoiled[0][n]["label"] for n in range(12)] == want
     assert [spoiled[1][n]["label"] for n in reversed(range(12))] == want[::-1]
 
