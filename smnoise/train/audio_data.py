@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of real sound files: found in a folder or a list, read by libsndfile, brought to one sample rate.
+"""Clips of real sound files: found in a folder or a list, read by libsndfile or FFmpeg, brought to one sample rate.
 
 Which file, which part of it, which gain and which roll are functions of (seed, global sample number): the
 order is the same for any number of workers and after any restart. A file that does not decode is skipped, named
-and counted.
+and counted; one that is damaged is told once and gives what decodes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
-from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file, listed_files
+from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file
 from .numbered import EveryItem, NumberedClips, collate, loader
 from .sound_file import RATES, AudioFile, open_audio
 
@@ -43,7 +43,24 @@ __all__ = [
 
 SOUND = Medium(
     "sound file",
-    frozenset({".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}),
+    frozenset(
+        {
+            ".aac",
+            ".ac3",
+            ".aif",
+            ".aifc",
+            ".aiff",
+            ".au",
+            ".caf",
+            ".flac",
+            ".m4a",
+            ".m4b",
+            ".mka",
+            ".mp2",
+            ".mp3",
+        }
+        | {".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".weba", ".wma"}
+    ),
 )
 CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
 FRAME_MS = 25  # of a log-mel frame; of a shorter file there is nothing to see
@@ -69,14 +86,11 @@ def missing_from_list(data: Path) -> list[str]:
 
 def labels_by_list(data: Path) -> list[int]:
     """The numbers behind the paths of a list file, for each path that `find_sounds` gives. Raises DataError for a
-    line without one."""
-    labels = []
-    for path, rest in listed_files(data, SOUND):
-        label = rest.split()[0] if rest else ""
-        if not label.isdecimal():
-            raise DataError(f"{data}: expected a label (0, 1, ...) behind {path.name}, got {rest!r}")
-        labels.append(int(label))
-    return labels
+    line without one, or with several."""
+    sets = label_sets_by_list(data)
+    if several := next((labels for labels in sets if len(labels) > 1), None):
+        raise DataError(f"{data}: expected one label for each file, got {several}")
+    return [labels[0] for labels in sets]
 
 
 def label_sets_by_list(data: Path) -> list[list[int]]:
@@ -177,6 +191,8 @@ class AudioClips(NumberedClips):
             file = open_audio(self.paths[index])
             start = choose(self.seed, clip, START, starts(file, self.samples, self.rate))
             self._kept = (index, clip), read_padded(file, start, self.samples, self.rate)
+            if file.damage:
+                self._broken[self.paths[index]] = file.damage
         wave, length = self._kept[1]
         return wave.clone(), length
 
@@ -233,11 +249,11 @@ class EveryFile(EveryItem):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> dict:
-        broken = []
         try:
             file = open_audio(self.paths[place])
             middle = (starts(file, self.samples, self.rate) - 1) // 2
             wave, length = read_padded(file, middle, self.samples, self.rate)
+            decodes, broken = True, [file.damage] if file.damage else []
         except DataError as error:
-            wave, length, broken = torch.zeros(self.samples), 0, [str(error)]
-        return {"wave": wave, "length": length, "place": place, "decodes": not broken, "broken": broken}
+            wave, length, decodes, broken = torch.zeros(self.samples), 0, False, [str(error)]
+        return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": broken}

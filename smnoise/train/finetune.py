@@ -23,8 +23,8 @@ from .draws import torch_seeded
 from .labels import LabelledFiles
 from .ledger import Ledger
 from .log import RunLog
-from .media_files import Medium, lines_without_file
-from .numbered import NumberedClips, loader
+from .media_files import Medium, notes_on
+from .numbered import NumberedClips, loader, skipped
 from .optim import adamw, cosine, layer_groups, peak_lr, warmup_note, warmup_steps
 from .run import count_steps, digest_of_names, open_run, recipe
 
@@ -69,9 +69,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
     )
     opened = open_run(config, wanted, model, optimizer, steps)
     first_step = opened.first_step
-    for data in (config.train, config.test):
-        notes = [*notes, *(f"skipped: {line!r} of {data} names no file"
-                           for line in lines_without_file(data, job.medium))]  # fmt: skip
+    notes = notes + [note for data in (config.train, config.test) for note in notes_on(data, job.medium)]
     samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
     batches = iter(loader(job.clips, samples, config.batch_size, config.workers))
 
@@ -110,7 +108,8 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
                 scores, broken = job.evaluate(step == steps)
                 log.scores({"step": step, **scores})
                 for message in sorted(set(broken) - told):
-                    log.event(step, f"skipped: {message} (a test file)")
+                    said = f"skipped: {message}" if skipped(message) else message
+                    log.event(step, f"{said} (a test file)")
                 told.update(broken)
                 if scores["score"] > best:
                     best = scores["score"]

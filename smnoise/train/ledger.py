@@ -14,6 +14,7 @@ from . import checkpoint
 from .curves import Watch
 from .knn import KnnProbe
 from .log import RunLog, read
+from .numbered import skipped
 from .run import Opened
 from .shards import local, whole
 from .throughput import LoaderWaits, Verdict
@@ -61,9 +62,9 @@ class Ledger:
         self.config, self.log, self.recipe = config, log, opened.recipe
         self.steps, self.clips, self.files = steps, clips, files
         self.model, self.optimizer = model, optimizer
-        self.skipped: set[str] = set()
+        self.told: set[str] = set()
         self.broken: set[str] = set()
-        self.skipped_by_probe: set[str] = set()
+        self.told_by_probe: set[str] = set()
         self.watch = Watch(self.recipe, config.log_every, type(config), read(config.out))
         self.waits, self.verdict, self.probe, self.keep_every = waits, Verdict(advice), probe, keep_every
         self.loss_sum = torch.zeros((), device=device)
@@ -135,9 +136,10 @@ class Ledger:
             scores, broken = self.world.first(lambda: probe(self.model))
         self.log.scores({"step": step, **scores})
         for message in broken:
-            if message not in self.skipped_by_probe:
-                self.skipped_by_probe.add(message)
-                self.log.event(step, f"skipped: {message} (a file of the k-NN probe)")
+            if message not in self.told_by_probe:
+                self.told_by_probe.add(message)
+                said = f"skipped: {message}" if skipped(message) else message
+                self.log.event(step, f"{said} (a file of the k-NN probe)")
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -156,10 +158,12 @@ class Ledger:
         )
 
     def _name_broken_files(self, step: int) -> None:
-        for message in self.world.union(self.broken - self.skipped):
-            if message not in self.skipped:
-                self.skipped.add(message)
-                self.log.event(step, f"skipped: {message} ({len(self.skipped)} of {self.files} files)")
+        for message in self.world.union(self.broken - self.told):
+            if message in self.told:
+                continue
+            self.told.add(message)
+            count = f"{sum(map(skipped, self.told))} of {self.files} files"
+            self.log.event(step, f"skipped: {message} ({count})" if skipped(message) else message)
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -20,6 +20,12 @@ from .draws import permutation
 from .signals import ignore_interrupts
 
 MISSING_NAMED = 5
+DAMAGED = ": damaged, "  # in the message of a file that is used, less what is lost of it
+
+
+def skipped(message: str) -> bool:
+    """Whether a message is of a file that is not used, not of one that is damaged but gives what decodes."""
+    return DAMAGED not in message
 
 
 @dataclass

@@ -47,7 +47,7 @@ from .audio_data import SOUND, EveryFile
 from .features import Features, features_of, outputs_of
 from .labels import labelled_files
 from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
-from .media_files import Medium, lines_without_file
+from .media_files import Medium, left_out, lines_without_file
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
 from .numbered import EveryItem
@@ -221,7 +221,8 @@ def task_of(
     assert config.test is not None
     train, test = labelled_files(config.train, config.test, subject.medium)
     groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
-    missing = [
+    missing = [note for data in (config.train, config.test) for note in left_out(data, subject.medium)]
+    missing += [
         f"{line!r} of {data} names no file"
         for data in (config.train, config.test)
         for line in lines_without_file(data, subject.medium)
