@@ -13,7 +13,7 @@ from zoo_audio import FLAC, SAMPLES, VORBIS, ZOO, decoded_by_ffmpeg, joined, wri
 
 from smnoise import DataError
 from smnoise.train.audio_data import AudioClips, EveryFile, collate
-from smnoise.train.numbered import skipped
+from smnoise.train.file_messages import is_served
 from smnoise.train.sound_file import CELL, AudioFile
 
 BLOCK = 5000
@@ -105,19 +105,13 @@ def test_libsndfile_decodes_the_same_from_the_start(made, name):
 def test_of_a_damaged_flac_all_else_is_exact_and_the_loss_is_counted(made):
     path, wave, file, whole = made("damaged.flac")
     assert len(whole) == len(wave)
-    (hole,) = file.holes
-    assert not whole[hole.start : hole.stop].any()
-    kept = np.delete(np.arange(len(wave)), np.arange(hole.start, hole.stop))
-    assert np.array_equal(whole[kept], wave[kept])
-    assert len(hole) <= 3 * CELL
-    words = f"damaged.flac: damaged, {len(hole)} of its {SAMPLES} samples do not decode and are silent"
+    other = np.flatnonzero(whole != wave)
+    assert not whole[other].any()
+    lost = range(other[0] // CELL * CELL, (other[-1] // CELL + 1) * CELL)
+    assert len(lost) <= 3 * CELL
+    words = f"damaged.flac: damaged, {len(lost)} of its {SAMPLES} samples do not decode and are silent"
     assert file.damage.endswith(words)
-    # Found by the first clip that crosses it, and with the same samples.
-    fresh = AudioFile(path)
-    assert np.array_equal(fresh.read(100, 5000), whole[100:5100])
-    assert not fresh.damage
-    assert np.array_equal(fresh.read(hole.start - 100, 5000), whole[hole.start - 100 :][:5000])
-    assert fresh.damage == file.damage
+    assert np.array_equal(AudioFile(path).read(lost.stop, 5000), wave[lost.stop :][:5000])
 
 
 @pytest.mark.parametrize("name", ["damaged.ogg", "damaged.mp3", "damaged.flac"])
@@ -146,7 +140,7 @@ def test_damage_is_told_once_a_file_and_the_clips_are_served(made):
     batch = collate([clips[n] for n in range(50)])
     assert sorted(set(batch["label"].tolist())) == [0, 1, 2, 3, 4]  # each in its own turn
     assert len(batch["broken"]) == 4
-    assert not any(skipped(message) for message in batch["broken"])
+    assert all(map(is_served, batch["broken"]))
     every = EveryFile(paths, 16000, 24000)
     assert all(every[place]["decodes"] for place in range(5))
     assert [len(every[place]["broken"]) for place in range(5)] == [1, 1, 1, 1, 0]

@@ -299,7 +299,11 @@ def table(folder: Path) -> str:
         told = file.damage.partition(": damaged, ")[2] or "-"
         more = "the same" if file.frames == len(wave) else f"{file.frames} of {len(wave)}"
         late = f"{animal.lag}" if animal.lag else "0"
-        reader = "libsndfile" if file.seekable else "FFmpeg"
+        reader = {
+            "seek": "libsndfile",
+            "scan": "libsndfile, from the start",
+            "ffmpeg": "FFmpeg, from the start",
+        }[file.reader]
         lines.append(f"| {animal.name} | {animal.how} | {more} | {late} | {reader} | {told} |")
     return "\n".join(lines)
 

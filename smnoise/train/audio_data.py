@@ -19,6 +19,7 @@ import torch
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
+from .file_messages import FileMessage
 from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file
 from .numbered import EveryItem, NumberedClips, collate, loader
 from .sound_file import RATES, AudioFile, open_audio
@@ -184,6 +185,9 @@ class AudioClips(NumberedClips):
         label = -1 if self.labels is None else self.labels[index]
         return {"wave": wave, "length": length, "label": label}
 
+    def note(self, index: int) -> str | None:
+        return open_audio(self.paths[index]).damage or None
+
     def _wave(self, index: int, clip: int) -> tuple[torch.Tensor, int]:
         """The part of a file that a clip is, float32 [samples], and how much of it is of the file; kept for the clip's
         other views, which come next."""
@@ -191,8 +195,6 @@ class AudioClips(NumberedClips):
             file = open_audio(self.paths[index])
             start = choose(self.seed, clip, START, starts(file, self.samples, self.rate))
             self._kept = (index, clip), read_padded(file, start, self.samples, self.rate)
-            if file.damage:
-                self._broken[self.paths[index]] = file.damage
         wave, length = self._kept[1]
         return wave.clone(), length
 
@@ -238,7 +240,8 @@ class EveryFile(EveryItem):
         rate, samples: as in `AudioClips`; of a longer file the middle is taken.
 
     Item i is {"wave": float32 [samples], "length": samples that are of the file, "place": i, "decodes":
-    whether it does, "broken": [messages]}. A file that does not decode is silent and has a message.
+    whether it does, "broken": [messages]}. A file that does not decode is silent and has a message; one that is damaged
+    has one, too.
     """
 
     paths: list[Path]
@@ -249,11 +252,14 @@ class EveryFile(EveryItem):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> dict:
+        path, messages, decodes = self.paths[place], [], True
         try:
-            file = open_audio(self.paths[place])
+            file = open_audio(path)
             middle = (starts(file, self.samples, self.rate) - 1) // 2
             wave, length = read_padded(file, middle, self.samples, self.rate)
-            decodes, broken = True, [file.damage] if file.damage else []
+            if file.damage:
+                messages = [FileMessage(file.damage, path, served=True)]
         except DataError as error:
-            wave, length, decodes, broken = torch.zeros(self.samples), 0, False, [str(error)]
-        return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": broken}
+            wave, length, decodes = torch.zeros(self.samples), 0, False
+            messages = [FileMessage(str(error), path)]
+        return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": messages}

@@ -41,6 +41,16 @@ BEGINNINGS: tuple[tuple[str, bytes, int], ...] = (
     ("HDF5", b"\x89HDF", 0),
     ("pointer of Git LFS", b"version https://git-lfs", 0),
 )
+HEADER_KINDS = {"AIFF", "AU", "CAF", "FLAC", "WAV", "Wave64"}  # libsndfile's
+DECODED_KINDS = {
+    "MP3",
+    "Ogg",
+    "MP4 (m4a, mov)",
+    "Matroska (WebM)",
+    "ASF (wma, wmv)",
+    "AAC (ADTS)",
+    "AVI",
+}  # FFmpeg's
 ADVICE = {
     "web page": "the download went wrong; fetch it again",
     "pointer of Git LFS": "fetch the file itself: git lfs pull",

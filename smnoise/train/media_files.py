@@ -14,14 +14,16 @@ from .lists import label_sets, lines_without_file, listed_files
 
 __all__ = [
     "Medium",
+    "file_notes",
     "find_files",
     "label_sets",
     "labels_by_folder",
     "left_out",
     "lines_without_file",
     "listed_files",
-    "notes_on",
 ]
+
+SUFFIXES_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -76,34 +78,30 @@ def labels_by_folder(paths: list[Path], root: Path) -> tuple[list[int], list[str
 
 
 def left_out(data: Path, medium: Medium) -> list[str]:
-    """What a person should be told of a folder: how many of its files `find_files` leaves out, by suffix, and
-    folders that may not be read. Files whose name begins with a dot are left out without a word."""
+    """What a person should be told of a folder: how many of its files `find_files` leaves out, by suffix (those whose
+    names begin with a dot go unmentioned), and folders that may not be read."""
     data = Path(data)
     if not data.is_dir():
         return []
+    notes: list[str] = []
     closed: list[Path] = []
-    others = Counter(
-        path.suffix.lower() or "no suffix"
-        for path in _below(data, closed)
-        if not medium.has(path) and not path.name.startswith(".")
-    )
-    notes = []
-    if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        more = f", and {len(others) - 5} more suffixes" if len(others) > 5 else ""
-        notes.append(
-            f"left out: {others.total()} files of {data} that are no {medium.word}s by their suffix ({kinds}{more}); "
-            "a list file may name any"
+    others = [p for p in _below(data, closed) if not medium.has(p) and not p.name.startswith(".")]
+    if suffixes := Counter(path.suffix.lower() or "no suffix" for path in others):
+        found = ", ".join(
+            f"{suffix} {count}" for suffix, count in sorted(suffixes.most_common(SUFFIXES_NAMED))
         )
+        rest = "" if len(suffixes) <= SUFFIXES_NAMED else f" and {len(suffixes) - SUFFIXES_NAMED} more"
+        many = "1 file" if len(others) == 1 else f"{len(others)} files"
+        notes.append(f"skipped: {many} of {data}, not of a {medium.word}'s suffix ({found}{rest})")
     if closed:
-        notes.append(f"left out: {len(closed)} folders that may not be read, for example {closed[0]}")
+        notes.append(f"skipped: {len(closed)} folders that may not be read, for example {closed[0]}")
     return notes
 
 
-def notes_on(data: Path, medium: Medium) -> list[str]:
-    """What a log should say of a folder or list before training: files left out, and lines that name no file."""
+def file_notes(data: Path, medium: Medium) -> list[str]:
+    """What a person should be told of a folder or a list file: lines that name no file, and what is left out."""
     missing = lines_without_file(data, medium)
-    return left_out(data, medium) + [f"skipped: {line!r} of {data} names no file" for line in missing]
+    return [f"skipped: {line!r} of {data} names no file" for line in missing] + left_out(data, medium)
 
 
 def _below(folder: Path, closed: list[Path], above: tuple[Path, ...] = ()) -> Iterator[Path]:
