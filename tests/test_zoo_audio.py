@@ -73,7 +73,9 @@ def test_it_holds_what_it_was_made_of(made, name):
         correlation(beginning, shifted(wave, animal.lag + 7)) < LIKE
     )  # so that the first is a test of the lag
     if not name.startswith(("cut", "damaged")):
-        assert file.frames == len(wave) + animal.more
+        # At a joint it is the decoder's version that decides.
+        near = 1152 if name.startswith(("joined", "chained")) else 0
+        assert abs(file.frames - len(wave) - animal.more) <= near
 
 
 @names
@@ -144,6 +146,12 @@ def test_damage_is_told_once_a_file_and_the_clips_are_served(made):
     every = EveryFile(paths, 16000, 24000)
     assert all(every[place]["decodes"] for place in range(5))
     assert [len(every[place]["broken"]) for place in range(5)] == [1, 1, 1, 1, 0]
+
+
+def test_the_table_of_the_docs_is_of_this_zoo():
+    page = (Path(__file__).parent.parent / "docs" / "media-sound.md").read_text()
+    rows = re.findall(r"^\| (\S+\.\w+) \| (.*?) \|", page, re.M)
+    assert rows == [(animal.name, animal.how) for animal in ZOO]
 
 
 def test_parts_of_other_rates_behind_each_other_are_told(tmp_path):

@@ -193,7 +193,7 @@ ONE = {"exact": True}
 
 ZOO = [
     *(
-        Animal(f"{subtype.lower()}-{channels}.wav", f"{subtype}, {channels} channels",
+        Animal(f"{subtype.lower()}-{channels}.wav", f"{subtype}, {'mono' if channels == 1 else 'stereo'}",
                written(channels, subtype=subtype), **ONE)
         for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
         for channels in (1, 2)
@@ -288,7 +288,7 @@ def decoded_by_ffmpeg(path: Path) -> np.ndarray:
 def table(folder: Path) -> str:
     """The zoo as the reader sees it, as a table in Markdown."""
     lines = [
-        "| file | what it is | samples | after those it was made of | read by | told |",
+        "| file | what it is | samples | after | read by | told |",
         "|---|---|---:|---:|---|---|",
     ]
     for animal in ZOO:
