@@ -2,6 +2,7 @@
 """Every file of the zoo: its length, and every block and random parts of it, against what it was made of and against
 other decoders."""
 
+import os
 import re
 from pathlib import Path
 
@@ -169,6 +170,14 @@ def test_the_sound_of_a_video_is_read(tmp_path, made):
         AudioFile(tmp_path / "x.mp4")
 
 
+def test_a_name_that_is_no_utf_8(tmp_path):
+    wave = FLAC(tmp_path / "x.flac")
+    path = tmp_path / os.fsdecode(b"caf\xe9.flac")
+    (tmp_path / "x.flac").rename(path)
+    file = AudioFile(path)
+    assert np.array_equal(file.read(0, file.frames), wave)
+
+
 def lfs(path):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
 
@@ -194,7 +203,7 @@ UNREADABLE = {
     "empty": (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
     "zeros": (
         lambda path: path.write_bytes(bytes(9000)),
-        "run of zero bytes, 9000 bytes in all; the download",
+        "it is: run of zero bytes, 9000 bytes in all; the download",
     ),
     "noise": (
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(50000)),
@@ -202,7 +211,7 @@ UNREADABLE = {
     ),
     "page": (page, "web page, .* the download went wrong; fetch it again"),
     "pointer": (lfs, "pointer of Git LFS, .*: git lfs pull"),
-    "playlist": (playlist, "begin like text"),
+    "playlist": (playlist, "it is: text"),
     "zip": (lambda path: path.write_bytes(b"PK\3\4" + bytes(3000)), "zip archive, .*; unpack it"),
     "half an m4a": (cut_before_its_index, r"MP4 \(m4a, mov\), 20000 bytes in all; damaged, cut short"),
     "no sample": (no_sample, "no sound that decodes"),

@@ -100,7 +100,9 @@ def told(path: Path) -> str:
         return f"cannot be read: {error.strerror or error}"
     if kind == "empty":
         return "the file is empty (0 bytes); fetch or make it again, or leave it out"
-    what = f"begin like {kind}" if kind else f"({head.hex(' ')}) are of no known kind"
-    return (
-        f"its first bytes {what}, {size} bytes in all; {ADVICE.get(kind, 'damaged, cut short or misnamed')}"
+    what = (
+        f"by its first bytes it is: {kind}"
+        if kind
+        else f"its first bytes ({head.hex(' ')}) are of no known kind"
     )
+    return f"{what}, {size} bytes in all; {ADVICE.get(kind, 'damaged, cut short or misnamed')}"

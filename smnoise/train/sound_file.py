@@ -26,6 +26,7 @@ RATES = range(1000, 1_000_000)  # a header that says otherwise is damaged
 LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up to 32 bits
 LONGEST = 1 << 48  # samples; libsndfile says more of a FLAC without a length, and then cannot read it
 CELL = 4096  # samples; the steps in which a file is searched for what decodes
+PATIENCE = 16  # steps that fail before they are doubled
 UNCOMPRESSED = {"ALAW", "DOUBLE", "FLOAT", "PCM_16", "PCM_24", "PCM_32", "PCM_S8", "PCM_U8", "ULAW"}
 FAILURES = (soundfile.SoundFileError, OSError, ValueError)
 
@@ -167,21 +168,25 @@ def _part(path: Path, first: int, last: int) -> np.ndarray:
 def _cells(path: Path, frames: int) -> Iterator[tuple[int, np.ndarray | None]]:
     """A file by libsndfile, CELL samples at a time from the start on: how many they are, and float32 samples or None
     where they do not decode. What a damaged file gives depends on where one begins; so one always begins here."""
-    file = None
-    for start in range(0, frames, CELL):
-        size = min(CELL, frames - start)
-        try:
-            if file is None:
-                file = soundfile.SoundFile(path)
-                file.seek(start)
-            samples = file.read(size, dtype="float32", always_2d=True)
-            if len(samples) < size:
-                raise ValueError("ends too soon")
-            yield size, samples.mean(axis=1)
-        except FAILURES:
-            if file is not None:  # it has no place to go on from
+    file, start, failed = None, 0, 0
+    try:
+        while start < frames:
+            # Longer steps through a long stretch of damage, where each attempt searches the file.
+            size = min(CELL << failed // PATIENCE, frames - start)
+            wave = None
+            try:
+                if file is None:
+                    file = soundfile.SoundFile(path)
+                    file.seek(start)
+                samples = file.read(size, dtype="float32", always_2d=True)
+                wave = samples.mean(axis=1) if len(samples) == size else None
+            except FAILURES:
+                pass
+            yield size, wave
+            if wave is None and file is not None:  # it has no place to go on from
                 file.close()
                 file = None
-            yield size, None
-    if file is not None:
-        file.close()
+            start, failed = start + size, failed + 1 if wave is None else 0
+    finally:
+        if file is not None:
+            file.close()
