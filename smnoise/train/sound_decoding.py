@@ -16,7 +16,7 @@ GAP_SECONDS = 0.05  # a jump of the time stamps that is more than rounding
 FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
 
 
-def count(path: Path, promised: int) -> tuple[int, int, str]:
+def counted(path: Path, promised: int) -> tuple[int, int, str]:
     """Rate, number of samples and damage of a file that is decoded from its start; promised: samples that its header
     is known to tell, or 0. Raises DataError where nothing decodes."""
     lost: list[str] = []
@@ -52,8 +52,8 @@ def count(path: Path, promised: int) -> tuple[int, int, str]:
 
 
 def decoded(path: Path, lost: list[str]) -> Iterator[av.AudioFrame]:
-    """All that FFmpeg decodes of the first sound track, in order; why packets do not is added to `lost`. Raises one of
-    FAILURES where the file cannot be opened, DataError where it has no sound."""
+    """All that FFmpeg decodes of the sound track that it takes for the best, in order; why packets do not is added to
+    `lost`. Raises one of FAILURES where the file cannot be opened, DataError where it has no sound."""
     # An absolute path: a bare name with a colon would be a protocol. Tags may be in any encoding. Playlists and
     # the like may not lead anywhere else.
     with av.open(

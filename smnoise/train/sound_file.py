@@ -20,7 +20,7 @@ import soundfile
 
 from ..errors import DataError
 from .media_bytes import DECODED_KINDS, HEADER_KINDS, kind_of, told
-from .sound_decoding import count, decoded, mono
+from .sound_decoding import counted, decoded, mono
 
 RATES = range(1000, 1_000_000)  # a header that says otherwise is damaged
 LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up to 32 bits
@@ -50,15 +50,16 @@ class AudioFile:
             if header.format == "FLAC" or header.subtype not in UNCOMPRESSED:
                 lost = sum(size for size, samples in _cells(self.path, self.frames) if samples is None)
                 if lost:
-                    self.damage = (
-                        f"{path}: damaged, {lost} of its {self.frames} samples do not decode and are silent"
-                    )
+                    words = f"{lost} of its {self.frames} samples do not decode"
+                    if 2 * lost > self.frames:
+                        raise DataError(f"{path}: {words}; {told(self.path)}")
+                    self.damage = f"{path}: damaged, {words} and are silent"
                 if lost or header.format != "FLAC":
                     self.reader = "scan"
         else:
             # Of other formats libsndfile rounds the length up to blocks.
             promised = header.frames if header is not None and header.format == "FLAC" else 0
-            self.rate, self.frames, self.damage = count(self.path, promised)
+            self.rate, self.frames, self.damage = counted(self.path, promised)
             self.reader = "ffmpeg"
         if self.rate not in RATES:
             raise DataError(f"{path}: sample rate {self.rate} Hz, expected {RATES.start} to {RATES.stop - 1}")
