@@ -12,7 +12,7 @@ import torch
 
 from smnoise import DataError
 from smnoise.fbank import LogMel
-from smnoise.train import audio_data
+from smnoise.train import sound_file
 from smnoise.train.audio_data import (
     AudioClips,
     AudioFile,
@@ -56,7 +56,7 @@ def clips_of(sounds, **kw):
 
 def test_folders_and_lists(sounds):
     assert [p.name for p in find_sounds(sounds)] == ["noise.wav", "short one.flac", "wide.ogg"]
-    (sounds / "train.csv").write_text("noise.wav 1\nshort one.flac,0\ngone.wav 1\nsub/wide.ogg\t2 x\n")
+    (sounds / "train.csv").write_text("noise.wav 1\nshort one.flac,0\ngone.wav 1\nsub/wide.ogg\t2\n")
     assert [p.name for p in find_sounds(sounds / "train.csv")] == ["noise.wav", "short one.flac", "wide.ogg"]
     assert missing_from_list(sounds / "train.csv") == ["gone.wav 1"]
     assert labels_by_list(sounds / "train.csv") == [1, 0, 2]
@@ -69,12 +69,12 @@ def test_errors_say_what_was_looked_for(sounds, tmp_path):
         find_sounds(tmp_path / "absent")
     for line in ("noise.wav", "noise.wav dog", "noise.wav -1"):
         (sounds / "labels.csv").write_text(line)
-        with pytest.raises(DataError, match=r"expected a label .* behind noise\.wav"):
+        with pytest.raises(DataError, match=r"expected labels .* behind noise\.wav"):
             labels_by_list(sounds / "labels.csv")
 
 
 def test_lists_with_several_labels(sounds):
-    (sounds / "several.csv").write_text("noise.wav 3;17\nshort one.flac,0, 2\nsub/wide.ogg\t5 x\n")
+    (sounds / "several.csv").write_text("noise.wav 3;17\nshort one.flac 0, 2\nsub/wide.ogg\t5\n")
     assert label_sets_by_list(sounds / "several.csv") == [[3, 17], [0, 2], [5]]
     for line in ("noise.wav", "noise.wav dog", "noise.wav 1;", "noise.wav 1;dog", "noise.wav -1"):
         (sounds / "several.csv").write_text(line)
@@ -88,35 +88,6 @@ def test_labels_by_folder(tmp_path):
     for path in (tmp_path / "4.wav", tmp_path.parent / "5.wav"):
         with pytest.raises(DataError, match=r"expected .*/LABEL/FILE"):
             labels_by_folder([*paths, path], tmp_path)
-
-
-FORMATS = [
-    ("x.wav", {}),
-    ("8.wav", {"subtype": "PCM_U8"}),
-    ("float.wav", {"subtype": "FLOAT"}),
-    ("mulaw.wav", {"subtype": "ULAW"}),
-    ("adpcm.wav", {"subtype": "IMA_ADPCM"}),
-    ("gsm.wav", {"subtype": "GSM610"}),
-    ("x.flac", {}),
-    ("x.ogg", {}),
-    ("x.opus", {"format": "OGG", "subtype": "OPUS"}),
-    ("x.mp3", {}),
-    ("x.aiff", {}),
-    ("x.au", {}),
-    ("x.caf", {}),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), FORMATS, ids=[name for name, _ in FORMATS])
-def test_every_format_gives_the_samples_that_decoding_from_the_start_gives(tmp_path, name, options):
-    rate = 48000 if name == "x.opus" else RATE
-    soundfile.write(tmp_path / name, tone(440, rate, 2) + noise(2 * rate) / 10, rate, **options)
-    with soundfile.SoundFile(tmp_path / name) as file:
-        whole = file.read(10 * rate, dtype="float32")
-    file = AudioFile(tmp_path / name)
-    assert (file.rate, file.frames) == (rate, len(whole))
-    for start, count in [(0, 10), (1, 500), (7001, 2000), (len(whole) - 100, 100)]:
-        assert np.abs(file.read(start, count) - whole[start : start + count]).max() < 1e-6
 
 
 def test_beyond_its_ends_a_file_is_silent(sounds):
@@ -133,7 +104,7 @@ def test_channels_are_mixed_down(tmp_path):
     assert np.allclose(AudioFile(tmp_path / "stereo.wav").read(0, RATE), (left + right) / 2, atol=1e-7)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 44056])
+@pytest.mark.parametrize("rate", [4000, 8000, 11025, 16000, 22050, 44100, 48000, 44056, 96000, 192000])
 def test_a_tone_keeps_its_frequency_amplitude_and_phase(tmp_path, rate):
     soundfile.write(tmp_path / "tone.wav", tone(1000, rate, 2), rate, subtype="FLOAT")
     start = rate // 3
@@ -230,23 +201,6 @@ def test_gain_and_roll_do_what_they_say_and_nothing_else(sounds):
     assert len(shifts) == 12
 
 
-def test_mp3_files_without_a_length_are_counted(tmp_path):
-    """Their header tells only the bit rate, from which libsndfile estimates too many samples."""
-    av = pytest.importorskip("av")
-    wave = noise(5 * 44100)
-    with av.open(str(tmp_path / "cbr.mp3"), "w", options={"write_xing": "0"}) as container:
-        stream = container.add_stream("libmp3lame", rate=44100)
-        stream.bit_rate, stream.layout = 128_000, "mono"
-        for at in range(0, len(wave), 1152):
-            frame = av.AudioFrame.from_ndarray(wave[None, at : at + 1152], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts = 44100, at
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    file = AudioFile(tmp_path / "cbr.mp3")
-    assert file.frames < soundfile.info(tmp_path / "cbr.mp3").frames
-    assert file.read(file.frames - 1000, 1000).shape == (1000,)
-
-
 def _empty(path):
     path.write_bytes(b"")
 
@@ -277,14 +231,6 @@ def _rate(hertz):
     return spoil
 
 
-def _flac_without_length(path):
-    """What a program writes that streams to a pipe."""
-    soundfile.write(path, noise(2 * RATE), RATE, format="FLAC")
-    data = bytearray(path.read_bytes())
-    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # 36 bits of STREAMINFO
-    path.write_bytes(data)
-
-
 SPOILED = {
     "empty": _empty,
     "noise": _noise,
@@ -297,7 +243,6 @@ SPOILED = {
     "rate 1": _rate(1),
     "rate 2^31 - 1": _rate(2**31 - 1),
     "rate 2^32 - 1": _rate(2**32 - 1),
-    "FLAC without length": _flac_without_length,
     "absent": os.unlink,
 }
 
@@ -325,7 +270,7 @@ def test_a_broken_file_s_turn_and_label_go_to_the_next(sounds, tmp_path):
     want = [{0: 0, 1: 2, 2: 2}[whole[n]["label"]] for n in range(12)]
     _empty(tmp_path / "b.wav")
     spoiled = [AudioClips(whole.paths[:], rate=RATE, samples=RATE, labels=[0, 1, 2]) for _ in range(2)]
-    audio_data._opened.cache_clear()
+    sound_file._opened.cache_clear()
     assert [spoiled[0][n]["label"] for n in range(12)] == want
     assert [spoiled[1][n]["label"] for n in reversed(range(12))] == want[::-1]
 

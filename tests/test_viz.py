@@ -57,9 +57,9 @@ def test_sound_comes_from_videos_and_from_sound_files(source, tmp_path):
     assert wave.shape == (rate * seconds,)
     assert 0.001 < wave.std() < 0.1
     later = media.read_sound(source.path, rate, rate, start=2.0)
-    assert torch.equal(later, wave[2 * rate : 3 * rate])
+    assert torch.allclose(later, wave[2 * rate : 3 * rate], atol=1e-6)  # resampled from another part
     soundfile.write(tmp_path / "x.wav", wave.numpy(), rate, subtype="FLOAT")
-    assert torch.equal(media.read_sound(tmp_path / "x.wav", rate, rate, start=2.0), later)
+    assert torch.equal(media.read_sound(tmp_path / "x.wav", rate, rate, start=2.0), wave[2 * rate : 3 * rate])
     padded = media.read_sound(source.path, rate, 2 * rate, start=4.5)
     assert padded[: rate // 2].abs().max() > 0
     assert padded[rate:].abs().max() == 0

@@ -40,13 +40,14 @@ from ..fbank import DATA_SETS, LogMel
 from ..models.audiomae import AudioMAE
 from ..samplers import OptimBlue, Sampler
 from ..strategies import strategy
-from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
+from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader
 from .audio_inputs import Spectrograms, Statistics, measure
 from .draws import torch_seeded
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .lock import one_at_a_time
 from .log import RunLog
+from .media_files import file_notes
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import (
@@ -310,7 +311,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
 
-    notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    notes = file_notes(config.data, SOUND)
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)

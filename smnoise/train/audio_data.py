@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clips of real sound files: found in a folder or a list, read by libsndfile, brought to one sample rate.
+"""Clips of real sound files: found in a folder or a list, read by libsndfile or FFmpeg, brought to one sample rate.
 
 Which file, which part of it, which gain and which roll are functions of (seed, global sample number): the
 order is the same for any number of workers and after any restart. A file that does not decode is skipped, named
-and counted.
+and counted; one that is damaged is told once and gives what decodes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from math import gcd
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 
 from ..errors import DataError
 from .draws import beta_10_10, choose
-from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file, listed_files
+from .file_messages import FileMessage
+from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file
 from .numbered import EveryItem, NumberedClips, collate, loader
+from .sound_file import RATES, AudioFile, open_audio
 
 __all__ = [
     "AudioClips",
@@ -44,12 +44,25 @@ __all__ = [
 
 SOUND = Medium(
     "sound file",
-    frozenset({".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}),
+    frozenset(
+        {
+            ".aac",
+            ".ac3",
+            ".aif",
+            ".aifc",
+            ".aiff",
+            ".au",
+            ".caf",
+            ".flac",
+            ".m4a",
+            ".m4b",
+            ".mka",
+            ".mp2",
+            ".mp3",
+        }
+        | {".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".weba", ".wma"}
+    ),
 )
-RATES = range(1000, 1_000_000)  # a header that says otherwise is damaged
-LOUDEST = 2.0**31  # files of floats hold [-1, 1], or what was an integer of up to 32 bits
-LONGEST = 1 << 48  # samples; libsndfile says more of a FLAC without a length, and then cannot read it
-BLOCK = 1 << 16  # samples
 CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
 FRAME_MS = 25  # of a log-mel frame; of a shorter file there is nothing to see
 START, ROLL, FILE, GAIN = 0, 1, 2, 4  # slots of a sample's choices; GAIN is the first of 19
@@ -74,91 +87,16 @@ def missing_from_list(data: Path) -> list[str]:
 
 def labels_by_list(data: Path) -> list[int]:
     """The numbers behind the paths of a list file, for each path that `find_sounds` gives. Raises DataError for a
-    line without one."""
-    labels = []
-    for path, rest in listed_files(data, SOUND):
-        label = rest.split()[0] if rest else ""
-        if not label.isdecimal():
-            raise DataError(f"{data}: expected a label (0, 1, ...) behind {path.name}, got {rest!r}")
-        labels.append(int(label))
-    return labels
+    line without one, or with several."""
+    sets = label_sets_by_list(data)
+    if several := next((labels for labels in sets if len(labels) > 1), None):
+        raise DataError(f"{data}: expected one label for each file, got {several}")
+    return [labels[0] for labels in sets]
 
 
 def label_sets_by_list(data: Path) -> list[list[int]]:
     """As `labels_by_list`, where a file may have several labels: 3;17 or 3,17."""
     return label_sets(data, SOUND)
-
-
-class AudioFile:
-    """Random access to the samples of one file, mixed down to mono. Raises DataError for a file without sound.
-
-    Attributes: rate in Hz; frames, the number of samples (of each channel).
-    """
-
-    FAILURES = (soundfile.SoundFileError, OSError, ValueError)
-
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        try:
-            with soundfile.SoundFile(self.path) as file:
-                self.rate, self.frames = file.samplerate, file.frames
-                if self.frames > LONGEST:
-                    raise ValueError("its header lacks the length; decode and encode the file anew")
-                # Of an MP3 the header may only give an estimate, and seeking may miss by some samples.
-                self.seekable = file.seekable() and file.format != "MP3"
-                if not self.seekable:
-                    self.frames = 0
-                    while block := len(file.read(BLOCK, dtype="float32")):
-                        self.frames += block
-        except self.FAILURES as error:
-            raise DataError(f"{path}: {type(error).__name__}: {error}") from None
-        if self.rate not in RATES:
-            raise DataError(f"{path}: sample rate {self.rate} Hz, expected {RATES.start} to {RATES.stop - 1}")
-        if not self.frames:
-            raise DataError(f"{path}: no sample")
-
-    def read(self, start: int, count: int) -> np.ndarray:
-        """Samples start .. start + count - 1: float32 [count], the mean of the channels; 0 where the file has
-        none. Only these are decoded where the format lets one seek, all before them elsewhere.
-
-        Raises DataError for a file that ends before its header says, and for samples that are no number or beyond
-        any scale.
-        """
-        first, last = max(0, start), min(self.frames, start + count)
-        wave = np.zeros(count, np.float32)
-        try:
-            with soundfile.SoundFile(self.path) as file:
-                if self.seekable:
-                    file.seek(first)
-                else:
-                    for at in range(0, first, BLOCK):
-                        file.read(min(BLOCK, first - at), dtype="float32")
-                samples = file.read(last - first, dtype="float32", always_2d=True)
-        except self.FAILURES as error:
-            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
-        # No message tells the place: one that every clip of a file shares is reported once.
-        if len(samples) < last - first:
-            raise DataError(f"{self.path}: ends before the {self.frames} samples that its header says")
-        if not np.abs(samples).max(initial=0) <= LOUDEST:  # NaN compares false
-            raise DataError(f"{self.path}: holds NaN, Inf or values beyond 2^31")
-        wave[first - start : last - start] = samples.mean(axis=1)
-        return wave
-
-
-@lru_cache(maxsize=4096)
-def _opened(path: Path) -> AudioFile | DataError:
-    try:
-        return AudioFile(path)
-    except DataError as error:
-        return error
-
-
-def open_audio(path: Path) -> AudioFile:
-    """An AudioFile, whose header is read once a process. Raises its DataError, without another attempt."""
-    file = _opened(path)
-    if isinstance(file, DataError):
-        raise file
-    return file
 
 
 def read_resampled(file: AudioFile, start: int, samples: int, rate: int) -> np.ndarray:
@@ -247,6 +185,9 @@ class AudioClips(NumberedClips):
         label = -1 if self.labels is None else self.labels[index]
         return {"wave": wave, "length": length, "label": label}
 
+    def note(self, index: int) -> str | None:
+        return open_audio(self.paths[index]).damage or None
+
     def _wave(self, index: int, clip: int) -> tuple[torch.Tensor, int]:
         """The part of a file that a clip is, float32 [samples], and how much of it is of the file; kept for the clip's
         other views, which come next."""
@@ -299,7 +240,8 @@ class EveryFile(EveryItem):
         rate, samples: as in `AudioClips`; of a longer file the middle is taken.
 
     Item i is {"wave": float32 [samples], "length": samples that are of the file, "place": i, "decodes":
-    whether it does, "broken": [messages]}. A file that does not decode is silent and has a message.
+    whether it does, "broken": [messages]}. A file that does not decode is silent and has a message; one that is damaged
+    has one, too.
     """
 
     paths: list[Path]
@@ -310,11 +252,14 @@ class EveryFile(EveryItem):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> dict:
-        broken = []
+        path, messages, decodes = self.paths[place], [], True
         try:
-            file = open_audio(self.paths[place])
+            file = open_audio(path)
             middle = (starts(file, self.samples, self.rate) - 1) // 2
             wave, length = read_padded(file, middle, self.samples, self.rate)
+            if file.damage:
+                messages = [FileMessage(file.damage, path, served=True)]
         except DataError as error:
-            wave, length, broken = torch.zeros(self.samples), 0, [str(error)]
-        return {"wave": wave, "length": length, "place": place, "decodes": not broken, "broken": broken}
+            wave, length, decodes = torch.zeros(self.samples), 0, False
+            messages = [FileMessage(str(error), path)]
+        return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": messages}

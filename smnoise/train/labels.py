@@ -10,6 +10,7 @@ import torch
 
 from ..errors import DataError
 from .audio_data import SOUND
+from .classes import check_classes
 from .media_files import Medium, find_files, label_sets, labels_by_folder
 from .video_data import VIDEO
 
@@ -58,7 +59,8 @@ def labelled_files(
         medium: which files are looked for.
         classes: of lists; by default one more than the highest label of `train`.
 
-    Raises DataError for files without a label, test labels that are no class, and one class only.
+    Raises DataError for files without a label, test labels that are no class, one class only, and labels far beyond the
+    number of files; ValueError for a number of classes that is no such.
     """
     train, test = Path(train), Path(test)
     if train.is_dir() != test.is_dir():
@@ -79,11 +81,20 @@ def labelled_files(
     else:
         sets = label_sets(train, medium), label_sets(test, medium)
         paths = find_files(train, medium), find_files(test, medium)
-        found = 1 + max(max(labels) for labels in sets[0])
-        names = [str(number) for number in range(classes or found)]
+        count = classes
+        if count is None:
+            count = 1 + max(map(max, sets[0]))
+            try:
+                check_classes(count, len(sets[0]), str(train), guessed=True)
+            except ValueError as error:
+                raise DataError(str(error)) from None
+        if count < 1:
+            raise ValueError(f"expected a positive number of classes, got {count}")
         for data, labels in zip((train, test), sets, strict=True):
-            if (highest := max(map(max, labels))) >= len(names):
-                raise DataError(f"{data} has label {highest}; expected 0 to {len(names) - 1}")
+            check_classes(count, len(labels), str(data))
+            if (highest := max(map(max, labels))) >= count:
+                raise DataError(f"{data} has label {highest}; expected 0 to {count - 1}")
+        names = [str(number) for number in range(count)]
     if len(names) < 2:
         raise DataError(f"{train} has one class only, {names[0]!r}; need two or more")
     first, second = (

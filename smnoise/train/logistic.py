@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from .classes import check_classes
+
 FOLDS = 4
 BIAS_STRENGTH = 1e-6  # keeps the bias of a class without a clip finite, and the answer unique
 CONSTANT = 1e-6  # a feature whose deviation is less than this share of the largest is taken as constant
@@ -73,7 +75,9 @@ class Labelled:
                 f"{name} labels must be 0, 1, ... [N], or 0 and 1 [N, C]; got {y.min()} to {y.max()}"
             )
         if not several:
-            y = one_hot(y.long(), max(classes, int(y.max()) + 1))
+            count = max(classes, int(y.max()) + 1)
+            check_classes(count, len(y), f"{name} labels", guessed=count > classes)
+            y = one_hot(y.long(), count)
         y = y.to(x.device, torch.float64)
         return Labelled(x.double(), y, several)
 

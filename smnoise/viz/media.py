@@ -7,9 +7,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
-import soundfile
 import torch
 from torch.nn.functional import interpolate
 
@@ -72,39 +70,8 @@ def read_sound(path: Path, rate: int, samples: int, start: float = 0.0) -> torch
 
     Raises DataError for a file without sound, and for a start beyond its end.
     """
-    try:
-        soundfile.info(path)
-    except soundfile.SoundFileError:
-        wave = torch.from_numpy(_sound_of_video(path, rate))
-        first = round(start * rate)
-        _check_start(path, first, len(wave))
-        part = wave[first : first + samples]
-        return torch.nn.functional.pad(part, (0, samples - len(part)))
     sound = open_audio(path)
     first = round(start * sound.rate)
-    _check_start(path, first, sound.frames)
-    return read_padded(sound, first, samples, rate)[0]
-
-
-def _check_start(path: Path, first: int, length: int) -> None:
-    if not 0 <= first < length:
+    if not 0 <= first < sound.frames:
         raise DataError(f"{path}: the start lies outside of the sound; choose another one")
-
-
-def _sound_of_video(path: Path, rate: int) -> np.ndarray:
-    """All of the first sound track, float32 [samples]."""
-    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-    try:
-        with av.open(str(path.absolute())) as container:
-            if not container.streams.audio:
-                raise DataError(f"{path} has no sound track")
-            parts = [
-                part.to_ndarray()[0]
-                for frame in (*container.decode(audio=0), None)  # None: what the resampler still holds
-                for part in resampler.resample(frame)
-            ]
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise DataError(f"{path}: {type(error).__name__}: {error}") from None
-    if not parts:
-        raise DataError(f"{path}: its sound track is empty")
-    return np.concatenate(parts)
+    return read_padded(sound, first, samples, rate)[0]
