@@ -41,12 +41,13 @@ from ..fbank import DATA_SETS, LogMel
 from ..models.audiomae import AudioMAE
 from ..samplers import OptimBlue, Sampler, strategy
 from . import checkpoint
-from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader, missing_from_list
+from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader
 from .audio_inputs import Spectrograms, Statistics, measure
 from .draws import torch_seeded
 from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .log import RunLog
+from .media_files import file_notes
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import (
@@ -304,7 +305,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
         files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
 
-    notes = [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    notes = file_notes(config.data, SOUND)
     if isinstance(sampler, OptimBlue) and sampler.rest > 0.05 * sampler.num_tokens:
         notes.append(
             f"Optim Blue leaves {sampler.rest} of {sampler.num_tokens} tokens out of each partition, mostly from the "

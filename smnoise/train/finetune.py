@@ -20,10 +20,11 @@ from ..models.classifier import Classifier
 from . import checkpoint
 from . import log as logs
 from .draws import torch_seeded
+from .file_messages import as_event, unheard
 from .labels import LabelledFiles
 from .ledger import Ledger
 from .log import RunLog
-from .media_files import Medium, lines_without_file
+from .media_files import Medium, file_notes
 from .numbered import NumberedClips, loader
 from .optim import adamw, cosine, layer_groups, peak_lr, warmup_note, warmup_steps
 from .run import count_steps, digest_of_names, open_run, recipe
@@ -70,8 +71,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
     opened = open_run(config, wanted, model, optimizer, steps)
     first_step = opened.first_step
     for data in (config.train, config.test):
-        notes = [*notes, *(f"skipped: {line!r} of {data} names no file"
-                           for line in lines_without_file(data, job.medium))]  # fmt: skip
+        notes = [*notes, *file_notes(data, job.medium)]
     samples = range(first_step * config.clips_per_step, steps * config.clips_per_step)
     batches = iter(loader(job.clips, samples, config.batch_size, config.workers))
 
@@ -90,7 +90,7 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
         ledger = Ledger(
             config, log, opened, steps, len(job.clips), len(job.train.paths), model, optimizer, device
         )
-        told: set[str] = set()
+        told: set[tuple[str, bool]] = set()
         for step in range(first_step + 1, steps + 1):
             schedule.step_update(step - 1)
             model.train()
@@ -109,9 +109,8 @@ def fine_tune(config, job: Job, device: torch.device, stop: Callable[[], bool], 
                 model.eval()
                 scores, broken = job.evaluate(step == steps)
                 log.scores({"step": step, **scores})
-                for message in sorted(set(broken) - told):
-                    log.event(step, f"skipped: {message} (a test file)")
-                told.update(broken)
+                for message in unheard(broken, told):
+                    log.event(step, as_event(message, "(a test file)"))
                 if scores["score"] > best:
                     best = scores["score"]
                     checkpoint.save(

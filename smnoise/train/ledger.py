@@ -12,6 +12,7 @@ import torch
 
 from . import checkpoint
 from .curves import Watch
+from .file_messages import as_event, is_served, unheard
 from .knn import KnnProbe
 from .log import RunLog, read
 from .run import Opened
@@ -61,9 +62,10 @@ class Ledger:
         self.config, self.log, self.recipe = config, log, opened.recipe
         self.steps, self.clips, self.files = steps, clips, files
         self.model, self.optimizer = model, optimizer
-        self.skipped: set[str] = set()
         self.broken: set[str] = set()
-        self.skipped_by_probe: set[str] = set()
+        self.heard: set[str] = set()
+        self.told: set[tuple[str, bool]] = set()
+        self.told_by_probe: set[tuple[str, bool]] = set()
         self.watch = Watch(self.recipe, config.log_every, type(config), read(config.out))
         self.waits, self.verdict, self.probe, self.keep_every = waits, Verdict(advice), probe, keep_every
         self.loss_sum = torch.zeros((), device=device)
@@ -72,7 +74,7 @@ class Ledger:
             self._score(0, probe)  # of the first weights; a set that cannot be read is found out here
 
     def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
-        """After each forward pass: its loss, and the messages of broken files, each of which is logged once."""
+        """After each forward pass: its loss, and the messages of files, each of which is logged once."""
         self.loss_sum += loss.detach() / self.config.accumulate
         self.broken.update(broken)
 
@@ -134,10 +136,8 @@ class Ledger:
         with self._pause():
             scores, broken = self.world.first(lambda: probe(self.model))
         self.log.scores({"step": step, **scores})
-        for message in broken:
-            if message not in self.skipped_by_probe:
-                self.skipped_by_probe.add(message)
-                self.log.event(step, f"skipped: {message} (a file of the k-NN probe)")
+        for message in unheard(broken, self.told_by_probe):
+            self.log.event(step, as_event(message, "(a file of the k-NN probe)"))
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -156,10 +156,11 @@ class Ledger:
         )
 
     def _name_broken_files(self, step: int) -> None:
-        for message in self.world.union(self.broken - self.skipped):
-            if message not in self.skipped:
-                self.skipped.add(message)
-                self.log.event(step, f"skipped: {message} ({len(self.skipped)} of {self.files} files)")
+        new = self.world.union(self.broken - self.heard)
+        self.heard.update(self.broken)
+        for message in unheard(new, self.told):
+            count = sum(served == is_served(message) for _, served in self.told)
+            self.log.event(step, as_event(message, f"({count} of {self.files} files)"))
 
 
 def all_finite(model: torch.nn.Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def find_files(data: Path, medium: Medium) -> list[Path]:
     """
     data = Path(data)
     if data.is_dir():
-        found = sorted(_below(data, medium))
+        found = sorted(path for path in _below(data) if medium.has(path))
         if not found:
             raise DataError(f"no {medium.word} in folder {data}: looked for {medium.looked_for}")
         return found
@@ -77,6 +78,21 @@ def lines_without_file(data: Path, medium: Medium) -> list[str]:
     return [line for line in _lines(data) if _named_file(line, data.parent) is None]
 
 
+def file_notes(data: Path, medium: Medium) -> list[str]:
+    """What a person should be told of a folder or a list file: lines that name no file, and how many files of other
+    suffixes are left out of a folder (those whose names begin with a dot go unmentioned)."""
+    data = Path(data)
+    notes = [f"skipped: {line!r} of {data} names no file" for line in lines_without_file(data, medium)]
+    if data.is_dir():
+        others = [p for p in _below(data) if not medium.has(p) and not p.name.startswith(".")]
+        suffixes = Counter(path.suffix.lower() or "no suffix" for path in others)
+        if suffixes:
+            found = ", ".join(f"{suffix} {count}" for suffix, count in sorted(suffixes.items()))
+            many = "1 file" if len(others) == 1 else f"{len(others)} files"
+            notes.append(f"skipped: {many} of {data}, not of a {medium.word}'s suffix ({found})")
+    return notes
+
+
 def labels_by_folder(paths: list[Path], root: Path) -> tuple[list[int], list[str]]:
     """Labels of files by the first folder below `root` that they are in: a number for each path, and the names
     of the folders by number, sorted. Raises DataError for a file that is in no such folder."""
@@ -101,8 +117,8 @@ def label_sets(data: Path, medium: Medium) -> list[list[int]]:
     return sets
 
 
-def _below(folder: Path, medium: Medium, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The medium's files of a folder and of those in it; a link back to a folder that it is in leads nowhere, and a
+def _below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files of a folder and of those in it; a link back to a folder that it is in leads nowhere, and a
     folder that may not be read is left out."""
     real = folder.resolve()
     if real in above:
@@ -114,11 +130,11 @@ def _below(folder: Path, medium: Medium, above: tuple[Path, ...] = ()) -> Iterat
     for entry in entries:
         path = folder / entry.name
         try:
-            is_folder, is_file = entry.is_dir(), medium.has(path) and entry.is_file()
+            is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError:  # a link to itself
             continue
         if is_folder:
-            yield from _below(path, medium, (*above, real))
+            yield from _below(path, (*above, real))
         elif is_file:
             yield path
 

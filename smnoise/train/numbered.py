@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
 from .draws import permutation
+from .file_messages import FileMessage
 from .signals import ignore_interrupts
 
 MISSING_NAMED = 5
@@ -32,7 +33,8 @@ class NumberedClips(Dataset):
         views: items of each clip, which is then decoded once: item n is view n % views of clip n // views.
 
     A subclass names its medium, says how many clips a file has in an epoch, and reads one. An item is what
-    it read, "sample": n and "broken": the messages of the files that this process found broken.
+    it read, "sample": n and "broken": the messages of the files that this process found broken, or served although
+    not all of them decodes (`file_messages`).
     """
 
     MEDIUM: ClassVar[str]
@@ -40,7 +42,8 @@ class NumberedClips(Dataset):
     paths: list[Path]
     seed: int = field(default=0, kw_only=True)
     views: int = field(default=1, kw_only=True)
-    _broken: dict[Path, str] = field(default_factory=dict, init=False, repr=False)
+    _broken: dict[Path, FileMessage] = field(default_factory=dict, init=False, repr=False)
+    _served: dict[Path, FileMessage] = field(default_factory=dict, init=False, repr=False)
 
     @property
     @abstractmethod
@@ -53,6 +56,10 @@ class NumberedClips(Dataset):
 
         What is decoded may depend on clip number sample // views alone, what is cut of it on the sample number.
         """
+
+    def note(self, index: int) -> str | None:
+        """What a person should know of paths[index], of which a clip was read; None where all of it decodes."""
+        return None
 
     def __len__(self) -> int:
         """Clips in an epoch."""
@@ -72,9 +79,12 @@ class NumberedClips(Dataset):
             try:
                 clip = self.read_clip(index, sample)
             except DataError as error:
-                self._broken[self.paths[index]] = str(error)
+                self._broken[self.paths[index]] = FileMessage(str(error), self.paths[index])
                 continue
-            return {**clip, "sample": sample, "broken": list(self._broken.values())}
+            if note := self.note(index):
+                self._served[self.paths[index]] = FileMessage(note, self.paths[index], served=True)
+            said = [*self._broken.values(), *self._served.values()]
+            return {**clip, "sample": sample, "broken": said}
         messages = list(self._broken.values())
         raise DataError(
             f"none of the {len(messages)} {self.MEDIUM} decodes:\n  " + "\n  ".join(messages[:MISSING_NAMED])

@@ -45,9 +45,10 @@ from . import audio, checkpoint, video_runs
 from .attentive import attentive_probe
 from .audio_data import SOUND, EveryFile
 from .features import Features, features_of, outputs_of
+from .file_messages import is_served
 from .labels import labelled_files
 from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
-from .media_files import Medium, lines_without_file
+from .media_files import Medium, file_notes
 from .motion import MOTIONS, MotionClips, installed_split
 from .nearest import nearest_probe
 from .numbered import EveryItem
@@ -159,7 +160,12 @@ def probe_run(config: Config) -> dict:
         del at["broken"]
         if "left_out" in at:
             at["left_out"] = [names[number] for number in at["left_out"]]
-    common = {"classes": names, "skipped": list(dict.fromkeys([*missing, *skipped, *broken]))}
+    said = dict.fromkeys([*missing, *skipped, *broken])
+    common = {
+        "classes": names,
+        "skipped": [message for message in said if not is_served(message)],
+        "served_in_part": [message for message in said if is_served(message)],
+    }
     return common | ({"checkpoints": found} if config.all_checkpoints else found[0])
 
 
@@ -222,9 +228,9 @@ def task_of(
     train, test = labelled_files(config.train, config.test, subject.medium)
     groups = None if config.groups is None else [_group(config.groups, path.name) for path in train.paths]
     missing = [
-        f"{line!r} of {data} names no file"
+        note.removeprefix("skipped: ")
         for data in (config.train, config.test)
-        for line in lines_without_file(data, subject.medium)
+        for note in file_notes(data, subject.medium)
     ]
     sides = [Side(subject.files(side.paths), side.targets) for side in (train, test)]
     return sides, train.names, groups, missing
