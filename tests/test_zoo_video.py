@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from zoo_video import ZOO, Kind, table
+from zoo_kind import Kind
+from zoo_video import ZOO, table
 
 from smnoise import DataError
 from smnoise.train import torchcodec_reader
@@ -36,6 +37,9 @@ def whole_pass(path: Path, kind: Kind) -> list[np.ndarray]:
     frames, stamps, got = [], [], []
     with av.open(str(path)) as container:
         stream = container.streams[kind.stream]
+        stream.codec_context.thread_count = (
+            1  # what is patched up in a damaged picture depends on the number of threads
+        )
         for packet in chain((p for p in container.demux(stream) if p.size), [None]):
             if packet is not None and not packet.is_discard:
                 stamps.append(packet.pts)
@@ -50,7 +54,6 @@ def whole_pass(path: Path, kind: Kind) -> list[np.ndarray]:
                     frame = frame.reformat(first[1], first[0], "rgb24", interpolation="AREA")
                 frames.append(frame.to_ndarray(format="rgb24"))
     if kind.placed:
-        assert got == sorted(got)
         by_stamp, frames = dict(zip(got, frames, strict=True)), []
         for stamp in sorted(stamps):
             frames.append(by_stamp.get(stamp, frames[-1] if frames else None))
@@ -109,7 +112,9 @@ def test_all_readers_give_the_frames_of_one_pass(kind, tmp_path):
     # What training, fine-tuning, evaluation, caches and pictures make of it.
     usual = {"frames": 4, "stride": 2, "size": 24}
     clips = VideoClips([path], **usual, clips_per_video=3, store=Held(images=want))
-    readers = ["pyav"] if torchcodec_reader.reason() else ["pyav", "torchcodec"]
+    readers = ["pyav", "torchcodec"]
+    if torchcodec_reader.reason() or kind.patched:
+        readers.remove("torchcodec")
     for reader in readers:
         read = VideoClips([path], **usual, clips_per_video=3, reader=reader)
         for n in range(3):
@@ -153,8 +158,8 @@ def test_which_files_torchcodec_reads(kind, tmp_path):
     file = VideoFile(kind.make(tmp_path / kind.name))
     indices = list(range(file.frames))
     images = torchcodec_reader.read(file, indices) if torchcodec_reader.reads_alike(file) else None
-    assert (images is not None) == kind.torchcodec
-    if images is not None:
+    assert (images is not None) == kind.by_torchcodec
+    if images is not None and not kind.patched:
         assert np.array_equal(images, file.read_whole())
 
 

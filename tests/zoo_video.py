@@ -1,229 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos of many kinds, made here: containers, codecs, turned, cut, of several streams, with odd stamps, damaged.
 
-    python tests/zoo_video.py     # the table of docs/media.md; test_zoo_video.py tests that it is true
+python tests/zoo_video.py     # the table of docs/media.md; test_zoo_video.py tests that it is true
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import av
 import numpy as np
+from zoo_kind import HEAD, Kind
 from zoo_tools import (
     FRAMES,
-    HEIGHT,
-    WIDTH,
-    add_film,
-    copy,
+    Make,
+    behind_each_other,
+    copied,
+    cover_in_front,
+    cut,
     damage,
     film,
-    picture,
-    pour,
+    flipped_bits,
+    grown,
+    h264,
+    no_durations,
+    no_frame,
+    of_bytes,
     restamped,
     retimed,
+    shortened,
+    sound_alone,
+    still,
+    streams,
     turned,
+    via,
     with_edits,
     without,
 )
-
-Make = Callable[[Path], Path]
-Turn = Callable[[np.ndarray], np.ndarray]
-
-
-class Kind(NamedTuple):
-    """A kind of file, and what is right for it.
-
-    group, what: of the table.
-    name: of the file.
-    make: writes it.
-    frames: that it has; 0: none, and `error` is what is said.
-    way: by which they are reached (smnoise.train.video_index); `later`: when all have been read, if by another one.
-    note: what is said of a file that is served although not all of it decodes.
-    placed: whether frames that do not decode keep their place, where a neighbour stands in.
-    stream: which one is the film.
-    turn: from stored pictures to shown ones.
-    torchcodec: whether torchcodec may read it; else PyAV does.
-    """
-
-    group: str
-    what: str
-    name: str
-    make: Make
-    frames: int = FRAMES
-    way: str = "seek"
-    later: str = ""
-    note: str = ""
-    placed: bool = False
-    stream: int = 0
-    turn: Turn | None = None
-    torchcodec: bool = False
-    error: str = ""
-
-    @property
-    def row(self) -> str:
-        way = f"{self.way}, then {self.later}" if self.later else self.way
-        if not self.frames:
-            return f"| {self.group} | {self.what} | refused | | |"
-        reader = "torchcodec, PyAV" if self.torchcodec else "PyAV"
-        return f"| {self.group} | {self.what} | {self.frames} | {way} | {reader} | {self.note} |"
-
-
-def h264(path: Path, **encoding) -> Path:
-    return film(path, **encoding)
-
-
-def via(make: Make, then: Callable[[Path], Path], suffix: str = ".mp4") -> Make:
-    """A file that is edited in place after it was made."""
-    return lambda path: then(make(path))
-
-
-def copied(make: Make, edit: Callable[[list], list] = list, suffix: str = ".mp4", **how) -> Make:
-    """A copy of a file of that suffix."""
-
-    def write(path: Path) -> Path:
-        return copy(make(path.with_name(f"source of {path.stem}{suffix}")), path, edit, **how)
-
-    return write
-
-
-def cut(source_frames: int, hidden: int, **encoding) -> Make:
-    """The last frames of an MP4 with one key frame: those before them are hidden by an edit list."""
-    long = partial(film, frames=source_frames, g=250, **encoding)
-    return copied(long, restamped(lambda n, stamp: stamp - hidden * 512), ".mp4")
-
-
-def streams(*films: dict, cover: int | None = None, sound: bool = False, empty: int | None = None) -> Make:
-    """Several streams in one file: films of sizes, a cover or a film without packets before one of them, a sound."""
-
-    def write(path: Path) -> Path:
-        kinds = av.stream.Disposition
-        with av.open(str(path), "w") as container:
-            made = []
-            heard = container.add_stream("aac", rate=16000) if sound else None
-            for n, given in enumerate(films):
-                if cover == n:
-                    made.append((add_cover(container), 1))
-                if empty == n:
-                    add_film(container, "libx264").disposition = kinds.default
-                encoding = {k: v for k, v in given.items() if k not in ("frames", "default")}
-                stream = add_film(container, "libx264", **encoding)
-                stream.disposition = kinds.default if given.get("default", True) else kinds(0)
-                made.append((stream, given.get("frames", FRAMES)))
-            if cover == len(films):
-                made.append((add_cover(container), 1))
-            if heard:
-                pour_sound(container, heard)
-            for stream, frames in made:
-                pour(container, stream, range(frames))
-        return path
-
-    return write
-
-
-def add_cover(container):
-    stream = add_film(container, "mjpeg", (160, 120), "yuvj420p")
-    stream.disposition = av.stream.Disposition.attached_pic
-    return stream
-
-
-def pour_sound(container, stream) -> None:
-    frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-    frame.sample_rate, frame.pts = 16000, 0
-    for packet in [*stream.encode(frame), *stream.encode()]:
-        container.mux(packet)
-
-
-def sound_alone(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        pour_sound(container, container.add_stream("aac", rate=16000))
-    return path
-
-
-def no_frame(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        add_film(container, "mpeg4")
-        container.start_encoding()
-    return path
-
-
-def behind_each_other(*sizes: tuple[int, int], codec: str = "libx264", form: str = "h264") -> Make:
-    """Raw streams of several sizes in one file."""
-
-    def write(path: Path) -> Path:
-        parts = [
-            film(path.with_name(f"{n} of {path.name}"), codec, FRAMES // 2, form=form, size=size).read_bytes()
-            for n, size in enumerate(sizes)
-        ]
-        path.write_bytes(b"".join(parts))
-        return path
-
-    return write
-
-
-def grown(path: Path) -> Path:
-    """A WebM of which the frames grow in the middle, as those of calls do: packets of two films in one stream."""
-    parts = [
-        film(path.with_name(f"{n} of {path.name}"), "libvpx-vp9", FRAMES // 2, size=size)
-        for n, size in enumerate([(WIDTH, HEIGHT), (96, 80)])
-    ]
-    with av.open(str(path), "w") as container, av.open(str(parts[0])) as a, av.open(str(parts[1])) as b:
-        out = container.add_stream_from_template(a.streams.video[0])
-        for part, shift in ((a, 0), (b, 40 * FRAMES // 2)):
-            for packet in part.demux(part.streams.video[0]):
-                if packet.size:
-                    packet.stream, packet.pts, packet.dts = out, packet.pts + shift, packet.dts + shift
-                    container.mux_one(packet)
-    return path
-
-
-def still(codec: str, pixels: str) -> Make:
-    """A picture under a video's name."""
-
-    def write(path: Path) -> Path:
-        context = av.CodecContext.create(codec, "w")
-        context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, pixels
-        context.time_base = Fraction(1, 25)
-        frame = av.VideoFrame.from_ndarray(picture(0), format="rgb24").reformat(format=pixels)
-        path.write_bytes(b"".join(bytes(p) for p in [*context.encode(frame), *context.encode(None)]))
-        return path
-
-    return write
-
-
-def shortened(make: Make, share: float) -> Make:
-    def write(path: Path) -> Path:
-        data = make(path).read_bytes()
-        path.write_bytes(data[: round(len(data) * share)])
-        return path
-
-    return write
-
-
-def of_bytes(data: bytes) -> Make:
-    return lambda path: path.write_bytes(data) and path or path
-
-
-def flipped_bits(path: Path) -> Path:
-    """A bit of the last part of some packets is another one."""
-    from zoo_tools import packets_of
-
-    data = bytearray(path.read_bytes())
-    for at, size in packets_of(path)[3::5]:
-        data[at + size - size // 4] ^= 16
-    path.write_bytes(data)
-    return path
-
-
-def no_durations(packets: list) -> list:
-    for packet in packets:
-        packet.duration = 0
-    return packets
-
 
 B = {"bf": 2}
 FASTSTART = {"movflags": "faststart"}
@@ -252,11 +65,14 @@ def plain() -> list[Kind]:
         c("H.264, interlaced", "h264-fields.mp4", partial(film, **{X264: "interlaced=1"}), way="scan"),
         c("H.264, one key frame", "h264-one-key.mp4", partial(film, **B, g=250)),
         c("H.264, key frames alone", "h264-intra.mp4", partial(film, g=1)),
-        c("H.264, 10 bits", "h264-10.mp4", partial(film, pixels="yuv420p10le")),
-        c("H.264, 4:2:2", "h264-422.mp4", partial(film, pixels="yuv422p")),
-        c("H.264, 4:4:4, odd sizes", "h264-444.mp4", partial(film, pixels="yuv444p", size=(63, 47))),
+        c("H.264, BT.709", "h264-709.mp4", partial(film, **{X264: "colormatrix=bt709"})),
+        c("H.264, full range", "h264-full.mp4", partial(film, **{X264: "fullrange=on"})),
+        c("H.264, 10 bits", "h264-10.mp4", partial(film, pixels="yuv420p10le"), torchcodec=False),
+        c("H.264, 4:2:2", "h264-422.mp4", partial(film, pixels="yuv422p"), torchcodec=False),
+        c("H.264, 4:4:4, odd sizes", "h264-444.mp4", partial(film, pixels="yuv444p", size=(63, 47)),
+          torchcodec=False),
         c("H.264, grey", "h264-grey.mp4", partial(film, pixels="gray")),
-        c("H.264, RGB", "h264-rgb.mkv", partial(film, codec="libx264rgb", pixels="rgb24")),
+        c("H.264, RGB", "h264-rgb.mkv", partial(film, codec="libx264rgb", pixels="rgb24"), torchcodec=False),
         c("H.264, sizes that are no multiple of 16", "h264-62.mp4", partial(film, size=(62, 46))),
         c("HEVC in MP4", "hevc.mp4", partial(film, codec="libx265", **B)),
         c("HEVC in Matroska", "hevc.mkv", partial(film, codec="libx265", **B)),
@@ -264,20 +80,23 @@ def plain() -> list[Kind]:
           partial(film, codec="libx265", **{"x265-params": "open-gop=1:keyint=6:min-keyint=6:bframes=3"})),
         c("HEVC, refreshed part by part", "hevc-refresh.mp4",
           partial(film, codec="libx265", **{"x265-params": "intra-refresh=1:keyint=8:bframes=0"})),
-        c("HEVC, 10 bits", "hevc-10.mp4", partial(film, codec="libx265", pixels="yuv420p10le", **B)),
+        c("HEVC, 10 bits", "hevc-10.mp4", partial(film, codec="libx265", pixels="yuv420p10le", **B),
+          torchcodec=False),
         c("HEVC in MPEG-TS", "hevc.mpg", partial(film, codec="libx265", form="mpegts"), way="scan"),
         c("VP8 in WebM", "vp8.webm", partial(film, codec="libvpx")),
         c("VP8 with hidden packets", "vp8-hidden.webm",
           partial(film, codec="libvpx", **{"auto-alt-ref": "1", "lag-in-frames": "12"})),
         c("VP9 in WebM", "vp9.webm", partial(film, codec="libvpx-vp9", **{"lag-in-frames": "12"})),
         c("VP9 without an index", "vp9-live.webm", partial(film, codec="libvpx-vp9", into={"live": "1"})),
-        c("VP9, 4:4:4", "vp9-444.webm", partial(film, codec="libvpx-vp9", pixels="yuv444p")),
-        c("VP9 with alpha", "vp9-alpha.webm", partial(film, codec="libvpx-vp9", pixels="yuva420p", **{"auto-alt-ref": "0"})),
+        c("VP9, 4:4:4", "vp9-444.webm", partial(film, codec="libvpx-vp9", pixels="yuv444p"), torchcodec=False),
+        c("VP9 with alpha", "vp9-alpha.webm",
+          partial(film, codec="libvpx-vp9", pixels="yuva420p", **{"auto-alt-ref": "0"})),
         c("VP9 in MP4", "vp9.mp4", partial(film, codec="libvpx-vp9")),
         c("AV1 in MP4", "av1.mp4", partial(film, codec="libsvtav1", preset="10")),
         c("AV1, open groups, in WebM", "av1-open.webm",
           partial(film, codec="libsvtav1", preset="10", **{"svtav1-params": "irefresh-type=1:hierarchical-levels=3"})),
-        c("AV1, 10 bits", "av1-10.mkv", partial(film, codec="libsvtav1", pixels="yuv420p10le", preset="10")),
+        c("AV1, 10 bits", "av1-10.mkv", partial(film, codec="libsvtav1", pixels="yuv420p10le", preset="10"),
+          torchcodec=False),
         c("MPEG-4 in AVI", "mpeg4.avi", partial(film, codec="mpeg4"), way="count"),
         c("MPEG-4 with B frames in AVI", "mpeg4-b.avi", partial(film, codec="mpeg4", **B), way="scan"),
         c("MPEG-4 in MP4", "mpeg4.mp4", partial(film, codec="mpeg4"), way="count"),
@@ -320,7 +139,7 @@ def turns() -> list[Kind]:
         ("a matrix of nothing", "nothing.mp4", (0, 0, 0, 0), None),
     ]  # fmt: skip
     made = [
-        c(what, name, via(partial(film, **B), partial(_turned, numbers)), turn=turn)
+        c(what, name, via(partial(film, **B), partial(_turned, numbers)), turn=turn, torchcodec=False)
         for what, name, numbers, turn in turns
     ]
     source = via(partial(film, **B), partial(_turned, left))
@@ -349,9 +168,9 @@ def edit_lists() -> list[Kind]:
 
     return [
         c("83 frames hidden, one key frame", "cut-long.mp4", cut(120, 83, **B), frames=37),
-        c("1 frame hidden", "cut-one.mp4", cut(FRAMES, 1), frames=FRAMES - 1),
+        c("1 frame hidden", "cut-one.mp4", cut(FRAMES, 1), frames=FRAMES - 1, torchcodec=False),
         c("3 frames hidden, B frames", "cut-b.mp4", cut(FRAMES, 3, **B), frames=FRAMES - 3),
-        c("frames 25 to 48 of 60", "window.mp4", edited((24, 25)), frames=24),
+        c("frames 25 to 48 of 60", "window.mp4", edited((24, 25)), frames=24, torchcodec=False),
         c("the end hidden", "no-end.mp4", edited((30, 0)), frames=30),
         c("begins half a second late", "late.mp4", edited((12, -1), (60, 0)), frames=60),
         c("two parts", "parts.mp4", edited((10, 5), (10, 40)), frames=20, way="scan"),
@@ -365,13 +184,14 @@ def several() -> list[Kind]:
     c = partial(Kind, "streams")
     small, large = {"size": (32, 32)}, {"size": (96, 64)}
     return [
-        c("a cover first", "cover-first.mp4", streams({}, cover=0), stream=1),
+        c("a cover first", "cover-first.mp4", via(streams({}, cover=0), cover_in_front), stream=1, torchcodec=False),
         c("a cover last", "cover-last.mp4", streams({}, cover=1)),
         c("sound first", "sound-first.mp4", streams({}, sound=True), stream=1),
         c("two films: the larger", "larger.mkv", streams({**small}, {**large, "frames": 9}), frames=9, stream=1),
-        c("two films: the default", "default.mkv", streams({**small, "frames": 9}, {**large, "default": False}), frames=9),
+        c("two films: the default", "default.mkv",
+          streams({**small, "frames": 9}, {**large, "default": False}), frames=9),
         c("two films of a size: the first", "first.mp4", streams({"frames": 9}, {}), frames=9),
-        c("a default film without packets", "empty-first.mkv", streams({}, empty=0), stream=1),
+        c("a default film without packets", "empty-first.mkv", streams({}, empty=0), stream=1, torchcodec=False),
         c("nothing but a cover", "cover.mp4", streams(cover=0), 0, error="no picture but an attached one"),
         c("nothing but sound", "sound.mp4", sound_alone, 0, error="has no picture"),
     ]  # fmt: skip
@@ -385,14 +205,21 @@ def stamps() -> list[Kind]:
         c("varying frame rate", "vfr.mp4", partial(film, stamps=odd)),
         c("varying frame rate, B frames", "vfr-b.mkv", partial(film, stamps=odd, **B)),
         c("begin at an hour", "hour.mkv", copied(partial(film, **B), restamped(lambda n, s: s + 3600 * 12800))),
-        c("negative", "negative.mkv", copied(partial(film, **B), restamped(lambda n, s: s - 100 * 512),
-                                             into={"avoid_negative_ts": "disabled"})),
-        c("two frames with one stamp", "equal.mkv", copied(h264, restamped(lambda n, s: s - 512 * (n == 9))), way="scan"),
+        c("negative, by seconds", "negative.mkv", copied(partial(film, **B), restamped(lambda n, s: s - 100 * 512),
+                                                         into={"avoid_negative_ts": "disabled"}), way="scan"),
+        c("negative, by two frames", "negative-little.mkv",
+          via(partial(film, **B), partial(retimed, time=lambda n, t: t - 80)), way="scan"),
+        c("negative distances to decoding", "negative-distance.mp4",
+          partial(film, **B, into={"movflags": "negative_cts_offsets"})),
+        c("two frames with one stamp", "equal.mkv", copied(h264, restamped(lambda n, s: s - 512 * (n == 9))),
+          way="scan"),
         c("all with one stamp", "all-equal.mkv", copied(h264, restamped(lambda n, s: 0)), way="scan"),
         c("jump ahead", "ahead.mkv", copied(partial(film, **B), HUNDREDS)),
-        c("jump back", "back.mkv", via(h264, lambda p: retimed(p, lambda n, time: time - 300 * (n >= 12))), way="scan"),
+        c("jump back", "back.mkv", via(h264, lambda p: retimed(p, lambda n, time: time - 300 * (n >= 12))),
+          way="scan"),
         c("two stamps exchanged", "exchanged.mkv", via(h264, partial(exchange, 12, 13)), way="scan"),
-        c("two stamps exchanged, B frames", "exchanged-b.mkv", via(partial(film, **B), partial(exchange, 20, 21)), way="scan"),
+        c("two stamps exchanged, B frames", "exchanged-b.mkv",
+          via(partial(film, **B), partial(exchange, 20, 21)), later="scan"),
         c("begin anew in MPEG-TS", "anew.mpg", twice(partial(film, **B, **ts)), FRAMES * 2, way="scan"),
         c("missing, in a raw stream", "missing.mp4", partial(film, form="h264"), way="scan"),
         c("no durations", "no-durations.mkv", copied(h264, no_durations)),
@@ -408,50 +235,102 @@ def exchange(one: int, other: int, path: Path) -> Path:
 
 
 def twice(make: Make) -> Make:
-    return lambda path: path.write_bytes(make(path).read_bytes() * 2) and path or path
+    return lambda path: (path.write_bytes(make(path).read_bytes() * 2) and path) or path
 
 
 def damaged() -> list[Kind]:
-    c = partial(Kind, "damage")
-    intra, long = partial(film, g=250), partial(film, frames=40, **B)
-    annexb = partial(film, form="h264")
+    intra, long, av1 = (
+        partial(film, g=250),
+        partial(film, frames=40, **B),
+        partial(film, codec="libsvtav1", preset="10"),
+    )
+    hevc, vp8, vp9 = (
+        partial(film, codec="libx265"),
+        partial(film, codec="libvpx"),
+        partial(film, codec="libvpx-vp9"),
+    )
+    mpeg4, mjpeg = partial(film, codec="mpeg4"), partial(film, codec="mjpeg", pixels="yuvj420p")
+
+    def c(
+        what: str, name: str, make: Make, frames: int = FRAMES, way: str = "scan", lost: int = 0, **more
+    ) -> Kind:
+        return Kind(
+            "damage", what, name, make, frames, way, note=more.pop("note", _note(lost, frames, more)), **more
+        )
+
+    def noise(make: Make, *packets: int, keep: int = 0) -> Make:
+        return via(make, partial(_damaged, packets, keep))
+
+    seek, placed = {"way": "seek"}, {"placed": True}
+    found_later = {**seek, **placed, "later": "scan"}
+    missing = (
+        "1 of 17 frames did not decode (neighbours stand in); 7 more that the file promises are not in it"
+    )
     return [
-        c("a packet of noise", "noise.mp4", via(intra, lambda p: damage(p, 10)), way="scan"),
-        c("a packet half of noise", "half-noise.mp4", via(long, lambda p: damage(p, 20, keep=5)), frames=40),
-        c("the first packet", "first.mp4", via(h264, lambda p: damage(p, 0)), way="scan"),
-        c("the last packet", "last.mp4", via(h264, lambda p: damage(p, FRAMES - 1)), way="scan"),
-        c("a key frame", "key.mp4", via(h264, lambda p: damage(p, 8)), way="scan"),
-        c("a tenth of all packets", "tenth.mkv", via(long, lambda p: damage(p, 5, 15, 25, 35)), frames=40, way="scan"),
-        c("bits flipped", "bits.mp4", via(h264, flipped_bits)),
-        c("HEVC: a packet", "hevc.mp4", via(partial(film, codec="libx265"), lambda p: damage(p, 10)), way="scan"),
-        c("VP9: a packet", "vp9.webm", via(partial(film, codec="libvpx-vp9"), lambda p: damage(p, 10)), way="scan"),
-        c("VP8: a packet", "vp8.webm", via(partial(film, codec="libvpx"), lambda p: damage(p, 10)), way="scan"),
-        c("AV1: a packet", "av1.mp4", via(partial(film, codec="libsvtav1", preset="10"), lambda p: damage(p, 9)), way="scan"),
-        c("MPEG-4: a packet", "mpeg4.avi", via(partial(film, codec="mpeg4"), lambda p: damage(p, 10)), way="scan"),
-        c("MPEG-2: a packet", "mpeg2.mpg", via(partial(film, codec="mpeg2video"), lambda p: damage(p, 10)), way="scan"),
-        c("Motion JPEG: a packet", "mjpeg.avi", via(partial(film, codec="mjpeg", pixels="yuvj420p"), lambda p: damage(p, 10)), way="scan"),
-        c("begins without a key frame", "no-key.mkv", copied(partial(film, **B), without(range(5))), way="scan"),
-        c("no key frame at all", "no-key-at-all.mkv", copied(intra, without([0])), 0, error="no video frame"),
-        c("packets missing in the middle", "gap.mkv", copied(partial(film, **B), without([11, 12]))),
-        c("packets missing at the end", "no-end.mkv", copied(partial(film, **B), without(range(20, FRAMES)))),
-        c("a packet missing in MPEG-TS", "gap.mpg", copied(h264, without([11]), form="mpegts"), way="scan"),
-        c("MP4 cut, index in front", "cut-front.mp4", shortened(partial(film, into=FASTSTART), 0.7), way="scan"),
-        c("MP4 cut, index gone", "cut.mp4", shortened(h264, 0.7), 0, error="InvalidDataError"),
-        c("MP4 cut, in fragments", "cut-pieces.mp4", shortened(partial(film, into=PIECES), 0.7), way="scan"),
-        c("Matroska cut", "cut.mkv", shortened(h264, 0.7), way="scan"),
-        c("AVI cut", "cut.avi", shortened(partial(film, codec="mpeg4"), 0.7), way="scan"),
-        c("MPEG-TS cut", "cut.mpg", shortened(partial(film, form="mpegts"), 0.7), way="scan"),
-        c("raw stream cut", "cut-raw.mp4", shortened(annexb, 0.7), way="scan"),
+        c("a packet of noise", "noise.mp4", noise(intra, 10), lost=1, **placed),
+        c("a packet of noise but for its beginning", "hidden-noise.mp4", noise(long, 20, keep=5), 40, lost=1,
+          **found_later),
+        c("the first packet", "first.mp4", noise(h264, 0), 22, lost=2),
+        c("the last packet", "last.mp4", noise(h264, FRAMES - 1), lost=1, **placed),
+        c("a key frame", "key.mp4", noise(h264, 8), lost=1, **placed),
+        c("a tenth of all packets", "tenth.mkv", noise(long, 5, 15, 25, 35), 40, lost=5, **placed),
+        c("bits of pictures", "bits.mp4", via(h264, flipped_bits), patched=True, **seek),
+        c("bits of pictures, B frames", "bits-b.mkv", via(long, flipped_bits), 40, patched=True, **seek),
+        c("bits of pictures, HEVC", "bits-hevc.mp4", via(hevc, flipped_bits), **seek),
+        c("bits of pictures, VP9", "bits.webm", via(vp9, flipped_bits), **seek),
+        c("bits of pictures, MPEG-4", "bits.avi", via(mpeg4, flipped_bits), way="count"),
+        c("a packet of HEVC", "hevc.mp4", noise(hevc, 10), lost=6, **placed),
+        c("a packet of VP9", "vp9.webm", noise(vp9, 10), lost=1, **placed),
+        c("a packet of VP8", "vp8.webm", noise(vp8, 10), lost=1, **found_later),
+        c("a packet of AV1", "av1.mp4", noise(av1, 9), lost=1, **placed),
+        c("a packet of MPEG-4", "mpeg4.avi", noise(mpeg4, 10), 23, lost=1),
+        c("a packet of MPEG-2, also the container's", "mpeg2.mpg",
+          noise(partial(film, codec="mpeg2video"), 10), 23),
+        c("a packet of Motion JPEG", "mjpeg.avi", noise(mjpeg, 10), 23, lost=1),
+        c("begins without a key frame", "no-key.mkv", copied(partial(film, **B), without(range(5))), 13, lost=6),
+        c("no key frame at all", "no-key-at-all.mkv", copied(intra, without([0])), 19, lost=4),
+        c("packets missing in the middle", "gap.mkv", copied(partial(film, **B), without([11, 12])), 22,
+          lost=2, **found_later),
+        c("packets missing at the end", "no-end.mkv", copied(partial(film, **B), without(range(20, FRAMES))),
+          20, **seek),
+        c("a packet missing in MPEG-TS", "gap.mpg", copied(h264, without([11]), form="mpegts"), 23),
+        c("MP4 cut off, index in front", "cut-front.mp4", shortened(partial(film, into=FASTSTART), 0.7), 17,
+          note=missing, **placed),
+        c("MP4 cut off, index gone", "cut.mp4", shortened(h264, 0.7), 0, error="InvalidDataError"),
+        c("MP4 cut off, in fragments", "cut-pieces.mp4", shortened(partial(film, into=PIECES), 0.7), 17,
+          note=missing, **placed),
+        c("Matroska cut off", "cut.mkv", shortened(h264, 0.7), 16,
+          note="the film ends early (0.64 of 0.96 s are there)", **seek),
+        c("AVI cut off", "cut.avi", shortened(mpeg4, 0.7), 15, note="9 more that the file promises are not in it"),
+        c("MPEG-TS cut off", "cut.mpg", shortened(partial(film, form="mpegts"), 0.7), 17),
+        c("raw stream cut off", "cut-raw.mp4", shortened(partial(film, form="h264"), 0.7), 17),
     ]  # fmt: skip
+
+
+def _note(lost: int, frames: int, more: dict) -> str:
+    if not lost:
+        return ""
+    if more.get("placed"):
+        return f"{lost} of {frames} frames did not decode (neighbours stand in)"
+    return f"{lost} of {frames + lost} frames did not decode (left out)"
+
+
+def _damaged(packets: tuple[int, ...], keep: int, path: Path) -> Path:
+    return damage(path, *packets, keep=keep)
 
 
 def sizes() -> list[Kind]:
     c = partial(Kind, "size")
     return [
         c("grows in a raw H.264 stream", "grows-raw.mp4", behind_each_other((64, 48), (96, 80)), way="scan"),
-        c("shrinks in a raw H.264 stream", "shrinks-raw.mp4", behind_each_other((96, 80), (64, 48)), way="scan"),
+        c(
+            "shrinks in a raw H.264 stream",
+            "shrinks-raw.mp4",
+            behind_each_other((96, 80), (64, 48)),
+            way="scan",
+        ),
         c("grows in MPEG-TS", "grows.mpg", behind_each_other((64, 48), (96, 80), form="mpegts"), way="scan"),
-        c("grows in VP9", "grows.webm", grown),
+        c("grows in VP9", "grows.webm", grown, torchcodec=False),
     ]
 
 
@@ -459,20 +338,18 @@ def strange() -> list[Kind]:
     c = partial(Kind, "no video")
     playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n"
     return [
-        c("no bytes", "empty.mp4", lambda p: p.write_bytes(b"") and p or p, 0, error="InvalidDataError"),
+        c("no bytes", "empty.mp4", lambda p: (p.write_bytes(b"") and p) or p, 0, error="InvalidDataError"),
         c("noise", "noise-alone.mp4", of_bytes(np.random.default_rng(1).bytes(4096)), 0, error="InvalidDataError"),
         c("text", "text.mp4", of_bytes(b"this is no video\n" * 50), 0, error="InvalidDataError"),
         c("zeros", "zeros.mp4", of_bytes(bytes(4096)), 0, error="Error"),
         c("a playlist of addresses", "playlist.mp4", of_bytes(playlist), 0, error="Error"),
-        c("a list of other files", "list.mp4", of_bytes(b"ffconcat version 1.0\nfile 'h264.mp4'\n"), 0, error="Error"),
-        c("no frame", "no-frame.mp4", no_frame, 0, error="no video frame decodes"),
+        c("a list of other files", "list.mp4", of_bytes(b"ffconcat version 1.0\nfile 'h264.mp4'\n"), 0,
+          error="Error"),
+        c("no frame", "no-frame.mp4", no_frame, 0, error="no video stream"),
     ]  # fmt: skip
 
 
 ZOO = [*plain(), *turns(), *edit_lists(), *several(), *stamps(), *damaged(), *sizes(), *strange()]
-
-
-HEAD = "| what | kind | frames | way | readers | said of it |\n|---|---|---:|---|---|---|"
 
 
 def table() -> str:

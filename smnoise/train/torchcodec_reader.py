@@ -11,7 +11,7 @@ import numpy as np
 
 from .video_file import VideoFile
 
-PIXELS = {"yuv420p"}
+PIXELS = {"yuv420p", "yuvj420p"}
 
 
 @lru_cache(maxsize=1)
@@ -55,6 +55,6 @@ def read(file: VideoFile, indices: list[int]) -> np.ndarray | None:
     except (RuntimeError, ValueError, IndexError):
         return None
     due = np.array([index.stamps[i] for i in indices]) * index.seconds
-    if np.abs(frames.pts_seconds.numpy() - due).max() > index.seconds / 2:
-        return None
-    return frames.data.numpy()
+    images = frames.data.numpy()
+    same = images.shape[1:3] == (file.height, file.width)
+    return images if same and np.abs(frames.pts_seconds.numpy() - due).max() < index.seconds / 2 else None

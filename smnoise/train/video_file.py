@@ -103,7 +103,7 @@ class VideoFile:
     ) -> dict[int, np.ndarray] | None:
         """Frames by number, decoded from a key frame on, or from the start; None where frames that should come one
         after the other do not. That is so behind a key frame that is no whole picture, too, as in videos that are
-        refreshed a part at a time."""
+        refreshed a part at a time; and of damage behind a key frame, which is patched up with what came before it."""
         numbers = {stamp: n for n, stamp in enumerate(self.index.stamps)}
         due = 0 if key is None else numbers[key]
         images: dict[int, np.ndarray] = {}
@@ -116,7 +116,10 @@ class VideoFile:
                 except FAILURES:
                     return None
             begun = key is None
-            for frame in Pass(container, stream, self.threads):
+            run = Pass(container, stream, self.threads, strict=key is not None)
+            for frame in run:
+                if run.strict and run.refused:
+                    return None
                 if not begun:
                     if frame.pts is None or frame.pts > key or (frame.pts == key and not frame.key_frame):
                         return None

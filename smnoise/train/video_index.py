@@ -10,7 +10,6 @@ Frame n is the n-th that decoding from the first packet to the last gives. Three
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -233,10 +232,13 @@ def mended(index: VideoIndex, path: Path, threads: int, why: str) -> VideoIndex:
     found, stamps = scan(path, index.stream, threads, why)
     if found is None:
         raise DataError(f"{path}: no video frame decodes")
-    numbers: dict[int | None, int] = {stamp: n for n, stamp in enumerate(index.stamps)}
-    placed = [numbers.get(stamp, -1) for stamp in stamps]
-    if not index.stamps or placed[0] < 0 or any(b <= a for a, b in pairwise(placed)):
-        placed = list(range(len(stamps)))  # stamps tell nothing: frames as they come
-    sources = [max(0, bisect_right(placed, n) - 1) for n in range(index.frames)]
     lost = max(0, index.frames - len(stamps))
+    numbers: dict[int | None, int] = {stamp: n for n, stamp in enumerate(index.stamps)}
+    # Without a loss frames are as they come, also where their stamps are in another order.
+    places = {numbers[stamp]: at for at, stamp in enumerate(stamps) if stamp in numbers} if lost else {}
+    places = places or dict(enumerate(range(len(stamps))))
+    sources, last = [], places[min(places)]
+    for n in range(index.frames):
+        last = places.get(n, last)
+        sources.append(last)
     return replace(index, way="scan", why=why, stamps=(), keys=(), sources=tuple(sources), lost=lost)

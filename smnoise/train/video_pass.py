@@ -29,6 +29,7 @@ class Pass:
     """One pass over the packets of a stream. Iterating gives frames as a decoder shows them.
 
     threads: of the decoder.
+    strict: whether the decoder has errors for damage that it would else patch up, with what it decoded before.
 
     Known at the end: refused, packets that the decoder had an error for; missing, those that the container promised and
     has not; ended, what stopped the reading early; breaks_off, whether that was an error.
@@ -37,6 +38,7 @@ class Pass:
     container: av.container.InputContainer
     stream: av.VideoStream
     threads: int = 1
+    strict: bool = False
     refused: int = field(default=0, init=False)
     missing: int = field(default=0, init=False)
     ended: str = field(default="", init=False)
@@ -45,6 +47,8 @@ class Pass:
     def __post_init__(self):
         context = self.stream.codec_context
         context.thread_count = self.threads
+        if self.strict:
+            context.options = {"err_detect": "explode"}
         self.codec = NAMES.get(context.name, context.name)
         self.in_fields = getattr(context, "field_order", 0) in FIELDS_APART
         self.seconds = float(self.stream.time_base)  # unit of stamps
