@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos of many kinds, made here: containers, codecs, turned, cut, of several streams, with odd stamps, damaged.
 
-python tests/zoo_video.py     # the table of docs/media.md; test_zoo_video.py tests that it is true
+    python tests/zoo_video.py
+
+prints the table of docs/media.md; test_zoo_video.py tests that it is true.
 """
 
 from __future__ import annotations
