@@ -123,8 +123,8 @@ class Config:
     workers: int = 4
     """Processes that decode videos; 0: decode in the training process."""
     reader: Literal["pyav", "torchcodec"] = "pyav"
-    """What decodes videos; the frames are the same, as torchcodec is given the files that it reads alike (docs/media.md).
-    It must be installed with FFmpeg's libraries."""
+    """What decodes videos; the frames are the same, as torchcodec is given the files that it reads alike, and PyAV the
+    others (docs/media.md). torchcodec must be installed with FFmpeg's libraries."""
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side while decoding; torchcodec cannot."""
     cache_mib: int = 0
