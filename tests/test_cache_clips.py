@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from media import write_video
+from zoo_tools import damage, film, turned
 
 from smnoise import DataError
 from smnoise.train.cache_clips import FrameStore, make
@@ -69,16 +70,39 @@ def test_a_video_that_does_not_decode_is_left_to_the_decoder(videos, tmp_path):
 
 def test_a_partly_broken_video_gives_what_it_gives_without_a_cache(videos, tmp_path):
     path = write_video(tmp_path / "partly.mp4", 200, moving=True, codec="libx264", g="10", bf="0")
-    data = bytearray(path.read_bytes())
-    begin, end = data.index(b"mdat") + 8, data.index(b"moov")
-    middle = slice(begin + (end - begin) // 2, begin + (end - begin) * 3 // 4)
-    data[middle] = bytes(middle.stop - middle.start)
-    path.write_bytes(data)
+    damage(path, *range(100, 150, 7), keep=5)
     shutil.copy(videos / "flat.mp4", tmp_path)
     store = make(tmp_path, tmp_path / "cache", None)
-    assert list(store.left_out) == ["partly.mp4"]
+    assert not store.left_out
+    entry = store.entries[str(path)]
+    assert entry["lost"] == 8
+    assert store.note(path) == f"{path}: 8 of 200 frames did not decode (neighbours stand in)"
     clips, plain = clips_of(tmp_path, store=store), clips_of(tmp_path)
-    assert all(torch.equal(clips[n]["clip"], plain[n]["clip"]) for n in range(12))
+    for n in range(12):
+        assert torch.equal(clips[n]["clip"], plain[n]["clip"])
+    (path.parent / "notes.txt").write_text("no video")
+    done = cache_clips("--data", str(tmp_path), "--out", str(tmp_path / "other"))
+    assert f"{path}: 8 of 200 frames did not decode" in done.stdout
+    assert "not of a video's suffix (" in done.stdout
+
+
+def test_a_cache_of_a_version_that_may_have_turned_frames_is_refused(videos, tmp_path):
+    store = make(videos, tmp_path / "cache", None)
+    index = store.folder / "index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"version": 1}))
+    with pytest.raises(DataError, match="version 1, of which frames may be turned, misnumbered or lost"):
+        FrameStore(store.folder)
+
+
+def test_a_turned_video_is_upright_and_its_turn_is_recorded(tmp_path):
+    path = turned(film(tmp_path / "phone.mp4"), 0, 1, -1, 0)
+    store = make(path, tmp_path / "cache", 24)
+    assert store.frames(path).shape == (24, 32, 24, 3)
+    assert store.entries[str(path)]["orientation"] == {
+        "transposed": True,
+        "left_right": True,
+        "up_down": False,
+    }
 
 
 def test_moved_videos_and_a_pickled_store(videos, tmp_path):
@@ -138,13 +162,17 @@ def test_another_short_side_is_an_error(videos, tmp_path):
         make(tmp_path / "broken.mp4", tmp_path / "other", None)
 
 
+def cache_clips(*arguments):
+    command = [sys.executable, "-m", "smnoise.train.cache_clips", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
 def test_the_command_line(videos, tmp_path):
-    command = [sys.executable, "-m", "smnoise.train.cache_clips", "--out", str(tmp_path / "cache")]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = ["--out", str(tmp_path / "cache")]
     for more, words in ((["--data", str(videos)], "3 videos in 1 shards"), (["--check"], "3 videos")):
-        done = subprocess.run([*command, *more], capture_output=True, text=True, env=alone)
+        done = cache_clips(*out, *more)
         assert done.returncode == 0, done.stderr
         assert words in done.stdout
-    done = subprocess.run(command, capture_output=True, text=True, env=alone)
+    done = cache_clips(*out)
     assert "give data" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,9 +7,9 @@
     VideoClips(paths, short_side=128, store=FrameStore(CACHE))        # the same clips, bit for bit
 
 CACHE holds shard-00000.npy, ... (uint8, the frames of one video after the other) and index.json, which is written
-last and has the sha256 of every shard. A video that does not decode, or of which a frame does not, is left to the
-decoder, so that it is skipped or repaired as without a cache. A frame takes height * width * 3 bytes: 49 KB at 128
-pixels square, so choose the short side that training needs.
+last and has the sha256 of every shard, how each video is turned to be shown upright, and how many of its frames do
+not decode. A video of which nothing decodes is left to the decoder, so that it is skipped as without a cache. A frame
+takes height * width * 3 bytes: 49 KB at 128 pixels square, so choose the short side that training needs.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import tyro
 from ..errors import DataError
 from ..files import replace_file, write_text
 from . import lock
-from .video_data import VideoFile, find_videos
+from .media_files import file_notes
+from .video_data import VIDEO, VideoFile, find_videos
 
-INDEX, VERSION = "index.json", 1
+INDEX, VERSION = "index.json", 2  # 1: frames as stored, sideways or beside an edit list
 SHARD = "shard-{:05d}.npy"
 BLOCK = 1 << 22
 
@@ -51,7 +52,8 @@ class FrameStore:
             index = json.loads((self.folder / INDEX).read_text())
             if index["version"] != VERSION:
                 raise DataError(
-                    f"{folder} is a cache of version {index['version']}, this is {VERSION}; make it anew"
+                    f"{folder} is a cache of version {index['version']}, of which frames may be turned, misnumbered or "
+                    f"lost without a word; this is version {VERSION}: make the cache anew"
                 )
             self.short_side: int | None = index["short_side"]
             self.shards: dict[str, dict] = index["shards"]
@@ -94,6 +96,11 @@ class FrameStore:
         if name not in self._mapped:
             self._mapped[name] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         return self._mapped[name][entry["start"] : entry["start"] + np.prod(shape)].reshape(shape)
+
+    def note(self, path: Path) -> str | None:
+        """What `VideoFile.note` said of a video that it has."""
+        loss = self.entries[self._name(path)]["loss"]
+        return f"{Path(path).absolute()}: {loss}" if loss else None
 
     @staticmethod
     def _name(path: Path) -> str:
@@ -143,7 +150,8 @@ def _make(data: Path, out: Path, short_side: int | None, shard_mib: int) -> Fram
     for path in paths:
         name = os.path.relpath(path, root)
         try:
-            frames = VideoFile(path).read_whole(short_side)
+            video = VideoFile(path)
+            frames = video.read_whole(short_side)
         except DataError as error:
             left_out[name] = str(error)
             continue
@@ -154,6 +162,9 @@ def _make(data: Path, out: Path, short_side: int | None, shard_mib: int) -> Fram
             "start": sum(w.nbytes for w in waiting),
             "shape": list(frames.shape),
             "bytes": path.stat().st_size,
+            "lost": video.index.lost,
+            "loss": video.loss,
+            "orientation": video.index.orientation._asdict(),
         }
         waiting.append(frames)
     if not files:
@@ -222,8 +233,13 @@ def main() -> None:
         raise SystemExit(f"smnoise: {error}") from error
     size = sum(shard["size"] for shard in store.shards.values())
     print(f"{config.out}: {len(store.entries)} videos in {len(store.shards)} shards, {size / 2**20:.1f} MiB")
+    for note in file_notes(config.data, VIDEO) if config.data is not None else ():
+        print(note)
     for message in store.left_out.values():
         print(f"left to the decoder: {message}")
+    for path in store.entries:
+        if said := store.note(Path(path)):
+            print(said)
 
 
 if __name__ == "__main__":

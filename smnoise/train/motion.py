@@ -179,6 +179,9 @@ class MotionClips(NumberedClips):
         windows = [middle.moved(MOTIONS[label], way * self.amplitude * speed * time) for time in times]
         return {"clip": look(images, windows, self.size).transpose(0, 1).contiguous(), "label": label}
 
+    def note(self, index: int) -> str | None:
+        return open_video(self.paths[index]).note
+
     def _images(self, path: Path, block: int, short_side: int) -> np.ndarray:
         file = open_video(path)
         if self.source == "frozen":

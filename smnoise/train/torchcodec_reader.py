@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames by torchcodec, where it really loads: it can be installed and yet find no FFmpeg, or be built for another
-torch. PyAV is the usual reader; both give the same frames."""
+torch. PyAV is the usual reader, and reads what torchcodec would number or colour differently: files whose packets do
+not tell their frames, damaged ones, turned ones, and pixels that are not of 8 bits with halved colours."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from .video_file import VideoFile
+
+PIXELS = {"yuv420p", "yuvj420p"}
 
 
 @lru_cache(maxsize=1)
@@ -25,10 +27,17 @@ def reason() -> str | None:
     return None
 
 
-def read(path: Path, indices: list[int], threads: int = 1) -> np.ndarray:
-    """Frames by number, at the file's own size: uint8 [len(indices), H, W, 3].
+def reads_alike(file: VideoFile) -> bool:
+    """Whether torchcodec can be asked for a file's frames."""
+    index = file.index
+    return index.way == "seek" and not index.has_matrix and index.pixels in PIXELS
 
-    Raises DataError where one does not decode, ImportError where torchcodec cannot be used.
+
+def read(file: VideoFile, indices: list[int]) -> np.ndarray | None:
+    """Frames by number, at the file's own size: uint8 [len(indices), H, W, 3]; None where torchcodec has others than
+    those of these numbers, as for damaged files.
+
+    Raises ImportError where torchcodec cannot be used.
     """
     if why := reason():
         raise ImportError(
@@ -36,10 +45,16 @@ def read(path: Path, indices: list[int], threads: int = 1) -> np.ndarray:
         )
     from torchcodec.decoders import VideoDecoder
 
+    index = file.index
     try:
-        decoder = VideoDecoder(
-            str(path), dimension_order="NHWC", num_ffmpeg_threads=threads, seek_mode="exact"
-        )
-        return decoder.get_frames_at(indices=indices).data.numpy()
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: {type(error).__name__}: {error}") from None
+        decoder = VideoDecoder(str(file.path), stream_index=index.stream, dimension_order="NHWC",
+                               num_ffmpeg_threads=file.threads, seek_mode="exact")  # fmt: skip
+        if len(decoder) != file.frames:
+            return None
+        frames = decoder.get_frames_at(indices=indices)
+    except (RuntimeError, ValueError, IndexError):
+        return None
+    due = np.array([index.stamps[i] for i in indices]) * index.seconds
+    images = frames.data.numpy()
+    same = images.shape[1:3] == (file.height, file.width)
+    return images if same and np.abs(frames.pts_seconds.numpy() - due).max() < index.seconds / 2 else None

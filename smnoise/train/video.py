@@ -44,11 +44,12 @@ from .knn import KnnProbe, check_knn
 from .ledger import Ledger
 from .lock import one_at_a_time
 from .log import RunLog
+from .media_files import file_notes
 from .numbered import Share
 from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
 from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
 from .throughput import LoaderWaits
-from .video_data import VIDEO, VideoClips, find_videos, loader, missing_from_list
+from .video_data import VIDEO, VideoClips, find_videos, loader
 from .video_eval import EveryVideo, over_views
 from .world import Stopping, averaging, data_parallel, join, processes, settle
 
@@ -124,7 +125,8 @@ class Config:
     workers: int = 4
     """Processes that decode videos; 0: decode in the training process."""
     reader: Literal["pyav", "torchcodec"] = "pyav"
-    """What decodes videos; both give the same frames. torchcodec must be installed with FFmpeg's libraries."""
+    """What decodes videos; the frames are the same, as torchcodec is given the files that it reads alike, and PyAV the
+    others (docs/media.md). torchcodec must be installed with FFmpeg's libraries."""
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side while decoding; torchcodec cannot."""
     cache_mib: int = 0
@@ -285,7 +287,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     )
     opened = open_run(config, wanted, model, optimizer, steps, world)
     first_step = opened.first_step
-    notes += [f"skipped: {line!r} of {config.data} names no file" for line in missing_from_list(config.data)]
+    notes += file_notes(config.data, VIDEO)
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * config.views  # of a pass
     share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)

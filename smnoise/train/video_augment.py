@@ -100,6 +100,9 @@ class LabelledClips(NumberedClips):
         views = [self.view(images, sample, number) for number in range(self.views)]
         return {"clip": torch.stack(views), "label": int(self.labels[index])}
 
+    def note(self, index: int) -> str | None:
+        return open_video(self.paths[index]).note
+
     def indices(self, frames: int, sample: int) -> list[int]:
         """Frame numbers of a sample's clip, from a video of so many."""
         if self.sampling == "uniform":

@@ -8,19 +8,17 @@ for any number of workers and after any restart. A file that does not decode is 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import av
 import numpy as np
 import torch
 
-from ..errors import DataError
 from . import torchcodec_reader
 from .draws import choose
 from .media_files import Medium, find_files, lines_without_file
 from .numbered import NumberedClips, collate, loader
+from .video_file import VideoFile, open_video
 
 if TYPE_CHECKING:
     from .cache_clips import FrameStore
@@ -61,131 +59,6 @@ def missing_from_list(data: Path) -> list[str]:
     return lines_without_file(data, VIDEO)
 
 
-# Where seeking by time stamp gives the frames that decoding from the start does. Elsewhere (AVI, MPEG) stamps after
-# a seek differ from those of a scan, so frames are counted from the start of the file.
-SEEKABLE_FORMATS = {"mov", "mp4", "matroska", "webm"}
-SEEKABLE_CODECS = {"av1", "h264", "hevc", "vp8", "vp9"}
-
-
-class VideoFile:
-    """Random access to the frames of one file. Raises DataError for a file without decodable video."""
-
-    FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
-
-    def __init__(self, path: Path, threads: int = 1):
-        self.path, self.threads = (
-            Path(path).absolute(),
-            threads,
-        )  # a bare name with a colon would be a protocol
-        try:
-            with av.open(str(self.path)) as container:
-                if not container.streams.video:
-                    raise DataError(f"{path} has no picture")
-                stream = container.streams.video[0]
-                self.width, self.height = stream.width, stream.height
-                formats, codec = set(container.format.name.split(",")), stream.codec_context.name
-                packets = [p for p in container.demux(stream) if p.size]
-                stamps = [p.pts for p in packets]
-                keys = [p.pts for p in packets if p.is_keyframe]
-        except self.FAILURES as error:
-            raise DataError(f"{path}: {type(error).__name__}: {error}") from None
-        codec = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx-vp9": "vp9"}.get(codec, codec)
-        seekable = formats & SEEKABLE_FORMATS and codec in SEEKABLE_CODECS and None not in stamps
-        self.stamps = sorted(set(stamps)) if seekable else None
-        self.keys = sorted(keys) if seekable else []
-        self.frames = len(stamps if self.stamps is None else self.stamps)
-        if not self.frames or not self.width or not self.height:
-            raise DataError(f"{path}: no video frame")
-
-    def read(self, indices: list[int], short_side: int | None = None) -> np.ndarray:
-        """Frames by number, ascending, repeats allowed: uint8 [len(indices), H, W, 3].
-
-        short_side: reduce frames to this many pixels along their shorter side while decoding, if larger.
-        A frame that the decoder drops is replaced by the one before it (or the first that comes). Where the size
-        changes within a file, all frames are brought to the size that its header says.
-        """
-        size = self._size(short_side)
-        wanted = sorted(set(indices))
-        try:
-            key = self._key_before(wanted[0])
-            images = self._decode(wanted, size, key)
-            if key is not None and len(images) < len(wanted):
-                images = self._decode(wanted, size, None)
-        except self.FAILURES as error:
-            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
-        if not images:
-            raise DataError(f"{self.path}: none of the frames {wanted[0]}..{wanted[-1]} decodes")
-        last = images[min(images)]
-        for i in wanted:
-            last = images.setdefault(i, last)
-        return np.stack([images[i] for i in indices])
-
-    def read_whole(self, short_side: int | None = None) -> np.ndarray:
-        """All frames, uint8 [frames, H, W, 3], each as `read` gives it alone. Raises DataError where one does not
-        decode: what `read` gives for it depends on the others that are asked for."""
-        size = self._size(short_side)
-        try:
-            images = self._decode(list(range(self.frames)), size, None)
-        except self.FAILURES as error:
-            raise DataError(f"{self.path}: {type(error).__name__}: {error}") from None
-        if len(images) < self.frames:
-            raise DataError(f"{self.path}: {self.frames - len(images)} of {self.frames} frames do not decode")
-        return np.stack([images[i] for i in range(self.frames)])
-
-    def _size(self, short_side: int | None) -> tuple[int, int]:
-        """Width and height of frames that are reduced to `short_side`."""
-        shrink = min(1.0, short_side / min(self.width, self.height)) if short_side else 1.0
-        return round(self.width * shrink), round(self.height * shrink)
-
-    def _key_before(self, first: int) -> int | None:
-        """The stamp of the keyframe to decode from for frame `first`; None is the start."""
-        before = [k for k in self.keys[1:] if k <= self.stamps[first]] if self.stamps else []
-        return before[-1] if before else None
-
-    def _decode(self, wanted: list[int], size: tuple[int, int], key: int | None) -> dict[int, np.ndarray]:
-        """Frames by number, decoded from a keyframe on, or from the start. None at all where the keyframe is no whole
-        picture, as in videos that are refreshed a part at a time: what follows it would have holes."""
-        images: dict[int, np.ndarray] = {}
-        number = {stamp: i for i, stamp in enumerate(self.stamps)} if self.stamps else None
-        with av.open(str(self.path)) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = self.threads
-            if key is not None:
-                container.seek(key, stream=stream, backward=True)
-            begun = key is None
-            for counted, frame in enumerate(container.decode(stream)):
-                begun = begun or (frame.pts == key and frame.key_frame)
-                if not begun:
-                    if frame.pts is None or frame.pts >= key:
-                        break
-                    continue
-                at = counted if number is None else number.get(frame.pts, -1)
-                if at in wanted and at not in images:
-                    image = frame.reformat(
-                        width=size[0], height=size[1], format="rgb24", interpolation="AREA"
-                    )
-                    images[at] = image.to_ndarray()
-                if at >= wanted[-1]:
-                    break
-        return images
-
-
-@lru_cache(maxsize=256)
-def _opened(path: Path, threads: int) -> VideoFile | DataError:
-    try:
-        return VideoFile(path, threads)
-    except DataError as error:
-        return error
-
-
-def open_video(path: Path, threads: int = 1) -> VideoFile:
-    """A VideoFile, scanned once a process. Raises its DataError, without another scan."""
-    file = _opened(path, threads)
-    if isinstance(file, DataError):
-        raise file
-    return file
-
-
 def clip_indices(frames: int, length: int, stride: int, start: int) -> list[int]:
     """Frame numbers of a clip: `length` frames, `stride` apart; past the end of a short video the last
     reachable frame repeats."""
@@ -221,7 +94,8 @@ class VideoClips(NumberedClips):
         threads: decoder threads.
         store: a cache on disk (`cache_clips.FrameStore`), made with the same short_side, which is read instead of
             the videos it has.
-        reader: of frames: pyav, or torchcodec (see `torchcodec_reader`), which cannot reduce them to short_side.
+        reader: of frames: pyav, or torchcodec where it gives the same ones (see `torchcodec_reader`), which cannot
+            reduce them to short_side.
 
     An item is {"clip": uint8 [3, frames, size, size], "sample": n, "broken": [messages]}.
     """
@@ -267,6 +141,11 @@ class VideoClips(NumberedClips):
         )
         return {"clip": clip.transpose(0, 1).contiguous()}
 
+    def note(self, index: int) -> str | None:
+        if self.store is not None and self.paths[index] in self.store:
+            return self.store.note(self.paths[index])
+        return open_video(self.paths[index], self.threads).note
+
     def _frames(self, index: int, clip: int) -> np.ndarray:
         """The frames of a clip, uint8 [frames, H, W, 3]; kept for its other views, which come next."""
         if self._kept[0] != (index, clip):
@@ -285,8 +164,10 @@ class VideoClips(NumberedClips):
         return clip_indices(frames, self.frames, self.stride, choose(self.seed, clip, 0, starts))
 
     def _read(self, file: VideoFile, indices: list[int]) -> np.ndarray:
-        if self.reader == "torchcodec":
-            return torchcodec_reader.read(file.path, indices, self.threads)
+        if self.reader == "torchcodec" and torchcodec_reader.reads_alike(file):
+            images = torchcodec_reader.read(file, indices)
+            if images is not None:
+                return images
         if not self.cache_mib:
             return file.read(indices, self.short_side)
         held = self._cache.get(file.path)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import DataError
+from .file_messages import FileMessage
 from .motion import MotionClips
 from .numbered import EveryItem
 from .video_data import clip_indices, open_video
@@ -36,7 +37,8 @@ class EveryVideo(EveryItem):
             segments at shares 0, 1 / segments and so on of each part.
 
     Item i is {"clip": uint8 [V, 3, T, size, size], all crops of a segment behind each other, "place": i, "decodes":
-    whether it does, "broken": [messages]}. A file that does not decode is black and has a message.
+    whether it does, "broken": [messages]}. A file that does not decode is black and has a message; one that is served
+    although some frames do not decode has one, too.
     """
 
     MEDIUM: ClassVar[str] = "videos"
@@ -53,19 +55,21 @@ class EveryVideo(EveryItem):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> dict:
-        broken = []
+        path, messages, decodes = self.paths[place], [], True
         try:
-            file = open_video(self.paths[place])
+            file = open_video(path)
             segments = [self._indices(file.frames, k) for k in range(self.segments)]
             images = file.read([i for segment in segments for i in segment], self.size)
             clip = torch.from_numpy(images).unflatten(0, (self.segments, self.frames)).movedim(-1, 1)
             clip = torch.stack([view for segment in clip for view in self._crops(segment)])
+            if file.note:
+                messages = [FileMessage(file.note, path, served=True)]
         except DataError as error:
             clip = torch.zeros(
                 self.segments * self.crops, 3, self.frames, self.size, self.size, dtype=torch.uint8
             )
-            broken = [str(error)]
-        return {"clip": clip, "place": place, "decodes": not broken, "broken": broken}
+            messages, decodes = [FileMessage(str(error), path)], False
+        return {"clip": clip, "place": place, "decodes": decodes, "broken": messages}
 
     def _indices(self, frames: int, segment: int) -> list[int]:
         if self.sampling == "uniform":
