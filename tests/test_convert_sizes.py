@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from official import GLOBAL, VIDEO, WIDTHS, official_audio, same_bits
+from official import GLOBAL, VIDEO, WIDTHS, official_audio, official_video, same_bits
 from safetensors.torch import save_file
 
 from smnoise.convert import convert_files, convert_state, load_model
@@ -35,6 +35,46 @@ def test_heads_are_those_of_published_widths_or_of_64_each_and_fit():
         heads(192, 96)
     with pytest.raises(ValueError, match="heads"):
         heads(768, 384, heads=7)
+
+
+ODD = [
+    0,
+    -1,
+    1.5,
+    "x",
+    None,
+    [],
+    [1],
+    {},
+    True,
+    10**30,
+    float("nan"),
+    float("inf"),
+    1e308,
+    ["a"] * 3,
+    [None] * 3,
+]
+
+
+@pytest.mark.parametrize("config", [VIDEO, GLOBAL], ids=["video", "audio"])
+def test_whatever_stands_in_a_config_is_an_error_of_ours(tmp_path, config):
+    save_file(config.build().state_dict(), tmp_path / "model.safetensors")
+    good = json.loads(json.dumps({"smnoise": 1, "model": config.model, **dataclasses.asdict(config)}))
+    changes = [good | {name: value} for name in good for value in ODD]
+    changes += [good | {"size": good["size"] | {name: value}} for name in good["size"] for value in ODD]
+    for change in changes:
+        (tmp_path / "config.json").write_text(json.dumps(change))
+        try:
+            load_model(tmp_path)
+        except CheckpointError:
+            continue
+        assert change == good or change | {"normalise_target": True} == good
+
+
+@pytest.mark.parametrize("grid", [(1,), (2, 3), (0, 1, 1), "abc", (1.5, 1, 1)])
+def test_grids_that_cannot_be(grid):
+    with pytest.raises(ValueError, match="grid"):
+        convert_state(official_video(), "smnoise", grid=grid, **WIDTHS)
 
 
 def test_videomae_v2_giant_is_read(tmp_path):

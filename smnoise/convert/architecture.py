@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import prod
+from math import isfinite, prod
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -36,6 +36,13 @@ class VideoConfig:
 
     def __post_init__(self):
         _check_counts(self, 3, tubelet=self.tubelet, patch=self.patch, channels=self.channels)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            numbers = isinstance(values, (tuple, list)) and all(type(v) in (int, float) for v in values)
+            if not numbers or len(values) != self.channels or not all(map(isfinite, values)):
+                raise ValueError(f"{name} must be {self.channels} numbers, got {values!r}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std!r}")
 
     def build(self) -> videomae.VideoMAE:
         """The model, with random weights."""
@@ -62,6 +69,15 @@ class AudioConfig:
 
     def __post_init__(self):
         _check_counts(self, 2, patch=self.patch)
+        if self.decoder not in ("local", "global") or self.positions not in ("right", "published"):
+            raise ValueError(
+                "decoder must be local or global, and positions right or published; got "
+                f"{self.decoder!r} and {self.positions!r}"
+            )
+        if self.size.mlp_ratio != 4:
+            raise ValueError(f"AudioMAE has MLPs of 4 times the width, got mlp_ratio {self.size.mlp_ratio}")
+        if not isinstance(self.normalise_target, bool):
+            raise ValueError(f"normalise_target must be true or false, got {self.normalise_target!r}")
 
     def build(self) -> audiomae.AudioMAE:
         """The model, with random weights."""
@@ -126,19 +142,23 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
 
 
 def _check_counts(config, axes: int, **counts: int) -> None:
-    if len(config.grid) != axes:
-        raise ValueError(f"the grid of {config.model} has {axes} axes, got {config.grid}")
+    if not isinstance(config.grid, (tuple, list)) or len(config.grid) != axes:
+        raise ValueError(f"the grid of {config.model} has {axes} axes, got {config.grid!r}")
     sizes = asdict(config.size)
     ratio = sizes.pop("mlp_ratio")
-    if type(ratio) not in (int, float) or not 0 < ratio <= MOST_RATIO or int(config.size.width * ratio) < 1:
-        raise ValueError(f"mlp_ratio must be a number above 0, at most {MOST_RATIO}, got {ratio!r}")
+    counts |= sizes | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
+    for name, value in counts.items():
+        _check_count(name, value)
+    _check_count("tokens", prod(config.grid))
     for part in ("", "decoder_"):
         width, heads = sizes[f"{part}width"], sizes[f"{part}heads"]
-        if type(width) is int and type(heads) is int and heads > 0 and width % heads:
+        if width % heads:
             raise ValueError(f"{part}heads must divide {part}width {width}, got {heads}")
-    counts |= sizes | {f"grid[{i}]": n for i, n in enumerate(config.grid)}
-    counts["tokens"] = prod(config.grid)
-    for name, value in counts.items():
-        most = MOST.get(name, MOST_OTHER)
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
+        if type(ratio) not in (int, float) or not 1 / width <= ratio <= MOST_RATIO:
+            raise ValueError(f"mlp_ratio must give 1 to {MOST_RATIO} units for each of width, got {ratio!r}")
+
+
+def _check_count(name: str, value: object) -> None:
+    most = MOST.get(name, MOST_OTHER)
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most}, got {value!r}")

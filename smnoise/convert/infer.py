@@ -149,7 +149,7 @@ def _mlp_ratio(state: Mapping[str, Tensor], blocks: str, layout: str, width: int
     """Of the encoder's first block; the decoder's have the same, as in VideoMAEv2."""
     inside = INSIDE["videomae", layout].get("mlp.fc1.", ("mlp.fc1.",))[0]
     weight = state.get(f"{blocks}0.{inside}weight")
-    if weight is None or weight.dim() != 2 or not len(weight):
+    if weight is None or weight.dim() != 2 or not len(weight) or not width:
         return 4.0  # what is missing or of another shape is told with all the others
     return len(weight) / width
 
