@@ -263,6 +263,15 @@ def test_a_broken_file_is_skipped_and_named(sounds, tmp_path, spoil):
         AudioClips(paths[1:], rate=RATE, samples=RATE)[0]
 
 
+def test_channels_that_hold_infinities_are_refused_without_a_warning(tmp_path, recwarn):
+    soundfile.write(
+        tmp_path / "x.wav", np.array([[np.inf, -np.inf]] * RATE, np.float32), RATE, subtype="FLOAT"
+    )
+    with pytest.raises(DataError, match="holds NaN, Inf"):
+        AudioFile(tmp_path / "x.wav").read(0, 100)
+    assert not recwarn.list
+
+
 def test_a_broken_file_s_turn_and_label_go_to_the_next(sounds, tmp_path):
     for name in ("a.wav", "b.wav", "c.wav"):
         shutil.copy(sounds / "noise.wav", tmp_path / name)

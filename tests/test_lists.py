@@ -113,6 +113,13 @@ def test_unknown_forms_are_errors_that_quote_the_line(folder, form):
     assert line in said
 
 
+def test_of_a_line_without_end_the_beginning_is_quoted(folder):
+    for content in (f"a.wav {'9' * 10**6}\n", f"path,label\na.wav,{'9' * 10**6}\n"):
+        with pytest.raises(DataError, match=r"list\.txt, line [12]: ") as raised:
+            labels_of(folder, content)
+        assert len(str(raised.value)) < 1500
+
+
 def test_lists_for_pretraining_may_hold_anything_behind_the_path(folder):
     (folder / "list.txt").write_text("a.wav 0 -1\nb c.wav 0 250 3\nd,e.wav,x\ngone.wav 1\n")
     assert [path.name for path in find_files(folder / "list.txt", MEDIUM)] == ["a.wav", "b c.wav", "d,e.wav"]

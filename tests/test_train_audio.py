@@ -325,11 +325,18 @@ def test_broken_files_are_named_once_and_training_goes_on(config, sounds, tmp_pa
     soundfile.write(folder / "2.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
     soundfile.write(folder / "empty.wav", np.zeros(0, np.float32), RATE)
     soundfile.write(folder / "silent.wav", np.zeros(RATE, np.float32), RATE)
+    soundfile.write(folder / "cut.flac", np.random.default_rng(0).standard_normal(3 * RATE) / 9, RATE)
+    (folder / "cut.flac").write_bytes((folder / "cut.flac").read_bytes()[:-9000])
+    (folder / "notes.txt").touch()
     pretrain(replace(config, data=folder))
     skipped = [e for e in events(config.out) if e.startswith("skipped")]
     assert [sum(name in e for e in skipped) for name in ("1.wav", "2.wav", "empty.wav")] == [1, 1, 1]
-    assert len(skipped) == 3
-    assert any("(3 of 6 files)" in e for e in skipped)
+    assert f"skipped: 1 file of {folder}, not of a sound file's suffix (.txt 1)" in skipped
+    assert len(skipped) == 4
+    assert any("(3 of 7 files)" in e for e in skipped)
+    (damaged,) = [e for e in events(config.out) if "cut.flac" in e]
+    assert damaged.startswith(f"{folder / 'cut.flac'}: damaged, ")
+    assert "that its header promises (1 of 7 files)" in damaged
     assert any("NaN" in e for e in skipped)
 
 

@@ -45,24 +45,10 @@ __all__ = [
 SOUND = Medium(
     "sound file",
     frozenset(
-        {
-            ".aac",
-            ".ac3",
-            ".aif",
-            ".aifc",
-            ".aiff",
-            ".au",
-            ".caf",
-            ".flac",
-            ".m4a",
-            ".m4b",
-            ".mka",
-            ".mp2",
-            ".mp3",
-        }
+        {".aac", ".ac3", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mp2", ".mp3"}
         | {".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav", ".weba", ".wma"}
     ),
-)
+)  # fmt: skip
 CONTEXT = 2048  # samples around a clip that its resampling sees; soxr's filter reaches less far
 FRAME_MS = 25  # of a log-mel frame; of a shorter file there is nothing to see
 START, ROLL, FILE, GAIN = 0, 1, 2, 4  # slots of a sample's choices; GAIN is the first of 19

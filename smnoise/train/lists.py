@@ -31,6 +31,7 @@ PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "vide
 LABELS = ("label", "labels", "target", "class", "class_id", "label_id")
 ESC50 = {"filename", "fold", "target", "esc10"}  # columns; its sounds are in ../audio
 NUMBER = r"\d{1,9}"
+QUOTED = 300  # characters
 COLUMNS = "write `path label`, or name the columns in a first line, for example `path frames label`"
 
 
@@ -80,8 +81,8 @@ def label_sets(data: Path, medium: Medium) -> list[list[int]]:
         first, known = before.setdefault(name, (listed, labels))
         if sorted(known) != sorted(labels):
             raise DataError(
-                f"{data}: {listed.path.name} has other labels in line {first.number} ({first.line!r}) than in line "
-                f"{listed.number} ({listed.line!r}); name it once, several labels as 3;17"
+                f"{data}: {listed.path.name} has other labels in line {first.number} ({quote(first.line)}) than in "
+                f"line {listed.number} ({quote(listed.line)}); name it once, several labels as 3;17"
             )
         sets.append(labels)
     return sets
@@ -107,8 +108,8 @@ def _labels(data: Path, listed: Listed) -> list[int]:
     else:
         advice = "labels are numbers; names of classes can be folders, FOLDER/LABEL/FILE"
     raise DataError(
-        f"{data}, line {listed.number}: expected labels (0 or 3;17) behind {listed.path.name}, got {listed.rest!r}: "
-        f"{advice}. The line is {listed.line!r}"
+        f"{data}, line {listed.number}: expected labels (0 or 3;17) behind {listed.path.name}, got "
+        f"{quote(listed.rest)}: {advice}. The line is {quote(listed.line)}"
     )
 
 
@@ -116,7 +117,7 @@ def _found(data: Path, medium: Medium) -> list[Listed]:
     """All lines. Raises DataError where none names a file."""
     lines = _read(Path(data), medium)
     if not any(listed.path for listed in lines):
-        example = f", for example {lines[0].line!r}" if lines else ""
+        example = f", for example {quote(lines[0].line)}" if lines else ""
         raise DataError(f"none of the {len(lines)} lines of {data} names a file{example}")
     return lines
 
@@ -158,7 +159,12 @@ def _header(line: str, folder: Path) -> tuple[str, list[str]] | None:
 def _fields(line: str, delimiter: str) -> list[str]:
     if delimiter == " ":
         return line.split()
-    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+    try:
+        return [
+            field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        ]
+    except csv.Error:  # a field without end
+        return [line]
 
 
 def _row(data: Path, number: int, line: str, delimiter: str, columns: list[str]) -> Listed:
@@ -167,7 +173,7 @@ def _row(data: Path, number: int, line: str, delimiter: str, columns: list[str])
     if len(fields) != len(columns):
         raise DataError(
             f"{data}, line {number}: {len(fields)} columns, and the first line names {len(columns)} "
-            f"({', '.join(columns)}). The line is {line!r}"
+            f"({', '.join(columns)}). The line is {quote(line)}"
         )
     row = dict(zip(columns, fields, strict=True))
     name = row[next(column for column in PATHS if column in row)]
@@ -191,6 +197,11 @@ def _named_file(line: str, folder: Path) -> tuple[Path, str, str] | None:
         if _is_file(path):
             return path, quoted[4] or "", (quoted[3] or "").strip()
     return None
+
+
+def quote(text: str) -> str:
+    """A line in an error, without what is too long to be read there."""
+    return repr(text) if len(text) <= QUOTED else f"{text[:QUOTED]!r}..."
 
 
 def _is_file(path: Path) -> bool:

@@ -77,13 +77,16 @@ class AudioFile:
         wave = np.zeros(count, np.float32)
         if last <= first:
             return wave
-        if self.reader == "seek":
-            try:
-                samples = _part(self.path, first, last)
-            except FAILURES as error:
-                raise DataError(f"{self.path}: {type(error).__name__}: {error}; {told(self.path)}") from None
-        else:
-            samples = _between(self._from_start(), first, last)
+        with np.errstate(invalid="ignore", over="ignore"):  # of channels that hold Inf; refused below
+            if self.reader == "seek":
+                try:
+                    samples = _part(self.path, first, last)
+                except FAILURES as error:
+                    raise DataError(
+                        f"{self.path}: {type(error).__name__}: {error}; {told(self.path)}"
+                    ) from None
+            else:
+                samples = _between(self._from_start(), first, last)
         # No message tells the place: one that every clip of a file shares is reported once.
         if len(samples) < last - first:
             raise DataError(f"{self.path}: ends before its {self.frames} samples; was it changed meanwhile?")
