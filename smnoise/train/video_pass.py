@@ -14,7 +14,7 @@ from .video_packets import check_of
 
 NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
 FIELDS_APART = (2, 3, 4, 5)  # FFmpeg's orders of fields, of interlaced video; a packet may be half a frame
-FEW = 5  # frames: Matroska's length may be so much longer than its frames without a word
+FEW = 5  # frames: so many less than AVI's or Matroska's header says there may be without a word
 
 FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
 
@@ -71,7 +71,9 @@ class Pass:
                     yield packet
         except FAILURES as error:
             self.ended, self.breaks_off = f"{type(error).__name__}: {error}", True
-        self.missing = max(0, promised - count)
+        missing = promised - count
+        # Of a film in AVI the header is often wrong by a frame or two.
+        self.missing = missing if missing > (0 if "mov" in self.container.format.name else FEW) else 0
         if steady and not self.ended:
             self.ended = self._ends_early(end * self.seconds, count)
 
