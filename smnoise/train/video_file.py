@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from ..errors import DataError
-from .upright import matrix_of, orientation_of
+from .upright import Orientation
 from .video_index import index_video, mended
 from .video_pass import FAILURES, Pass, open_file
 
@@ -130,7 +130,7 @@ class VideoFile:
                 if numbers.get(frame.pts) != due:
                     return None
                 if due in wanted:
-                    images[due] = shown(frame, size)
+                    images[due] = shown(frame, size, self.index.orientation)
                 if due >= wanted[-1]:
                     return images
                 due += 1
@@ -146,7 +146,7 @@ class VideoFile:
             run = Pass(container, container.streams[index.stream], self.threads)
             for at, frame in enumerate(run):
                 if at in taken:
-                    images[at] = shown(frame, size)
+                    images[at] = shown(frame, size, self.index.orientation)
                 if at >= last:
                     break
         if len(images) < len(taken) or (index.way == "count" and run.refused):
@@ -154,13 +154,13 @@ class VideoFile:
         return {n: images[source] for n, source in sources.items()}
 
 
-def shown(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+def shown(frame: av.VideoFrame, size: tuple[int, int], turn: Orientation) -> np.ndarray:
     """A decoded frame upright, in RGB, at a width and height: uint8 [H, W, 3]."""
-    turn = orientation_of(matrix_of(frame))
     width, height = turn.size(*size)
     if (frame.width, frame.height) != (width, height):
         frame = frame.reformat(width, height, "rgb24", interpolation="AREA", **ALONE)
-    # Of a frame's own: a converter that is kept holds the decoder's memory, and damaged pictures show what is in there.
+    # By a converter of the frame's own: one that is kept would hold the decoder's memory, of which damaged pictures show
+    # what was in there.
     return turn(frame.reformat(format="rgb24", **ALONE).to_ndarray())
 
 
