@@ -159,8 +159,7 @@ def shown(frame: av.VideoFrame, size: tuple[int, int], turn: Orientation) -> np.
     width, height = turn.size(*size)
     if (frame.width, frame.height) != (width, height):
         frame = frame.reformat(width, height, "rgb24", interpolation="AREA", **ALONE)
-    # By a converter of the frame's own: one that is kept would hold the decoder's memory, of which damaged pictures show
-    # what was in there.
+    # By a converter of the frame's own: one that is kept holds the decoder's memory, which damaged pictures show.
     return turn(frame.reformat(format="rgb24", **ALONE).to_ndarray())
 
 
