@@ -7,8 +7,19 @@ from typing import NamedTuple
 
 import torch
 
+from .tensors import as_device
 
-class MaskBatch(NamedTuple):
+
+class _Fields(NamedTuple):
+    mask: torch.Tensor | None
+    ids_keep: torch.Tensor | None
+    ids_mask: torch.Tensor | None
+    ids_restore: torch.Tensor | None
+    grid: tuple[int, int, int]
+    num_visible: int
+
+
+class MaskBatch(_Fields):
     """Masks of B samples over a grid of L = T * H * W tokens, V of them visible in every sample.
 
     Tokens are numbered t, y, x with x fastest. Outputs that were not asked for are None.
@@ -17,6 +28,8 @@ class MaskBatch(NamedTuple):
         ids_keep:    int64 [B, V], the visible tokens, ascending
         ids_mask:    int64 [B, L - V], the masked tokens, ascending
         ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+        grid:        (T, H, W)
+        num_visible: V, visible tokens per sample
 
     >>> import smnoise
     >>> masks = smnoise.White3D((1, 2, 3), num_visible=2)([0])
@@ -26,13 +39,23 @@ class MaskBatch(NamedTuple):
     ([[[[1, 0, 1], [0, 1, 1]]]], 4)
     """
 
-    mask: torch.Tensor | None
-    ids_keep: torch.Tensor | None
-    ids_mask: torch.Tensor | None
-    ids_restore: torch.Tensor | None
-    grid: tuple[int, int, int]
-    num_visible: int
-    """V, visible tokens per sample."""
+    __slots__ = ()
+
+    def __new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible) -> MaskBatch:
+        if isinstance(
+            grid, (list, torch.Size)
+        ):  # loaders that pin or convert a batch rebuild tuples as lists
+            grid = tuple(grid)
+        if any(isinstance(n, torch.Tensor) and n.numel() > 1 for n in grid):
+            raise TypeError(
+                "a MaskBatch is already a batch, and cannot be collated with others: give the data set's items their "
+                "masks with smnoise.adapters.dataloader.MaskCollate, or collate the tensors that you need"
+            )
+        return super().__new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible)
+
+    @classmethod
+    def _make(cls, iterable):  # type: ignore[override]  # of a plainer type
+        return cls(*iterable)  # the inherited one, and _replace with it, would pass __new__ by
 
     @property
     def num_tokens(self) -> int:
@@ -73,7 +96,7 @@ class MaskBatch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
-        device = torch.device(device)  # no dtype: ids and masks keep theirs
+        device = as_device(device)  # no dtype: ids and masks keep theirs
         mask, keep, hide, restore = (
             v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
         )

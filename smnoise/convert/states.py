@@ -219,7 +219,7 @@ def _made(config, to: str, leftovers: dict[str, Tensor], notes: list[str]) -> di
     if config.model != "audiomae":
         return {}
     made = tables.computed(config, to)
-    made |= {name: torch.zeros(shape) for name, shape in constant_biases(config, to).items()}
+    made |= {name: torch.zeros(shape, device="cpu") for name, shape in constant_biases(config, to).items()}
     if unknown := [name for name in leftovers if name not in made]:
         raise CheckpointError(f"leftovers of another model: {', '.join(unknown)}")
     for name, tensor in leftovers.items():

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..backends import outside_capture
 from ..spec import as_grid
 from ..spec.checks import as_visible
+from ..tensors import check_tensors
 
 FORMAT, VERSION, CONTRACT = "smnoise pool", 1, 1
 
@@ -93,7 +94,8 @@ class Pool:
         if device not in self._copies:
             if device.type == "cuda":
                 outside_capture("copying a pool to the device")
-            self._copies[device] = self.data.to(device)
+            # Of two threads that copy at once both get the first copy: a captured graph holds its address.
+            self._copies.setdefault(device, self.data.to(device))
         return self._copies[device]
 
 
@@ -118,7 +120,7 @@ class MaskPool(Pool):
         tokens = math.prod(grid)
         self.num_visible = as_visible(num_visible, tokens, "clip")
         width = -(-tokens // 8)
-        _check_tensor("data of a MaskPool", data)
+        check_tensors(**{"data of a MaskPool": data})
         if data.dtype != torch.uint8:
             raise TypeError(f"data of a MaskPool must be uint8, packed bits, got {data.dtype}")
         if data.dim() != 2 or data.shape[1] != width:
@@ -138,7 +140,7 @@ class MaskPool(Pool):
     @classmethod
     def of_masks(cls, masks: Tensor, grid, *, periodic: bool = False, source=None) -> MaskPool:
         """A pool of masks from anywhere, bool [K, L], True = masked; all must show the same number of tokens."""
-        _check_tensor("masks", masks)
+        check_tensors(masks=masks)
         if masks.dtype != torch.bool or masks.dim() != 2 or not masks.numel():
             raise TypeError(f"masks must be bool [K, L], got {masks.dtype} {list(masks.shape)}")
         visible = int((~masks[0]).sum())
@@ -160,7 +162,7 @@ class NoisePool(Pool):
     kind = "noise"
 
     def __init__(self, data: Tensor, *, periodic: bool = False, source=None):
-        _check_tensor("data of a NoisePool", data)
+        check_tensors(**{"data of a NoisePool": data})
         if data.dtype != torch.float32:
             raise TypeError(
                 f"data of a NoisePool must be float32, got {data.dtype}; convert with data.float()"
@@ -171,13 +173,6 @@ class NoisePool(Pool):
         wrong = (~self.data.flatten(1).isfinite().all(1)).nonzero()
         if len(wrong):
             raise ValueError(f"noise must be finite, but volume {int(wrong[0])} holds a NaN or an infinity")
-
-
-def _check_tensor(name: str, value) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor, got {type(value).__name__}; torch.from_numpy makes one of an array"
-        )
 
 
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)

@@ -316,5 +316,5 @@ class EveryFile(EveryItem):
             middle = (starts(file, self.samples, self.rate) - 1) // 2
             wave, length = read_padded(file, middle, self.samples, self.rate)
         except DataError as error:
-            wave, length, broken = torch.zeros(self.samples), 0, [str(error)]
+            wave, length, broken = torch.zeros(self.samples, device="cpu"), 0, [str(error)]
         return {"wave": wave, "length": length, "place": place, "decodes": not broken, "broken": broken}

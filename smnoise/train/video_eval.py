@@ -60,9 +60,8 @@ class EveryVideo(EveryItem):
             clip = torch.from_numpy(images).unflatten(0, (self.segments, self.frames)).movedim(-1, 1)
             clip = torch.stack([view for segment in clip for view in self._crops(segment)])
         except DataError as error:
-            clip = torch.zeros(
-                self.segments * self.crops, 3, self.frames, self.size, self.size, dtype=torch.uint8
-            )
+            shape = self.segments * self.crops, 3, self.frames, self.size, self.size
+            clip = torch.zeros(shape, dtype=torch.uint8, device="cpu")
             broken = [str(error)]
         return {"clip": clip, "place": place, "decodes": not broken, "broken": broken}
 
@@ -111,7 +110,7 @@ class EveryMotion(EveryItem):
     @property
     def labels(self) -> Tensor:
         """int64 [count]."""
-        return torch.tensor([self.clips.label(place) for place in range(self.count)])
+        return torch.tensor([self.clips.label(place) for place in range(self.count)], device="cpu")
 
 
 def uniform_indices(frames: int, length: int, offset: float) -> list[int]:

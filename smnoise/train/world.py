@@ -70,7 +70,7 @@ class World:
         """Whether the flag of any process is set."""
         if self.size == 1:
             return flag
-        count = torch.tensor(int(flag))
+        count = torch.tensor(int(flag), device="cpu")
         dist.all_reduce(count)
         return bool(count)
 
@@ -86,7 +86,7 @@ class World:
         """The largest of the processes' numbers."""
         if self.size == 1:
             return number
-        value = torch.tensor(number, dtype=torch.float64)
+        value = torch.tensor(number, dtype=torch.float64, device="cpu")
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return value.item()
 
