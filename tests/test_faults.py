@@ -189,7 +189,7 @@ def test_kernels_are_compiled_where_their_cache_cannot_be_written(tmp_path, monk
     if nvrtc.why_not():
         pytest.skip(nvrtc.why_not())
     monkeypatch.setattr(nvrtc, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(nvrtc, "compile_sources", lambda architecture: (b"machine code" * 9, ""))
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *target: (b"machine code" * 9, ""))
     with full_disk():
         assert nvrtc.cubin(80) == b"machine code" * 9
     assert not names(tmp_path)

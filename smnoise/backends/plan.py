@@ -96,7 +96,7 @@ class Axis(Held):
     """smn_axis of csrc/gaussian_block.h: one axis of such a filter."""
 
     _fields_ = [
-        ("volume", c_void_p),
+        ("in", c_void_p),
         ("out", c_void_p),
         ("taps", c_void_p),
         ("outer", c_int64),

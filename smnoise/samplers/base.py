@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from ..backends import outside_capture
 from ..backends.outputs import NAMES
 from ..errors import BackendError
 from ..masks import MaskBatch
@@ -108,6 +109,29 @@ class Sampler:
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
         return self._masks(self._spec_json, seed, samples, backend, outputs)
+
+    def prepare(
+        self, device=None, *, outputs: str = ALL_OUTPUTS, backend: str = "auto", batch_size: int = 1
+    ) -> None:
+        """Do now what the first masks on a device need, which takes seconds and cannot be part of a captured CUDA
+        graph: compile or read kernels, load them, upload tables. A batch of masks is made and dropped, so that memory
+        of its size is there too.
+
+        >>> sampler = smnoise.Green3D((8, 14, 14), 0.9)
+        >>> sampler.prepare("cpu", outputs="ids_keep", batch_size=32)
+
+        Args:
+            device, outputs, backend: as in a call; by default device is the CPU.
+            batch_size: of the masks that will be made.
+
+        Raises:
+            BackendError while a graph is captured, and what a call raises.
+        """
+        samples = sample_indices(0, batch_size, device=device)
+        if samples.device.type == "cuda":
+            with torch.cuda.device(samples.device):
+                outside_capture("preparing a sampler")
+        self(samples, outputs=outputs, backend=backend)
 
     def _masks(self, spec: str, seed, samples, backend: str, outputs: str) -> MaskBatch:
         return self._batch(type(self)._op(seed, samples, spec, backend, outputs), outputs, self._spec.grid)
