@@ -86,7 +86,7 @@ def _module(device: int, kernel: str) -> int:
         for code in nvrtc.codes(10 * major + minor, kernel):
             try:
                 return driver.moduleLoadData(code)
-            except driver.CUDADriverError as error:
+            except RuntimeError as error:  # of the driver; and CuPy's own, where it finds none
                 refused = str(error)
     raise BackendError(
         f"the driver does not load kernel {kernel} for sm_{major}{minor} ({refused}); {nvrtc.versions()}: update the "

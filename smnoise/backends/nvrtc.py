@@ -108,9 +108,10 @@ def why_not(architecture: int | None = None) -> str | None:
         return None
     driver = driver_version()
     if driver is not None and made_by[0] > driver[0]:
+        older = "install 'smnoise[cuda12]' in the place of 'smnoise[cuda]', or " if driver[0] == 12 else ""
         return (
             f"NVRTC {_dotted(made_by)} makes code that the driver, of CUDA {_dotted(driver)}, does not load: "
-            f"pip install 'smnoise[cuda{driver[0]}]' in the place of 'smnoise[cuda]', or update the driver"
+            f"{older}update the driver"
         )
     try:
         target = target_of(architecture)

@@ -145,7 +145,7 @@ class Config:
     device: str = "auto"
     """auto: cuda where there is one, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of autocast. auto: bfloat16 on cuda, float32 on the CPU."""
+    """Of autocast. auto: bfloat16 on GPUs of capability 8.0 and later, else float32."""
     compile: bool = False
     """torch.compile the model."""
     checkpoint_blocks: bool = False

@@ -125,7 +125,7 @@ class Config:
     device: str = "auto"
     """auto: cuda where there is one, else cpu."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of autocast in training. auto: bfloat16 on cuda, float32 on the CPU."""
+    """Of autocast in training. auto: bfloat16 on GPUs of capability 8.0 and later, else float32."""
     checkpoint_blocks: bool = False
     """Recompute activations in the backward pass, to save memory."""
     workers: int = 4
