@@ -157,6 +157,16 @@ def test_for_a_card_that_the_compiler_does_not_know_text_is_made(machine, monkey
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".cubin", ".lock", ".lock", ".ptx"]
 
 
+def test_machine_code_of_a_wheel_goes_first_and_needs_no_compiler(machine, monkeypatch, tmp_path):
+    monkeypatch.setenv("SMNOISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(nvrtc, "precompiled", lambda architecture: b"of the wheel")
+    first, second = nvrtc.codes(90, "philox")  # the second for a driver that does not load the first
+    assert first == b"of the wheel"
+    assert second.startswith(b"\x7fELF")
+    machine((13, 0), (12, 4))  # nothing that is compiled here would load
+    assert list(nvrtc.codes(90, "philox")) == [b"of the wheel"]
+
+
 def test_code_is_cached_by_source_and_kernel_and_damage_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setenv("SMNOISE_CACHE", str(tmp_path))
     calls = []

@@ -63,12 +63,12 @@ def why_not() -> str | None:
         least = ".".join(map(str, LEAST_CAPABILITY))
         return f"needs compute capability {least} or higher; this GPU has {capability[0]}.{capability[1]}"
     architecture = 10 * capability[0] + capability[1]
-    if (reason := nvrtc.why_not(architecture)) is not None:
+    if nvrtc.precompiled(architecture) is None and (reason := nvrtc.why_not(architecture)) is not None:
         return reason
     outside_capture("trying the kernels")
     try:
         _function(torch.cuda.current_device(), "philox")  # the smallest
-    except BackendError as error:
+    except (BackendError, ImportError) as error:
         return str(error).splitlines()[0]
     return None
 
@@ -122,6 +122,9 @@ def _upload(array: np.ndarray, device: int) -> int:
     with torch.cuda.device(device):
         address = runtime.malloc(max(array.nbytes, 1))
         runtime.memcpy(address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice)
+        runtime.streamSynchronize(
+            0
+        )  # the copy may still be on its way, and torch's streams do not wait for it
     return address
 
 
@@ -282,10 +285,8 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
 
 @once
 def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
-    function, (durations, sizes) = (
-        _function(device, "strategy_mask"),
-        (_upload(a, device) for a in spec.boxes),
-    )
+    function = _function(device, "strategy_mask")
+    durations, sizes = (_upload(array, device) for array in spec.boxes)
     return strategy_plan_of(spec, durations, sizes, _shared_bytes(device) - SCRATCH_BYTES), function
 
 

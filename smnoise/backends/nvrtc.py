@@ -127,10 +127,10 @@ def why_not(architecture: int | None = None) -> str | None:
 
 def versions() -> str:
     """Of the compiler and the driver, for messages."""
-    driver = driver_version()
-    return (
-        f"NVRTC {_dotted(version())}, driver of {'no CUDA' if driver is None else f'CUDA {_dotted(driver)}'}"
-    )
+    driver, compiler = driver_version(), "no NVRTC"
+    with suppress(Exception):  # CuPy without its libraries raises many types
+        compiler = f"NVRTC {_dotted(version())}"
+    return f"{compiler}, {'no driver' if driver is None else f'driver of CUDA {_dotted(driver)}'}"
 
 
 def _dotted(number: tuple[int, int]) -> str:
@@ -161,6 +161,8 @@ def codes(architecture: int, kernel: str) -> Iterator[bytes]:
     """What a driver may load for a kernel, best first: machine code from the wheel, then what NVRTC makes of it."""
     if (code := precompiled(architecture)) is not None:
         yield code
+        if why_not(architecture) is not None:
+            return
     target = target_of(architecture)
     yield (cubin if target.machine_code else ptx)(target.architecture, kernel)
 
