@@ -42,11 +42,10 @@ class MaskBatch(_Fields):
     __slots__ = ()
 
     def __new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible) -> MaskBatch:
-        if isinstance(
-            grid, (list, torch.Size)
-        ):  # loaders that pin or convert a batch rebuild tuples as lists
+        # Loaders that pin or convert a batch rebuild tuples as lists.
+        if isinstance(grid, (list, torch.Size)):
             grid = tuple(grid)
-        if any(isinstance(n, torch.Tensor) and n.numel() > 1 for n in grid):
+        if isinstance(grid, tuple) and any(isinstance(n, torch.Tensor) and n.numel() > 1 for n in grid):
             raise TypeError(
                 "a MaskBatch is already a batch, and cannot be collated with others: give the data set's items their "
                 "masks with smnoise.adapters.dataloader.MaskCollate, or collate the tensors that you need"

@@ -261,6 +261,13 @@ def test_masks_that_were_collated_are_told_what_they_are():
         default_collate([SAMPLER([0]), SAMPLER([1])])
 
 
+def test_trees_of_masks_may_hold_other_things():
+    """As torch.export's dynamic shapes do."""
+    shapes = MaskBatch({0: "batch"}, None, None, None, None, None)
+    assert shapes.mask == {0: "batch"}
+    assert torch.utils._pytree.tree_map(lambda v: "spec", MASKS).grid == ("spec",) * 3
+
+
 def test_a_rebuilt_batch_goes_through_lightning():
     import_timm()  # Lightning's metrics import torchvision, which needs the same care
     lightning = pytest.importorskip("lightning.fabric.utilities.apply_func", reason="lightning is optional")
