@@ -30,6 +30,26 @@ struct BlockScratch {
 enum { SMN_SCRATCH_BYTES = 1024 };
 static_assert(sizeof(BlockScratch) <= SMN_SCRATCH_BYTES, "backends/layout.py counts on it");
 
+#ifdef __CUDACC__
+// Over the lanes of a warp, on every lane.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+SMN_FN int warp_sum(int value) { return __reduce_add_sync(0xFFFFFFFFu, value); }
+SMN_FN unsigned warp_least(unsigned value) { return __reduce_min_sync(0xFFFFFFFFu, value); }
+#else  // before sm_80 without an instruction of their own
+SMN_FN int warp_sum(int value) {
+    for (int lane = SMN_LANES_OF_WARP / 2; lane; lane /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lane);
+    return value;
+}
+SMN_FN unsigned warp_least(unsigned value) {
+    for (int lane = SMN_LANES_OF_WARP / 2; lane; lane /= 2) {
+        const unsigned other = __shfl_xor_sync(0xFFFFFFFFu, value, lane);
+        value = other < value ? other : value;
+    }
+    return value;
+}
+#endif
+#endif
+
 struct Block {
     int threads;  // a multiple of 32
     BlockScratch* scratch;
@@ -57,7 +77,7 @@ struct Block {
     // The sum of f(thread) over the block, on every thread.
     template <class F> SMN_METHOD int sum(F f) {
         auto* partial = scratch->partial[turn ^= 1];
-        int value = __reduce_add_sync(0xFFFFFFFFu, f((int)threadIdx.x));
+        const int value = warp_sum(f((int)threadIdx.x));
         if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].sum = value;
         __syncthreads();
         int total = 0;
@@ -81,8 +101,8 @@ struct Block {
         const smn_u64 value = f((int)threadIdx.x);
         // The upper halves first: of those that tie there, the lower halves.
         const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
-        const unsigned least_high = __reduce_min_sync(0xFFFFFFFFu, high);
-        const unsigned least_low = __reduce_min_sync(0xFFFFFFFFu, high == least_high ? low : 0xFFFFFFFFu);
+        const unsigned least_high = warp_least(high);
+        const unsigned least_low = warp_least(high == least_high ? low : 0xFFFFFFFFu);
         if (threadIdx.x % SMN_LANES_OF_WARP == 0)
             partial[threadIdx.x / SMN_LANES_OF_WARP].least = (smn_u64)least_high << 32 | least_low;
         __syncthreads();

@@ -48,39 +48,56 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
 }
 
 #define SMN_THREADS 256
-#define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS)
+// Two blocks a multiprocessor: more is not what shared memory allows, and to make room for it registers would spill.
+#define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS, 2)
+// backends/nvrtc.py compiles one kernel at a time: with SMN_ONE defined, that of which SMN_ONE_<name> is defined.
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_window_one)
 SMN_KERNEL color_window_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<false, false>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_window_two)
 SMN_KERNEL color_window_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<false, true>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_torus_one)
 SMN_KERNEL color_torus_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<true, false>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_torus_two)
 SMN_KERNEL color_torus_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<true, true>(plan, call);
 }
+#endif
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_threshold)
 SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_constant__ smn_call call) {
     __shared__ BlockScratch scratch;
     Block block = {(int)blockDim.x, &scratch, 0};
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
     threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
+#endif
 
 // For the conformance check: words [4], counter in, answer out.
+#if !defined(SMN_ONE) || defined(SMN_ONE_philox)
 SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
     if (threadIdx.x == 0) smn_philox(words, (smn_u64)*seed);
 }
+#endif
 
 // For the conformance check: index[2] of one sample.
+#if !defined(SMN_ONE) || defined(SMN_ONE_sigmas)
 SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
     if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
 }
+#endif
 
 // out: [batch, count]. A thread takes Philox calls, of four words each.
+#if !defined(SMN_ONE) || defined(SMN_ONE_random_words)
 SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* out, int64_t batch, int64_t count,
                         int32_t purpose) {
     const int64_t calls = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
@@ -88,12 +105,15 @@ SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* ou
         write_words((smn_u64)*seed, (smn_u64)samples[i / calls], (smn_u32)purpose, i % calls, count,
                     out + i / calls * count);
 }
+#endif
 
 // One axis of a Gaussian filter of a given volume.
+#if !defined(SMN_ONE) || defined(SMN_ONE_gaussian)
 SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
     const int64_t tasks = gaussian_tasks(axis), step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < tasks; i += step) gaussian_task(axis, i);
 }
+#endif
 
 // Optim Blue: what changes from call to call.
 typedef struct {
@@ -106,6 +126,7 @@ typedef struct {
 
 // Any number of blocks. Rows side by side that share a partition are done by the block that meets the first of them;
 // which rows those are is found out here, so that the host need not know the sample indices.
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue)
 SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_constant__ smn_blue_call call) {
     extern __shared__ float4 memory[];
     char* shared = (char*)memory;
@@ -126,8 +147,10 @@ SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_
         }
     }
 }
+#endif
 
 // One block a sample. call.scores: [B, L], where a sample's scores do not fit into shared memory.
+#if !defined(SMN_ONE) || defined(SMN_ONE_strategy_mask)
 SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid_constant__ smn_call call) {
     extern __shared__ float4 memory[];
     char* shared = (char*)memory;
@@ -139,3 +162,4 @@ SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid
     const StrategyBlock b = {&plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], steps, steps + ranked, bits};
     strategy_block(block, b, rows_of(call.out, row, plan.ranking));
 }
+#endif

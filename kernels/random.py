@@ -34,7 +34,12 @@ def white(word, half):
     return bits.to(tl.float32) * 1.52587890625e-05  # 2^-16, exact
 
 
-@triton.jit
+# Numbers that no division needs are not specialised on, nor where callers' tensors lie: other values, such as another
+# size of a batch, would be compiled anew, which a captured graph does not allow.
+CALLERS = ["seed_ptr", "samples_ptr"]
+
+
+@triton.jit(do_not_specialize=["batch"], do_not_specialize_on_alignment=CALLERS)
 def sigma_kernel(seed_ptr, samples_ptr, first_ptr, index_ptr, batch, TWO: tl.constexpr, BLOCK: tl.constexpr):
     """index[B, 2]: which entry of each sigma bank a sample uses. first: int32 [32], read if TWO."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -51,7 +56,9 @@ def sigma_kernel(seed_ptr, samples_ptr, first_ptr, index_ptr, batch, TWO: tl.con
     tl.store(index_ptr + 2 * row + 1, j, mask=inside)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["from_t", "from_y", "from_x", "rows", "width"], do_not_specialize_on_alignment=CALLERS
+)
 def noise_kernel(
     seed_ptr, samples_ptr, out_ptr, from_t, from_y, from_x, rows, height, width, calls, BLOCK: tl.constexpr
 ):
@@ -74,7 +81,7 @@ def noise_kernel(
         tl.store(out + x, white(word, e % 2), mask=(row < rows) & (x >= 0) & (x < width))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=CALLERS)
 def random_words_kernel(seed_ptr, samples_ptr, out_ptr, count, PURPOSE: tl.constexpr, BLOCK: tl.constexpr):
     """out int64 [B, count]. Programs: (sample, block of Philox calls)."""
     row = tl.program_id(0).to(tl.int64)

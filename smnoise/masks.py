@@ -10,9 +10,19 @@ import torch
 from . import ops
 from .spec import as_choice, as_grid, as_ratio, visible_of_ratio
 from .spec.checks import as_visible
+from .tensors import as_device
 
 
-class MaskBatch(NamedTuple):
+class _Fields(NamedTuple):
+    mask: torch.Tensor | None
+    ids_keep: torch.Tensor | None
+    ids_mask: torch.Tensor | None
+    ids_restore: torch.Tensor | None
+    grid: tuple[int, int, int]
+    num_visible: int
+
+
+class MaskBatch(_Fields):
     """Masks of B samples over a grid of L = T * H * W tokens, V of them visible in every sample.
 
     Tokens are numbered t, y, x with x fastest. Outputs that were not asked for are None.
@@ -21,6 +31,8 @@ class MaskBatch(NamedTuple):
         ids_keep:    int64 [B, V], the visible tokens, ascending
         ids_mask:    int64 [B, L - V], the masked tokens, ascending
         ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+        grid:        (T, H, W)
+        num_visible: V, visible tokens per sample
 
     >>> import smnoise
     >>> masks = smnoise.White3D((1, 2, 3), num_visible=2)([0])
@@ -30,13 +42,22 @@ class MaskBatch(NamedTuple):
     ([[[[1, 0, 1], [0, 1, 1]]]], 4)
     """
 
-    mask: torch.Tensor | None
-    ids_keep: torch.Tensor | None
-    ids_mask: torch.Tensor | None
-    ids_restore: torch.Tensor | None
-    grid: tuple[int, int, int]
-    num_visible: int
-    """V, visible tokens per sample."""
+    __slots__ = ()
+
+    def __new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible) -> MaskBatch:
+        # Loaders that pin or convert a batch rebuild tuples as lists.
+        if isinstance(grid, (list, torch.Size)):
+            grid = tuple(grid)
+        if isinstance(grid, tuple) and any(isinstance(n, torch.Tensor) and n.numel() > 1 for n in grid):
+            raise TypeError(
+                "a MaskBatch is already a batch, and cannot be collated with others: give the data set's items their "
+                "masks with smnoise.adapters.dataloader.MaskCollate, or collate the tensors that you need"
+            )
+        return super().__new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible)
+
+    @classmethod
+    def _make(cls, iterable):  # type: ignore[override]  # of a plainer type
+        return cls(*iterable)  # the inherited one, and _replace with it, would pass __new__ by
 
     @classmethod
     def from_mask(cls, mask: torch.Tensor, grid: tuple[int, ...] | None = None) -> MaskBatch:
@@ -151,7 +172,7 @@ class MaskBatch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
-        device = torch.device(device)  # no dtype: ids and masks keep theirs
+        device = as_device(device)  # no dtype: ids and masks keep theirs
         mask, keep, hide, restore = (
             v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
         )

@@ -7,7 +7,9 @@ A backend is a module here with `DEVICES`, `why_not()` and one function per op i
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
 
 import torch
@@ -48,6 +50,24 @@ def choose(op: str, backend: str, device: str) -> Callable:
     if device != "cpu":
         reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
+
+
+_preparing = threading.RLock()
+
+
+def once(function: Callable) -> Callable:
+    """functools.cache for what is prepared on a GPU: of several threads that ask at once one does it and the others
+    wait, so that all get the same, which is never dropped. Captured graphs hold its addresses."""
+    cached = cache(function)
+
+    @wraps(function)
+    def prepared(*key):
+        with _preparing:
+            return cached(*key)
+
+    prepared.cache_parameters = cached.cache_parameters  # type: ignore[attr-defined]
+    prepared.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    return prepared
 
 
 def outside_capture(what: str) -> None:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA backend: csrc/kernels.cu on torch's current stream. One launch a batch, nothing waits.
 
-The first call for a set of parameters on a device compiles (or reads the cache), loads and uploads tables; it must
-happen outside CUDA graph capture. Later calls only launch, so they can be captured.
+The first call for a set of parameters on a device compiles the kernels that it needs (or reads the cache), loads them
+and uploads tables; it must happen outside CUDA graph capture, as `sampler.prepare` does it. Later calls only launch, so
+they can be captured.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import ctypes
 import math
 import threading
 from ctypes import Structure, c_int32, c_int64, c_void_p
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
-from . import nvrtc, outside_capture
-from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
+from . import nvrtc, once, outside_capture
+from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, Layout, layout
 from .outputs import allocate, filtered_shape
 from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, Strategy, blue_plan_of, plan_of, strategy_plan_of
 
 DEVICES = ("cuda",)
-LEAST_CAPABILITY = (8, 0)
+LEAST_CAPABILITY = (7, 5)
 MAX_GRID_Y = 65535
 BLUE_THREADS = 128  # of csrc/optim_blue_block.h
 BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
@@ -52,39 +53,79 @@ class BlueCall(Structure):
 
 @lru_cache(maxsize=1)
 def why_not() -> str | None:
+    """Why this backend cannot run: no such GPU, nothing compiles for it, or its driver does not load what does."""
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     if torch.version.cuda is None:
         return f"needs an NVIDIA GPU; this torch is built for {(torch.version.hip and 'ROCm') or 'another device'}"
     capability = torch.cuda.get_device_capability()
     if capability < LEAST_CAPABILITY:
-        return f"needs compute capability 8.0 or higher; this GPU has {capability[0]}.{capability[1]}"
-    return nvrtc.why_not()
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        return f"needs compute capability {least} or higher; this GPU has {capability[0]}.{capability[1]}"
+    architecture = 10 * capability[0] + capability[1]
+    if nvrtc.precompiled(architecture) is None and (reason := nvrtc.why_not(architecture)) is not None:
+        return reason
+    outside_capture("trying the kernels")
+    try:
+        _function(torch.cuda.current_device(), "philox")  # the smallest
+    except (BackendError, ImportError) as error:
+        return str(error).splitlines()[0]
+    return None
 
 
-@cache
-def _module(device: int) -> int:
-    """The loaded machine code, for the lifetime of the process."""
+@once
+def _module(device: int, kernel: str) -> int:
+    """The loaded code of a kernel, for the lifetime of the process. Raises BackendError where the driver takes none."""
     from cupy.cuda import driver
 
     outside_capture("compiling and loading the kernels")
     major, minor = torch.cuda.get_device_capability(device)
+    refused = ""
     with torch.cuda.device(device):
         _bind_thread()
-        return driver.moduleLoadData(nvrtc.cubin(10 * major + minor))
+        for code in nvrtc.codes(10 * major + minor, kernel):
+            try:
+                return driver.moduleLoadData(code)
+            except RuntimeError as error:  # of the driver; and CuPy's own, where it finds none
+                refused = str(error)
+    raise BackendError(
+        f"the driver does not load kernel {kernel} for sm_{major}{minor} ({refused}); {nvrtc.versions()}: update the "
+        "driver, or use backend triton"
+    )
 
 
-@cache
+@once
 def _function(device: int, name: str) -> int:
     from cupy.cuda import driver
 
     with torch.cuda.device(device):
         _bind_thread()
-        function = driver.moduleGetFunction(_module(device), name)
+        function = driver.moduleGetFunction(_module(device, name), name)
         # The limit of the kernel, not of a launch: once, at its highest.
         if name.startswith("color_") or name in ("optim_blue", "strategy_mask"):
-            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
+            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, _shared_bytes(device))
     return function
+
+
+def _shared_bytes(device: int) -> int:
+    """Shared memory that a block may have."""
+    return SHARED_BYTES if torch.cuda.get_device_capability(device) >= (8, 0) else TURING_BYTES
+
+
+def _upload(array: np.ndarray, device: int) -> int:
+    """The address of a copy on a device that is never freed: captured graphs hold it. It is no tensor of torch's, whose
+    memory may belong to the pool of a graph or of a compiled function, and be taken back with that."""
+    from cupy.cuda import runtime
+
+    outside_capture("uploading the tables of a sampler")
+    array = np.ascontiguousarray(array)
+    with torch.cuda.device(device):
+        address = runtime.malloc(max(array.nbytes, 1))
+        runtime.memcpy(address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice)
+        runtime.streamSynchronize(
+            0
+        )  # the copy may still be on its way, and torch's streams do not wait for it
+    return address
 
 
 _thread = threading.local()
@@ -106,15 +147,10 @@ class _Prepared:
     def __init__(self, spec: ColorSpec, device: int):
         outside_capture("preparing a sampler")
         t = tables(spec)
-        taps, radius = (torch.from_numpy(a).to(f"cuda:{device}") for a in (t.taps, t.radius))
-        first = None if t.first is None else torch.from_numpy(t.first).to(f"cuda:{device}")
-        self.tables = taps, radius, first
-        addresses = taps.data_ptr(), radius.data_ptr(), None if first is None else first.data_ptr()
         try:
-            self.layout: Layout = layout(spec, t.taps.shape[-1])
+            self.layout: Layout = layout(spec, t.taps.shape[-1], _shared_bytes(device))
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
-        self.plan: Plan = plan_of(spec, t, *addresses, self.layout)
         name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
         self.function = _function(device, name)
         self.threshold = None if self.layout.fused else _function(device, "threshold")  # fused: in the first
@@ -123,10 +159,15 @@ class _Prepared:
             raise BackendError(
                 f"backend cuda cannot run grid {spec.grid}: {self.tiles} tiles, at most {MAX_GRID_Y}"
             )
+        first = None if t.first is None else _upload(t.first, device)
+        self.plan: Plan = plan_of(
+            spec, t, _upload(t.taps, device), _upload(t.radius, device), first, self.layout
+        )
 
 
-# Never dropped: captured graphs hold the addresses of the tables.
-_prepared = cache(_Prepared)
+@once
+def _prepared(spec: ColorSpec, device: int) -> _Prepared:
+    return _Prepared(spec, device)
 
 
 def _launch(
@@ -197,40 +238,37 @@ def gaussian_filter(
     v = volume.contiguous()
     with torch.cuda.device(v.device):
         function = _function(v.device.index, "gaussian")
-        weights = _weights(taps.tobytes(), taps.shape, v.device.index)
+        weights = _weights(taps.tobytes(), v.device.index)
         for axis in (2, 1, 0):  # x, y, t
             only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
             out = torch.empty(filtered_shape(v.shape, only, wrap), dtype=torch.float32, device=v.device)
             inner, n, n_out = math.prod(v.shape[axis + 2 :]), v.shape[axis + 1], out.shape[axis + 1]
             outer = math.prod(v.shape[: axis + 1])
             if out.numel():
-                pointers = v.data_ptr(), out.data_ptr(), weights[axis].data_ptr()
+                pointers = v.data_ptr(), out.data_ptr(), weights + 4 * axis * taps.shape[1]
                 blocks = min(-(-out.numel() // THREADS), 1 << 16)
                 _launch(function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap))
             v = out
     return v
 
 
-@cache
-def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
-    outside_capture("uploading filter weights")
-    return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")
+@once
+def _weights(data: bytes, device: int) -> int:
+    return _upload(np.frombuffer(data, np.float32), device)
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, tuple[torch.Tensor, ...]]:
-    outside_capture("preparing a sampler")
-    tables = tuple(torch.from_numpy(array).to(f"cuda:{device}") for array in (spec.table, spec.ring))
-    table, ring = (tensor.data_ptr() for tensor in tables)
-    plan = blue_plan_of(spec, None, table, ring, SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "optim_blue"), tables
+@once
+def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
+    function = _function(device, "optim_blue")
+    table, ring = (_upload(array, device) for array in (spec.table, spec.ring))
+    return blue_plan_of(spec, None, table, ring, _shared_bytes(device) - SCRATCH_BYTES), function
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
     device, batch = samples.device, len(samples)
     outputs = allocate(batch * spec.rows_per_sample, spec.tokens, spec.visible, wanted, device)
     with torch.cuda.device(device):
-        plan, function, _ = _blue(spec, device.index)
+        plan, function = _blue(spec, device.index)
         if not batch or not outputs:
             return outputs
         samples, blocks, workspace = samples.contiguous(), batch, None
@@ -246,19 +284,18 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return outputs
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int, tuple[torch.Tensor, torch.Tensor]]:
-    outside_capture("preparing a sampler")
-    durations, sizes = (torch.from_numpy(array).to(f"cuda:{device}") for array in spec.boxes)
-    plan = strategy_plan_of(spec, durations.data_ptr(), sizes.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "strategy_mask"), (durations, sizes)
+@once
+def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
+    function = _function(device, "strategy_mask")
+    durations, sizes = (_upload(array, device) for array in spec.boxes)
+    return strategy_plan_of(spec, durations, sizes, _shared_bytes(device) - SCRATCH_BYTES), function
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
     device, batch = samples.device, len(samples)
     outputs = allocate(batch, spec.tokens, spec.visible, wanted, device)
     with torch.cuda.device(device):
-        plan, function, _ = _strategy(spec, device.index)
+        plan, function = _strategy(spec, device.index)
         if not batch or not outputs:
             return outputs
         samples, pointers = samples.contiguous(), Outputs.of(outputs)

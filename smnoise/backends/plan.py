@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,7 +13,22 @@ from ..spec.optim_blue import MASKS
 from ..spec.strategy import PLACEMENTS, STRATEGIES
 from .layout import Layout
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
+
+
+class Held(Structure):
+    """A struct that keeps what its pointers point to. Hand the struct round, never a copy or its address alone: whoever
+    holds it until a call is over holds the memory too."""
+
+    held: tuple = ()
+
+    def holding(self, *things) -> Self:
+        """Itself; `things` live as long."""
+        self.held = things
+        return self
 
 
 class Ranking(Structure):
@@ -38,7 +54,7 @@ class LayoutStruct(Structure):
     ]
 
 
-class Plan(Structure):
+class Plan(Held):
     _fields_ = [
         ("grid", c_int32 * 3),
         ("origin", c_int32 * 3),
@@ -54,16 +70,17 @@ class Plan(Structure):
     ]
 
 
-class Outputs(Structure):
+class Outputs(Held):
     _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
-        """Where tensors lie; they must outlive the call."""
-        return cls(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+        """Where tensors lie, which it holds."""
+        pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        return cls(**pointers).holding(*tensors.values())
 
 
-class Gaussian(Structure):
+class Gaussian(Held):
     """smn_gaussian: a filter of a given volume."""
 
     _fields_ = [
@@ -75,11 +92,11 @@ class Gaussian(Structure):
     ]
 
 
-class Axis(Structure):
+class Axis(Held):
     """smn_axis of csrc/gaussian_block.h: one axis of such a filter."""
 
     _fields_ = [
-        ("volume", c_void_p),
+        ("in", c_void_p),
         ("out", c_void_p),
         ("taps", c_void_p),
         ("outer", c_int64),
@@ -91,7 +108,7 @@ class Axis(Structure):
     ]
 
 
-class OptimBlue(Structure):
+class OptimBlue(Held):
     """smn_optim_blue."""
 
     _fields_ = [
@@ -111,7 +128,7 @@ class OptimBlue(Structure):
     ]
 
 
-class Strategy(Structure):
+class Strategy(Held):
     """smn_strategy."""
 
     _fields_ = [
@@ -134,7 +151,7 @@ class Strategy(Structure):
     ]
 
 
-class Patches(Structure):
+class Patches(Held):
     """smn_patches of csrc/patches.h."""
 
     _fields_ = [
@@ -149,12 +166,13 @@ class Patches(Structure):
 
     @classmethod
     def of(cls, pixels: torch.Tensor, ids: torch.Tensor, patch: tuple[int, int, int]) -> Patches:
-        """Of contiguous tensors; they must outlive the call."""
+        """Of contiguous tensors, which it holds."""
         is_bytes, channels, size = pixels.dtype == torch.uint8, pixels.shape[1], tuple(pixels.shape[2:])
-        return cls(pixels.data_ptr(), is_bytes, channels, size, patch, ids.data_ptr(), ids.shape[1])
+        struct = cls(pixels.data_ptr(), is_bytes, channels, size, patch, ids.data_ptr(), ids.shape[1])
+        return struct.holding(pixels, ids)
 
 
-class PatchLoss(Structure):
+class PatchLoss(Held):
     """smn_patch_loss of csrc/patches.h."""
 
     _fields_ = [

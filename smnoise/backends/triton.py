@@ -7,14 +7,15 @@ With TRITON_INTERPRET=1 set before smnoise is imported, it runs on CPU tensors, 
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
-from functools import cache, lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
-from . import outside_capture
+from . import once, outside_capture
 from .outputs import allocate, filtered_shape
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -32,7 +33,7 @@ def why_not() -> str | None:
     return None
 
 
-@cache  # never dropped: captured graphs hold the addresses
+@once
 def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
@@ -40,9 +41,26 @@ def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None,
     return tuple(None if a is None else torch.from_numpy(a).to(device) for a in (t.taps, t.radius, t.first))
 
 
-def _on(device: torch.device):
-    """Triton launches on the current device, whatever the tensors' own."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+@contextmanager
+def _on(device: torch.device) -> Iterator[None]:
+    """Triton launches on the current device, whatever the tensors' own; and it compiles and loads at the first launch,
+    which a capture does not allow."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        capturing = torch.cuda.is_current_stream_capturing()
+        try:
+            yield
+        except BackendError:
+            raise
+        except RuntimeError as error:
+            if not capturing:
+                raise
+            raise BackendError(
+                f"backend triton could not launch in a CUDA graph ({error}): what it has not run before is compiled "
+                "and loaded, which cannot be captured; make one batch of masks of this size before capture"
+            ) from error
 
 
 def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
@@ -78,10 +96,13 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
         return torch.empty(
             filtered_shape(volume.shape, radius, wrap), dtype=torch.float32, device=volume.device
         )
-    weights = torch.from_numpy(taps).to(volume.device)
-    radii = torch.tensor(radius, dtype=torch.int32, device=volume.device)
+    if (values := volume[0].numel()) > color.MAX_VALUES:
+        raise BackendError(
+            f"backend triton filters volumes of up to {color.MAX_VALUES} values, got {values} in "
+            f"{list(volume.shape[1:])}; use backend cuda, or cut the volume"
+        )
     with _on(volume.device):
-        v = color.gaussian_filter(volume, weights, radii)
+        v = color.gaussian_filter(volume, *_weights(taps.tobytes(), taps.shape, radius, volume.device))
     if wrap:
         return v
     # Away from its ends a torus is an ordinary volume.
@@ -89,7 +110,17 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
     return v[:, t, y, x].contiguous()
 
 
-@cache  # never dropped: captured graphs hold the addresses
+@once
+def _weights(
+    taps: bytes, shape, radius: tuple[int, int, int], device: torch.device
+) -> tuple[torch.Tensor, ...]:
+    if device.type == "cuda":
+        outside_capture("uploading filter weights")
+    weights = torch.frombuffer(bytearray(taps), dtype=torch.float32).view(shape)
+    return weights.to(device), torch.tensor(radius, dtype=torch.int32, device=device)
+
+
+@once
 def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
@@ -114,7 +145,7 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return threshold(scores, spec.visible, 1, wanted)
 
 
-@cache  # never dropped: captured graphs hold the addresses
+@once
 def _boxes(spec: StrategySpec, device: torch.device) -> tuple[torch.Tensor, ...]:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..spec import ColorSpec
+from ..tensors import check_tensors
 from ._library import ALL_OUTPUTS, register_masks
 
 
@@ -34,6 +35,7 @@ def color_mask(
         mask bool [B, L], True = masked; ids_keep int64 [B, V] and ids_mask int64 [B, L - V], ascending;
         ids_restore int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x.
     """
+    check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs)
 
 

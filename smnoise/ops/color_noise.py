@@ -10,6 +10,7 @@ import torch
 
 from ..backends import choose
 from ..spec import ColorSpec
+from ..tensors import check_tensors
 from ._library import check_seed_and_samples, register
 
 
@@ -22,6 +23,7 @@ def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: s
 
     Arguments as in `color_mask`.
     """
+    check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.color_noise(seed, samples, spec, backend)
 
 

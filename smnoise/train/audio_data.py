@@ -246,6 +246,6 @@ class EveryFile(EveryItem):
             if file.damage:
                 messages = [FileMessage(file.damage, path, served=True)]
         except DataError as error:
-            wave, length, decodes = torch.zeros(self.samples), 0, False
+            wave, length, decodes = torch.zeros(self.samples, device="cpu"), 0, False
             messages = [FileMessage(str(error), path)]
         return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": messages}

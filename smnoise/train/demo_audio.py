@@ -105,7 +105,7 @@ def score(
         ).features
         for side in (train, test)
     ]
-    labels = [torch.tensor([s.label for s in side]) for side in (train, test)]
+    labels = [torch.tensor([s.label for s in side], device="cpu") for side in (train, test)]
     sets = features[0], labels[0], features[1], labels[1]
     full = linear_probe(*sets, groups=[s.group for s in train])
     scarce = few_shot(*sets, per_class=few)

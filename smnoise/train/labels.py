@@ -105,7 +105,7 @@ def labelled_files(
 
 
 def _targets(sets: list[list[int]], classes: int) -> torch.Tensor:
-    targets = torch.zeros(len(sets), classes)
+    targets = torch.zeros(len(sets), classes, device="cpu")
     for row, labels in zip(targets, sets, strict=True):
         row[labels] = 1
     return targets

@@ -80,7 +80,14 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
         torch.cuda.set_device(chosen)
     if chosen.type == "cpu":
         keep_freed_memory()
-    return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
+    return chosen, dtype == "bfloat16" or (dtype == "auto" and _has_bfloat16(chosen))
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether it multiplies in bfloat16; NVIDIA's GPUs before capability 8.0 take longer for that than for float32."""
+    if device.type != "cuda":
+        return device.type != "cpu"
+    return torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def count_steps(config: Run, clips: int) -> int:

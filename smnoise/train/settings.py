@@ -63,7 +63,7 @@ class Run:
     device: How[str] = "auto"
     """auto: cuda where there is one, else cpu."""
     dtype: How[Literal["auto", "float32", "bfloat16"]] = "auto"
-    """Of autocast. auto: bfloat16 on a GPU that computes in it, else float32."""
+    """Of autocast. auto: bfloat16 on GPUs of capability 8.0 and later, else float32."""
     compile: How[bool] = False
     """torch.compile the model."""
     checkpoint_blocks: How[bool] = False
@@ -246,11 +246,7 @@ def described(sampler: Sampler, seed: int) -> dict:
 def recipe_fields(config_type: type) -> tuple[str, ...]:
     """The settings that are a run's recipe: those that are not marked How."""
     hints = get_type_hints(config_type, include_extras=True)
-    return tuple(
-        f.name
-        for f in fields(config_type)
-        if HOW not in get_args(hints[f.name])
-    )
+    return tuple(f.name for f in fields(config_type) if HOW not in get_args(hints[f.name]))
 
 
 def recipe_of(config: Run, **more) -> dict:

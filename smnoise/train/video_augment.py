@@ -153,7 +153,9 @@ class LabelledClips(NumberedClips):
         from timm.data.random_erasing import RandomErasing
 
         # In normalised colours, where the noise is standard normal; frames as channels share the rectangle.
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (
+            torch.tensor(v, device="cpu").view(1, 3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD)
+        )
         normal = (clip - mean) / std
         erase = RandomErasing(self.erasing, mode="pixel", device="cpu")
         with seeded_globals(self.seed, sample, ERASING, number):

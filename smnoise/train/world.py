@@ -72,7 +72,7 @@ class World:
         """Whether the flag of any process is set."""
         if self.size == 1:
             return flag
-        count = torch.tensor(int(flag))
+        count = torch.tensor(int(flag), device="cpu")
         dist.all_reduce(count)
         return bool(count)
 
@@ -92,7 +92,7 @@ class World:
         """Of each of several numbers the largest of all processes, in one message."""
         if self.size == 1:
             return list(numbers)
-        values = torch.tensor(numbers, dtype=torch.float64)
+        values = torch.tensor(numbers, dtype=torch.float64, device="cpu")
         dist.all_reduce(values, dist.ReduceOp.MAX)
         return values.tolist()
 

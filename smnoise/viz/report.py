@@ -80,7 +80,7 @@ def _numbers(found: Measures) -> dict:
         },
         "distance to the nearest visible token": {
             "mean": _plain(found.nearest.mean()),
-            "quartiles": _plain(torch.quantile(found.nearest, torch.tensor([0.25, 0.5, 0.75]).double())),
+            "quartiles": _plain(torch.quantile(found.nearest, found.nearest.new_tensor([0.25, 0.5, 0.75]))),
             "share touching": _plain(found.touching),
         },
         "change from a time step to the next": None
