@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -80,17 +81,26 @@ def cubin(architecture: int) -> bytes:
     """
     if (code := precompiled(architecture)) is not None:
         return code
+    return _cached(f"{architecture}", "cubin", lambda: compile_sources(architecture)[0])
+
+
+def ptx(architecture: int) -> bytes:
+    """The text that the assembler makes machine code of, for an architecture, 90 for compute_90; cached as `cubin`."""
+    return _cached(f"compute_{architecture}", "ptx", lambda: _compile(f"compute_{architecture}", "getPTX")[0])
+
+
+def _cached(target: str, suffix: str, compile: Callable[[], bytes]) -> bytes:
     from cupy.cuda import nvrtc
 
-    key = hashlib.sha256(repr((sources(), OPTIONS, architecture, nvrtc.getVersion())).encode()).hexdigest()
-    path = cache_folder() / f"{key}.cubin"
+    key = hashlib.sha256(repr((sources(), OPTIONS, target, nvrtc.getVersion())).encode()).hexdigest()
+    path = cache_folder() / f"{key}.{suffix}"
     try:
         digest, code = path.read_bytes().split(b"\n", 1)
         if digest == hashlib.sha256(code).hexdigest().encode():
             return code
     except (OSError, ValueError):
         pass
-    code, _ = compile_sources(architecture)
+    code = compile()
     try:
         with replace_file(path) as temporary:
             temporary.write_bytes(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
@@ -101,6 +111,10 @@ def cubin(architecture: int) -> bytes:
 
 def compile_sources(architecture: int) -> tuple[bytes, str]:
     """Machine code and the compiler's log. Raises BackendError with the log where compiling fails."""
+    return _compile(f"sm_{architecture}", "getCUBIN")
+
+
+def _compile(target: str, get: str) -> tuple[bytes, str]:
     from cupy.cuda import nvrtc
 
     texts = sources()
@@ -108,11 +122,11 @@ def compile_sources(architecture: int) -> tuple[bytes, str]:
         texts[SOURCE].decode(), SOURCE, [texts[h] for h in HEADERS], [h.encode() for h in HEADERS]
     )
     try:
-        nvrtc.compileProgram(program, [*OPTIONS, f"-arch=sm_{architecture}"])
-        return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+        nvrtc.compileProgram(program, [*OPTIONS, f"-arch={target}"])
+        return getattr(nvrtc, get)(program), nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)
-        raise BackendError(f"NVRTC cannot compile {SOURCE} for sm_{architecture}: {error}\n{log}") from None
+        raise BackendError(f"NVRTC cannot compile {SOURCE} for {target}: {error}\n{log}") from None
     finally:
         nvrtc.destroyProgram(program)
 
