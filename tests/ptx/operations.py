@@ -241,9 +241,11 @@ def _(o):
     return o.set(f"V.to_bfloat({o.each(1)})", U16)
 
 
-@form(r"cvt\.rn\.bf16x2\.f32")
+@form(r"cvt\.rn\.(bf16|f16)x2\.f32")
 def _(o):
-    return o.set(f"V.joined([V.to_bfloat({o.each(2)}), V.to_bfloat({o.each(1)})], 'uint32')", U32)
+    half = "V.to_bfloat({})" if o.op[2] == "bf16x2" else "{}.astype('float16').view('uint16')"
+    pair = ", ".join(half.format(o.each(i)) for i in (2, 1))  # the first operand is the upper half
+    return o.set(f"V.joined([{pair}], 'uint32')", U32)
 
 
 @form(r"setp\.(eq|ne|lt|le|gt|ge|lo|ls|hi|hs)(\.(and|or|xor))?\.[bsu](16|32|64)")

@@ -175,3 +175,15 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
 
     monkeypatch.setattr(torch.Tensor, "contiguous", lambda tensor, **more: owner.own(contiguous(tensor, **more)))
     monkeypatch.setattr(torch.Tensor, "to", upload)
+
+
+def restrict(monkeypatch, shared_bytes: int, workspace: int | None) -> None:
+    """Less memory than there is leads to paths that otherwise only large masks take."""
+    from smnoise.backends import cuda
+    from smnoise.backends.layout import layout
+
+    monkeypatch.setattr(cuda, "SHARED_BYTES", shared_bytes)
+    monkeypatch.setattr(cuda, "layout", lambda spec, stride: layout(spec, stride, shared_bytes))
+    if workspace is not None:
+        monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)
+    refresh(monkeypatch, cuda)
