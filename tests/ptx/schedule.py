@@ -20,13 +20,14 @@ class Schedule:
         self.code, self.blocks = self.device.code(self.kernel), self.kernel.blocks
         self.done, self.waits = len(self.blocks), 1 << 20  # places: behind the end; added to a barrier's
         self.place = np.zeros(threads.n, np.int64)
+        self.steps = 0
         zeros = {kind: np.zeros(threads.n, kind) for kind in set(self.kernel.registers.values())}
         self.registers = [zeros[kind] for kind in self.kernel.registers.values()]
 
     def run(self) -> None:
         everybody = np.ones(self.t.n, bool)
         with np.errstate(all="ignore"):
-            for _ in range(self.device.budget):
+            while self.steps < self.device.budget:
                 if self.device.rng is None and (self.place == self.place[0]).all() and self.place[0] < self.done:
                     self._together(int(self.place[0]), everybody)
                 elif not self._some():
@@ -35,7 +36,7 @@ class Schedule:
 
     def _together(self, b: int, everybody: np.ndarray) -> None:
         """From block b on, as long as no threads part."""
-        while b < self.done:
+        while b < self.done and self.steps < self.device.budget:
             block = self.blocks[b]
             self._count(b, self.t.n // LANES, self.t.n)
             if block.end == "warp":
@@ -128,6 +129,7 @@ class Schedule:
         return True
 
     def _count(self, b: int, warps: int, threads: int) -> None:
+        self.steps += 1
         self.device.counts.warps[self.kernel.name, b] += warps
         self.device.counts.threads[self.kernel.name, b] += threads
 

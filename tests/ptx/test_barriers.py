@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each barrier of the CUDA kernels, taken out by itself, is noticed: a test of the race detector, and that no barrier is
+there for nothing. By itself: `make test-barriers`."""
+
+import pytest
+from conftest import skip_without
+
+from smnoise.backends import cuda, nvrtc
+from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
+
+from . import workloads
+from .device import Device
+from .stand_in import cuda_backend, module_of, restrict
+from .workloads import KIB, Case, _mask, _samples, _threshold, _unfused_torus, ties
+
+GRIDS = {"window": "field", "torus": "wrap"}
+BLUE = OptimBlueSpec((6, 8), 10, steps=12, masks="views")
+
+
+@pytest.fixture(autouse=True)
+def asked_for(pytestconfig, one_thread):
+    if pytestconfig.getoption("--gpu-code") != "barriers":
+        pytest.skip("make test-barriers")
+    skip_without(pytestconfig, "nvrtc", nvrtc.why_not())
+
+
+def _color_cases(kernel: str) -> list[Case]:
+    boundary, two = GRIDS[kernel.split("_")[1]], kernel.endswith("two")
+    colors, one = (("green", "purple") if two else ("red", "blue")), _samples(7)
+    cases = []
+    for color in colors:
+        spec = ColorSpec(color, (3, 10, 13), 100, boundary=boundary)
+        cases.append(Case(color, _mask("color_mask", spec, 1, samples=one)))
+        if boundary == "field":
+            cases.append(Case(f"{color}, tiles", _mask("color_mask", spec, 2, samples=one), shared=16 * KIB))
+            wrapped = ColorSpec(color, (3, 10, 13), 100, boundary="wrap")
+            cases.append(Case(f"{color}, torus in tiles", _mask("color_mask", wrapped, 2, samples=one), shared=16 * KIB))
+            for name, b in (("two launches", "field"), ("torus, two launches", "wrap")):
+                large = ColorSpec(color, (3, 16, 16), 100, boundary=b)
+                cases.append(Case(f"{color}, {name}", _mask("color_mask", large, 3, samples=one), shared=8 * KIB))
+        else:
+            spec, shared = _unfused_torus(color)
+            cases.append(Case(f"{color}, two launches", _mask("color_mask", spec, 3, samples=one), shared=shared))
+    if not two:
+        white = ColorSpec("white", (3, 10, 13), 100, boundary=boundary)
+        cases.append(Case("white", _mask("color_mask", white, 1, samples=one)))
+    noise = ColorSpec(colors[1], (3, 10, 13), 1, boundary=boundary)
+    return [*cases, Case("noise", workloads._noise(noise, 3))]
+
+
+def _cases(kernel: str) -> list[Case]:
+    if kernel.startswith("color_"):
+        return _color_cases(kernel)
+    if kernel == "threshold":
+        scores = ties()
+        return [Case("ties", _threshold(scores, 400)), Case("groups", _threshold(scores, 20, 8)), Case("all", _threshold(scores, 1039))]
+    if kernel == "optim_blue":
+        rows = _samples(0, 1)
+        return [Case("views", _mask("optim_blue", BLUE, 1, samples=rows)),
+                Case("in global memory", _mask("optim_blue", BLUE, 1, samples=rows), shared=1100, workspace=8000)]  # fmt: skip
+    if kernel == "strategy_mask":
+        cases = [c for c in workloads.strategies(True) if "hostile" not in c.name and "nobody" not in c.name]
+        return [c for c in cases if "clip" not in c.name]
+    return []
+
+
+def _run(case: Case, architecture: int) -> Device:
+    device = Device()
+    with pytest.MonkeyPatch.context() as patch:
+        cuda_backend(patch, device, architecture)
+        restrict(patch, case.shared, case.workspace)
+        case.run(cuda)
+    return device
+
+
+@pytest.mark.parametrize("architecture", (90, 100))
+@pytest.mark.parametrize("name", nvrtc.KERNELS)
+def test_every_barrier_is_needed(name, architecture, capsys):
+    kernel = module_of(nvrtc.ptx(architecture)).kernels[name]
+    barriers = [b for b, block in enumerate(kernel.blocks) if block.end == "bar"]
+    reaching: dict[int, list[Case]] = {b: [] for b in barriers}
+    for case in _cases(name):
+        device = _run(case, architecture)
+        assert not device.faults, device.faults
+        for b in barriers:
+            if device.counts.warps[name, b]:
+                reaching[b].append(case)
+    silent = []
+    for b in barriers:
+        kernel.blocks[b].end = "fall"
+        try:
+            # A thread that runs ahead may go anywhere; what it breaks is a fault all the same.
+            if reaching[b] and not any(_run(case, architecture).faults for case in reaching[b]):
+                line = kernel.blocks[b].instructions[-1].line
+                silent.append(f"PTX line {line}, of: {', '.join(c.name for c in reaching[b])}")
+        finally:
+            kernel.blocks[b].end = "bar"
+    missed = [kernel.blocks[b].instructions[-1].line for b in barriers if not reaching[b]]
+    with capsys.disabled():
+        print(f"\ncompute_{architecture}, {name}: {len(barriers)} barriers, {len(barriers) - len(silent) - len(missed)}"
+              f" noticed, {len(silent)} silent, not reached: PTX lines {missed}")  # fmt: skip
+    assert not silent, silent
