@@ -98,7 +98,9 @@ def skip_without(config, name: str, why: str | None) -> None:
 def pytest_addoption(parser):
     names = ", ".join(sorted(REQUIRABLE))
     parser.addoption("--require", action="append", default=[], help=f"fail, not skip, without: {names}")
-    parser.addoption("--gpu-code", choices=("part", "all", "barriers"), default="part", help="which of tests/ptx runs")
+    parser.addoption(
+        "--gpu-code", choices=("part", "all", "barriers"), default="part", help="which of tests/ptx runs"
+    )
 
 
 def pytest_report_header(config):

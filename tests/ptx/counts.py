@@ -71,7 +71,7 @@ def class_of(ins: Instruction) -> str:
     name, kind = ins.op[0], ins.op[-1]
     if name in ("ld", "st", "atom", "red"):
         return f"{name}.{ins.space}"
-    if ins.is_collective and not ins.is_warp_barrier or name in ("mov", "cvt", "cvta", "setp", "selp"):
+    if (ins.is_collective and not ins.is_warp_barrier) or name in ("mov", "cvt", "cvta", "setp", "selp"):
         return name
     if ins.is_barrier or ins.is_warp_barrier:
         return "bar"

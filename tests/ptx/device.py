@@ -64,7 +64,9 @@ class Device:
 
     def fault(self, kernel: Kernel, ins: Instruction | None, kind: str, detail: str, count: int) -> None:
         line, text = (ins.line, ins.text) if ins else (0, "")
-        fault = self._found.setdefault((kind, kernel.name, line), Fault(kind, kernel.name, line, text, detail))
+        fault = self._found.setdefault(
+            (kind, kernel.name, line), Fault(kind, kernel.name, line, text, detail)
+        )
         fault.count += count
 
     def code(self, kernel: Kernel) -> Code:
@@ -74,7 +76,9 @@ class Device:
             kernel.code = Code(kernel)
         return kernel.code
 
-    def launch(self, kernel: Kernel, blocks: tuple[int, ...], threads: int, shared_bytes: int, parameters: bytes):
+    def launch(
+        self, kernel: Kernel, blocks: tuple[int, ...], threads: int, shared_bytes: int, parameters: bytes
+    ):
         """Some blocks after the other, each group side by side."""
         if len(parameters) != kernel.parameter_bytes:
             raise PtxError(f"{kernel.name} takes {kernel.parameter_bytes} bytes, not {len(parameters)}")

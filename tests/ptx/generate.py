@@ -18,10 +18,11 @@ from .text import SIGNED, UNSIGNED, Block, Instruction, Kernel, PtxError
 SHARED_WINDOW = 1 << 60  # where generic addresses of shared memory begin
 AXES = [f"{what}.{axis}" for what in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"]
 SPECIAL = {"laneid", *AXES}
+PRED = np.dtype(bool)
 
 
 def unsigned(kind: np.dtype) -> np.dtype:
-    return np.dtype(UNSIGNED[kind.itemsize]) if kind != bool else kind
+    return np.dtype(UNSIGNED[kind.itemsize]) if kind != PRED else kind
 
 
 class Code:
@@ -93,7 +94,7 @@ class Code:
             stored, name = kernel.registers[arg], self.place(arg)
             if stored == kind:
                 return name
-            if bool in (stored, kind) or stored.itemsize < kind.itemsize:
+            if PRED in (stored, kind) or stored.itemsize < kind.itemsize:
                 raise PtxError(f"{arg} of {stored} read as {kind}")
             if stored.itemsize == kind.itemsize:
                 return f"{name}.view('{kind}')"
@@ -115,7 +116,7 @@ class Code:
     def write(self, register: str, kind: np.dtype, value: str, mask: str | None) -> str:
         stored = self.kernel.registers[register]
         if stored != kind:
-            if bool in (stored, kind) or stored.itemsize < kind.itemsize:
+            if PRED in (stored, kind) or stored.itemsize < kind.itemsize:
                 raise PtxError(f"{kind} written to {register} of {stored}")
             if stored.itemsize == kind.itemsize:
                 value = f"({value}).view('{stored}')"
@@ -147,7 +148,7 @@ def immediate(text: str, kind: np.dtype):
             raise PtxError(f"{text} as {kind}")
         return raw.view(kind)[0]
     value = int(text.rstrip("U"), 0)
-    if kind == bool:
+    if kind == PRED:
         return np.bool_(value)
     if kind.kind == "f":
         raise PtxError(f"{text} as {kind}")

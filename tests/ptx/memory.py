@@ -57,7 +57,9 @@ class Region:
         if who is not None:
             held = self.view(kind)[index]
             unit = self._shadow(size).unit
-            pieces = [np.ascontiguousarray(v).view(UNSIGNED[unit]).reshape(-1, size // unit) for v in (values, held)]
+            pieces = [
+                np.ascontiguousarray(v).view(UNSIGNED[unit]).reshape(-1, size // unit) for v in (values, held)
+            ]
             for part, u in enumerate(self._units(at, size)):
                 new, old = (piece[:, part] for piece in pieces)
                 found, equal = self.shadow.write(u, who, new, old)
@@ -68,7 +70,9 @@ class Region:
         if self.written is not None:
             self.written.view(UNSIGNED[size])[index] = ONES[size]
 
-    def atomic(self, at: np.ndarray, kind: np.dtype, what: str, values: list, who: Who | None, report) -> np.ndarray:
+    def atomic(
+        self, at: np.ndarray, kind: np.dtype, what: str, values: list, who: Who | None, report
+    ) -> np.ndarray:
         """One thread after the other, in the order given. Returns what each found."""
         data, index = self.view(kind), at // kind.itemsize
         if who is not None:

@@ -81,7 +81,9 @@ def _(o):
 
 @form(rf"(mul|mad)\.lo\.{INTEGER}")
 def _(o):
-    return o.set(f"{o.x(1, o.bits)} * {o.x(2, o.bits)}" + (f" + {o.x(3, o.bits)}" if o.name == "mad" else ""), o.bits)
+    return o.set(
+        f"{o.x(1, o.bits)} * {o.x(2, o.bits)}" + (f" + {o.x(3, o.bits)}" if o.name == "mad" else ""), o.bits
+    )
 
 
 @form(r"(mul|mad)\.wide\.[su](16|32)")

@@ -2,7 +2,8 @@
 """Two threads touch the same bytes, one of them writing, and nothing orders them: a race.
 
 Ordered are: what one thread does; what threads of a block do before and behind a barrier of the block; what lanes of a
-warp do before and behind a bar.warp.sync. Shuffles, votes and reductions order nothing. Atomics do not race with atomics.
+warp do before and behind a bar.warp.sync. Shuffles, votes and reductions order nothing. Atomics do not race with
+atomics.
 """
 
 from __future__ import annotations

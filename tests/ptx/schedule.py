@@ -28,7 +28,11 @@ class Schedule:
         everybody = np.ones(self.t.n, bool)
         with np.errstate(all="ignore"):
             while self.steps < self.device.budget:
-                if self.device.rng is None and (self.place == self.place[0]).all() and self.place[0] < self.done:
+                if (
+                    self.device.rng is None
+                    and (self.place == self.place[0]).all()
+                    and self.place[0] < self.done
+                ):
                     self._together(int(self.place[0]), everybody)
                 elif not self._some():
                     return
@@ -87,7 +91,10 @@ class Schedule:
         for warp in rng.permutation(warps):
             turn = running & (self.t.lanes // LANES == warp)
             places = np.unique(self.place[turn])
-            if any(self.blocks[b].end != "warp" or self._complete(b, turn & (self.place == b)).any() for b in places):
+            if any(
+                self.blocks[b].end != "warp" or self._complete(b, turn & (self.place == b)).any()
+                for b in places
+            ):
                 return turn
         return turn
 
@@ -123,7 +130,9 @@ class Schedule:
                 continue
             if len(places) > 1:
                 ended = places[0] == self.done
-                self._fault("barrier missed", "threads have ended" if ended else "threads wait at different barriers")
+                self._fault(
+                    "barrier missed", "threads have ended" if ended else "threads wait at different barriers"
+                )
             self.place[mine & waiting] += 1 - self.waits
             self.t.epoch[mine] += 1
         return True

@@ -47,9 +47,9 @@ def apply(instruction: str, result: str, *operands: np.ndarray) -> np.ndarray:
         lines.append(f"add.u64 %at, %a{i + 1}, %o8; ld.global.{_kind(operand.dtype)} {name}, [%at];")
         names.append(name)
     kind = dtype(result)
-    target = "%p8" if kind == bool else _register(kind, 8)
+    target = "%p8" if result == "pred" else _register(kind, 8)
     lines.append(instruction.format(*names, d=target) + ";")
-    if kind == bool:
+    if result == "pred":
         lines.append("selp.u32 %r8, 1, 0, %p8;")
         kind, target = np.dtype(np.uint32), "%r8"
     lines.append(f"add.u64 %at, %a0, %o8; st.global.{_kind(kind)} [%at], {target};")

@@ -61,7 +61,9 @@ class FakeTorch(types.ModuleType):
             current_device=lambda: 0,
             current_stream=lambda *device: types.SimpleNamespace(cuda_stream=0),
             get_device_capability=lambda *device: divmod(architecture, 10),
-            get_device_properties=lambda *device: types.SimpleNamespace(multi_processor_count=MULTIPROCESSORS),
+            get_device_properties=lambda *device: types.SimpleNamespace(
+                multi_processor_count=MULTIPROCESSORS
+            ),
             is_current_stream_capturing=lambda: False,
         )
 
@@ -107,7 +109,9 @@ class Driver:
             raise PtxError(f"funcSetAttribute: attribute {attribute}")
         self.limits[function] = value
 
-    def launchKernel(self, function, x, y, z, threads, threads_y, threads_z, shared, stream, parameters, extra):
+    def launchKernel(
+        self, function, x, y, z, threads, threads_y, threads_z, shared, stream, parameters, extra
+    ):
         kernel = self.functions[function - 1]
         limit = min(self.limits.get(function, DEFAULT_SHARED), self.most_shared - kernel.static_shared)
         if shared > limit or (threads_y, threads_z, extra) != (1, 1, 0):
@@ -173,7 +177,9 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
             return owner.own(tensor.clone())
         return to(tensor, target, *args, **more)
 
-    monkeypatch.setattr(torch.Tensor, "contiguous", lambda tensor, **more: owner.own(contiguous(tensor, **more)))
+    monkeypatch.setattr(
+        torch.Tensor, "contiguous", lambda tensor, **more: owner.own(contiguous(tensor, **more))
+    )
     monkeypatch.setattr(torch.Tensor, "to", upload)
 
 

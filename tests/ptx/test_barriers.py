@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each barrier of the CUDA kernels, taken out by itself, is noticed: a test of the race detector, and that no barrier is
-there for nothing. By itself: `make test-barriers`."""
+"""Each barrier of the CUDA kernels, taken out by itself, is noticed: the race detector sees, and no barrier is there
+for nothing. By itself: `make test-barriers`."""
 
 import pytest
 from conftest import skip_without
 
 from smnoise.backends import cuda, nvrtc
-from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
+from smnoise.spec import ColorSpec, OptimBlueSpec
 
 from . import workloads
 from .device import Device
@@ -34,13 +34,18 @@ def _color_cases(kernel: str) -> list[Case]:
         if boundary == "field":
             cases.append(Case(f"{color}, tiles", _mask("color_mask", spec, 2, samples=one), shared=16 * KIB))
             wrapped = ColorSpec(color, (3, 10, 13), 100, boundary="wrap")
-            cases.append(Case(f"{color}, torus in tiles", _mask("color_mask", wrapped, 2, samples=one), shared=16 * KIB))
+            run = _mask("color_mask", wrapped, 2, samples=one)
+            cases.append(Case(f"{color}, torus in tiles", run, shared=16 * KIB))
             for name, b in (("two launches", "field"), ("torus, two launches", "wrap")):
                 large = ColorSpec(color, (3, 16, 16), 100, boundary=b)
-                cases.append(Case(f"{color}, {name}", _mask("color_mask", large, 3, samples=one), shared=8 * KIB))
+                cases.append(
+                    Case(f"{color}, {name}", _mask("color_mask", large, 3, samples=one), shared=8 * KIB)
+                )
         else:
             spec, shared = _unfused_torus(color)
-            cases.append(Case(f"{color}, two launches", _mask("color_mask", spec, 3, samples=one), shared=shared))
+            cases.append(
+                Case(f"{color}, two launches", _mask("color_mask", spec, 3, samples=one), shared=shared)
+            )
     if not two:
         white = ColorSpec("white", (3, 10, 13), 100, boundary=boundary)
         cases.append(Case("white", _mask("color_mask", white, 1, samples=one)))
@@ -53,11 +58,10 @@ def _cases(kernel: str) -> list[Case]:
         return _color_cases(kernel)
     if kernel == "threshold":
         scores = ties()
-        return [Case("ties", _threshold(scores, 400)), Case("groups", _threshold(scores, 20, 8)), Case("all", _threshold(scores, 1039))]
+        return [Case(f"threshold {v}", _threshold(scores, *v)) for v in ((400,), (20, 8), (1039,))]
     if kernel == "optim_blue":
-        rows = _samples(0, 1)
-        return [Case("views", _mask("optim_blue", BLUE, 1, samples=rows)),
-                Case("in global memory", _mask("optim_blue", BLUE, 1, samples=rows), shared=1100, workspace=8000)]  # fmt: skip
+        run = _mask("optim_blue", BLUE, 1, samples=_samples(0, 1))
+        return [Case("views", run), Case("in global memory", run, shared=1100, workspace=8000)]
     if kernel == "strategy_mask":
         cases = [c for c in workloads.strategies(True) if "hostile" not in c.name and "nobody" not in c.name]
         return [c for c in cases if "clip" not in c.name]
@@ -73,7 +77,7 @@ def _run(case: Case, architecture: int) -> Device:
     return device
 
 
-@pytest.mark.parametrize("architecture", (90, 100))
+@pytest.mark.parametrize("architecture", [90, 100])
 @pytest.mark.parametrize("name", nvrtc.KERNELS)
 def test_every_barrier_is_needed(name, architecture, capsys):
     kernel = module_of(nvrtc.ptx(architecture)).kernels[name]

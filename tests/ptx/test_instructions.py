@@ -31,7 +31,9 @@ def shifted(x: int, amount: int, bits: int, kind: str, left: bool) -> int:
 
 def pairs(bits: int) -> tuple[np.ndarray, np.ndarray]:
     """All pairs of corners, as many as are of that width, and random ones."""
-    corners = [c for c in CORNERS if c < 1 << bits] + [(1 << bits) - c for c in CORNERS if 0 < c < 1 << bits - 1]
+    corners = [c for c in CORNERS if c < 1 << bits] + [
+        (1 << bits) - c for c in CORNERS if 0 < c < 1 << bits - 1
+    ]
     g = np.random.default_rng(0)
     some = np.array(list(itertools.product(corners, corners)), np.uint64)
     some = some[g.permutation(len(some))[:900]]
@@ -68,10 +70,10 @@ def test_wide_products(kind, bits):
     product = apply(f"mul.wide.{kind}{bits} {{d}}, {{0}}, {{1}}", f"u{2 * bits}", x, y)
     total = apply(f"mad.wide.{kind}{bits} {{d}}, {{0}}, {{1}}, {{2}}", f"u{2 * bits}", x, y, z)
     low = apply(f"mad.lo.{kind}{bits} {{d}}, {{0}}, {{1}}, {{1}}", f"u{bits}", x, y)
-    for a, b, c, p, t, l in zip(*(v.tolist() for v in (x, y, z, product, total, low)), strict=True):
+    for a, b, c, p, t, low_ in zip(*(v.tolist() for v in (x, y, z, product, total, low)), strict=True):
         if kind == "s":
             a, b = signed(a, bits), signed(b, bits)
-        assert (p, t, l) == (a * b % 4**bits, (a * b + c) % 4**bits, (a * b + b) % 2**bits), (a, b, c)
+        assert (p, t, low_) == (a * b % 4**bits, (a * b + c) % 4**bits, (a * b + b) % 2**bits), (a, b, c)
 
 
 @pytest.mark.parametrize("kind", "bsu")
@@ -87,7 +89,9 @@ def test_shifts_of_any_amount(name, kind, bits):
     for a, n, found in zip(x.tolist(), amount.tolist(), got.tolist(), strict=True):
         assert found == shifted(a, n, bits, kind, name == "shl") % (1 << bits), (a, n)
     constant = apply(f"{name}.{kind}{bits} {{d}}, {{0}}, {bits + 3}", f"u{bits}", x)
-    assert constant.tolist() == [shifted(a, bits + 3, bits, kind, name == "shl") % (1 << bits) for a in x.tolist()]
+    assert constant.tolist() == [
+        shifted(a, bits + 3, bits, kind, name == "shl") % (1 << bits) for a in x.tolist()
+    ]
 
 
 @pytest.mark.parametrize("bits", [32, 64])
@@ -96,7 +100,7 @@ def test_fields_of_bits(bits):
     a, b = g.integers(0, 2**64, (2, 960), np.uint64).astype(f"u{bits // 8}")
     at, length = g.integers(0, 80, (2, 960)).astype(np.uint32)
     at[:60], length[:40] = 0, 0
-    insert = apply("bfi.b%d {d}, {0}, {1}, {2}, {3}" % bits, f"u{bits}", a, b, at, length)
+    insert = apply(f"bfi.b{bits} {{d}}, {{0}}, {{1}}, {{2}}, {{3}}", f"u{bits}", a, b, at, length)
     taken = {k: apply(f"bfe.{k}{bits} {{d}}, {{0}}, {{1}}, {{2}}", f"u{bits}", a, at, length) for k in "us"}
     top = bits - 1
     for i in range(960):
@@ -160,16 +164,20 @@ def test_comparisons(kind, bits):
     for name, f in (("eq", np.equal), ("ne", np.not_equal), ("lt", np.less), ("le", np.less_equal),
                     ("gt", np.greater), ("ge", np.greater_equal)):  # fmt: skip
         assert (apply(f"setp.{name}.{kind}{bits} {{d}}, {{0}}, {{1}}", "pred", x, y) == f(a, b)).all()
-    both = apply(f"setp.eq.u{bits} %p1, {{0}}, {{1}}; setp.lt.and.u{bits} {{d}}|%p2, {{0}}, {{1}}, !%p1", "pred", x, y)
+    both = apply(
+        f"setp.eq.u{bits} %p1, {{0}}, {{1}}; setp.lt.and.u{bits} {{d}}|%p2, {{0}}, {{1}}, !%p1", "pred", x, y
+    )
     assert (both == (x < y)).all()
     opposite = apply(f"setp.lt.u{bits} %p2|{{d}}, {{0}}, {{1}}", "pred", x, y)
     assert (opposite == (x >= y)).all()
-    chosen = apply(f"setp.lt.u{bits} %p1, {{0}}, {{1}}; selp.b{bits} {{d}}, {{0}}, {{1}}, %p1", f"u{bits}", x, y)
+    chosen = apply(
+        f"setp.lt.u{bits} %p1, {{0}}, {{1}}; selp.b{bits} {{d}}, {{0}}, {{1}}, %p1", f"u{bits}", x, y
+    )
     assert (chosen == np.minimum(x, y)).all()
 
 
-FLOATS = [0.0, -0.0, 1.0, -1.0, 1.5, 1 + 2**-23, 1 - 2**-24, 2.0**24, 2.0**24 + 2, 3.4e38, -3.4e38, 2.0**-126, 2.0**-149,
-          -(2.0**-149), 1e-42, 0.1, 1 / 3, 1e20, float("inf"), float("-inf"), float("nan")]  # fmt: skip
+FLOATS = [0.0, -0.0, 1.0, -1.0, 1.5, 1 + 2**-23, 1 - 2**-24, 2.0**24, 2.0**24 + 2, 3.4e38, -3.4e38, 2.0**-126,
+          2.0**-149, -(2.0**-149), 1e-42, 0.1, 1 / 3, 1e20, float("inf"), float("-inf"), float("nan")]  # fmt: skip
 
 
 def floats(n: int) -> list[np.ndarray]:
@@ -242,7 +250,9 @@ def test_least_and_most_of_floats():
         for a, b, p, s in zip(x, y, plain, strict, strict=True):
             nans = int(np.isnan(a)) + int(np.isnan(b))
             pick = min if name == "min" else max
-            ordered = pick((v for v in (a, b) if not np.isnan(v)), key=lambda v: (v, not np.signbit(v)), default=None)
+            ordered = pick(
+                (v for v in (a, b) if not np.isnan(v)), key=lambda v: (v, not np.signbit(v)), default=None
+            )
             want = 0x7FFFFFFF if ordered is None else int(np.float32(ordered).view(np.uint32))
             assert (p, s) == (want, 0x7FFFFFFF if nans else want), (a, b)
 
@@ -260,15 +270,20 @@ def test_comparisons_of_floats():
 
 def test_conversions():
     x, y = (v[:960] for v in pairs(64))
-    for to, source in itertools.product(("u16", "s32", "u32", "s64", "u64"), ("u16", "s16", "s32", "u32", "u64")):
+    for to, source in itertools.product(
+        ("u16", "s32", "u32", "s64", "u64"), ("u16", "s16", "s32", "u32", "u64")
+    ):
         given = x.astype(f"u{int(source[1:]) // 8}")
         got = apply(f"cvt.{to}.{source} {{d}}, {{0}}", f"u{to[1:]}", given)
-        want = given.view(f"{'i' if source[0] == 's' else 'u'}{int(source[1:]) // 8}").astype(f"u{int(to[1:]) // 8}")
+        want = given.view(f"{'i' if source[0] == 's' else 'u'}{int(source[1:]) // 8}").astype(
+            f"u{int(to[1:]) // 8}"
+        )
         assert (got == want).all(), (to, source)
     for source in ("u16", "s16", "u32", "s32"):
         given = y.astype(f"u{int(source[1:]) // 8}")
         numbers = [signed(v, int(source[1:])) if source[0] == "s" else v for v in given.tolist()]
-        assert apply(f"cvt.rn.f32.{source} {{d}}, {{0}}", "f32", given).tolist() == [rounded(Fraction(v)) for v in numbers]
+        got = apply(f"cvt.rn.f32.{source} {{d}}, {{0}}", "f32", given)
+        assert got.tolist() == [rounded(Fraction(v)) for v in numbers]
 
 
 def test_half_floats():
@@ -293,10 +308,11 @@ def test_two_floats_in_a_register():
     x, y = floats(2)
     x, y, z, w = x[::2], y[::2], x[1::2], y[1::2]
     n = min(len(x), len(z))
-    pack = "mov.b64 %d10, {{{{ {0}, {2} }}}}; mov.b64 %d11, {{{{ {1}, {3} }}}}; "
+    pack = "mov.b64 %d10, {{{0}, {2}}}; mov.b64 %d11, {{{1}, {3}}}; "
+    unpack = "mov.b64 {{%r20, %r21}}, %d12; mov.b32 {d}, %r2"
     with np.errstate(all="ignore"):
         for name, low, high in (("add", x[:n] + y[:n], z[:n] + w[:n]), ("mul", x[:n] * y[:n], z[:n] * w[:n])):
-            text = (pack + f"{name}.rn.f32x2 %d12, %d10, %d11; mov.b64 {{{{ %r20, %r21 }}}}, %d12; mov.b32 {{d}}, %r2").replace("{{{{", "{{").replace("}}}}", "}}")
+            text = f"{pack}{name}.rn.f32x2 %d12, %d10, %d11; {unpack}"
             for part, want in (("0", low), ("1", high)):
                 got = apply(text + part, "f32", x[:n], y[:n], z[:n], w[:n])
                 assert np.array_equal(got, want, equal_nan=True)
@@ -314,8 +330,9 @@ def test_registers_are_cut_and_joined():
     "text",
     ["tanh.approx.f32 %f1, %f2", "add.ftz.f32 %f1, %f2, %f3", "add.rz.f32 %f1, %f2, %f3", "add.sat.s32 %r1, %r2, %r3",
      "mad.rn.f32 %f1, %f2, %f3, %f4", "cvt.rzi.s32.f32 %r1, %f1", "mul.s32 %r1, %r2, %r3", "mov.u32 %r1, %clock",
-     "ld.local.u32 %r1, [%r2]", "shfl.bfly.b32 %r1, %r2, 1, 31", "add.s32 %r1, %d1, 1.5", "atom.global.add.f32 %f1, [%d1], %f2",
-     "membar.gl", "add.cc.u32 %r1, %r2, %r3", "bar.sync 1", "setp.eq.s32 %r1, %r2, %r3"],
+     "ld.local.u32 %r1, [%r2]", "shfl.bfly.b32 %r1, %r2, 1, 31", "add.s32 %r1, %d1, 1.5",
+     "atom.global.add.f32 %f1, [%d1], %f2", "membar.gl", "add.cc.u32 %r1, %r2, %r3", "bar.sync 1",
+     "setp.eq.s32 %r1, %r2, %r3"],
 )  # fmt: skip
 def test_what_is_not_known_is_an_error(text):
     with pytest.raises(PtxError):

@@ -17,7 +17,9 @@ def out(n: int = 64) -> np.ndarray:
 
 
 def kinds(body: str, threads: int = 64, **how) -> list[str]:
-    return sorted({f.kind for f in run(PLACES + body, out(threads), threads=threads, shared=4 * threads, **how).faults})
+    return sorted(
+        {f.kind for f in run(PLACES + body, out(threads), threads=threads, shared=4 * threads, **how).faults}
+    )
 
 
 @pytest.mark.parametrize("hostile", [None, 1, 2])
@@ -26,7 +28,9 @@ def test_a_barrier_orders_a_block(hostile):
     assert kinds(store + "bar.sync 0; " + load, hostile=hostile) == []
     assert "race: read after write" in kinds(store + load + "bar.sync 0; " + load) or hostile is not None
     assert kinds(store + "bar.sync 0; " + load + "st.shared.u32 [%r21], 7;") == ["race: write after read"]
-    assert kinds(store + "bar.sync 0; " + load + "bar.sync 0; st.shared.u32 [%r21], 7;", hostile=hostile) == []
+    assert (
+        kinds(store + "bar.sync 0; " + load + "bar.sync 0; st.shared.u32 [%r21], 7;", hostile=hostile) == []
+    )
     assert kinds(store + "st.shared.u32 [%r23], %t;") == ["race: write after write"]
     assert kinds(store + "bar.sync 0; st.shared.u32 [%r23], %t;", hostile=hostile) == []
     assert kinds("st.shared.u32 [memory], %t;") == ["race: write after write"]  # in one instruction
@@ -59,7 +63,9 @@ def test_parts_of_a_word_do_not_race_with_each_other():
     byte = "add.u32 %r1, %t, %r20; st.shared.u8 [%r1], %t; "
     assert kinds(byte) == []
     assert kinds(byte + "ld.shared.u8 %r2, [%r1];") == []
-    assert kinds(byte + "bar.sync 0; ld.shared.u32 %r2, [memory]; st.shared.u8 [%r1], 1;") == ["race: write after read"]
+    assert kinds(byte + "bar.sync 0; ld.shared.u32 %r2, [memory]; st.shared.u8 [%r1], 1;") == [
+        "race: write after read"
+    ]
 
 
 def test_blocks_are_ordered_by_nothing():
@@ -80,8 +86,13 @@ def test_bounds_alignment_and_what_nobody_wrote():
     assert kinds("ld.shared.u32 %r1, [%r21];") == ["read of memory that nobody wrote"]
     assert kinds("st.shared.u8 [%r21], 1; ld.shared.u32 %r1, [%r21];") == ["read of memory that nobody wrote"]
     assert {f.kind for f in run("ld.global.u64 %d1, [%a0+512];", out()).faults} == {"out of bounds"}
-    assert {f.kind for f in run("ld.global.u64 %d1, [%a0+505];", out()).faults} == {"out of bounds", "misaligned"}
-    assert {f.kind for f in run("mov.u64 %d1, 64; st.global.u64 [%d1], 1;", out()).faults} == {"out of bounds"}
+    assert {f.kind for f in run("ld.global.u64 %d1, [%a0+505];", out()).faults} == {
+        "out of bounds",
+        "misaligned",
+    }
+    assert {f.kind for f in run("mov.u64 %d1, 64; st.global.u64 [%d1], 1;", out()).faults} == {
+        "out of bounds"
+    }
     with pytest.raises(PtxError, match="parameter read"):
         run("ld.param.u64 %d1, [k_param_0+8];", out())
 
@@ -93,20 +104,27 @@ def test_what_a_block_leaves_in_shared_memory_is_not_the_next_one_s():
 
 def test_missed_barriers_and_deadlocks():
     assert kinds("setp.lt.u32 %p1, %t, 40; @%p1 bra END; bar.sync 0; END: ") == ["barrier missed"]
-    assert kinds("setp.lt.u32 %p1, %t, 32; @%p1 bra A; bar.sync 0; bra END; A: bar.sync 0; END: ") == ["barrier missed"]
-    assert kinds("setp.lt.u32 %p1, %t, 40; @%p1 bra END; shfl.sync.idx.b32 %r1, %t, 0, 31, -1; END: bar.sync 0;") == [
-        "deadlock"
+    assert kinds("setp.lt.u32 %p1, %t, 32; @%p1 bra A; bar.sync 0; bra END; A: bar.sync 0; END: ") == [
+        "barrier missed"
     ]
+    assert kinds(
+        "setp.lt.u32 %p1, %t, 40; @%p1 bra END; shfl.sync.idx.b32 %r1, %t, 0, 31, -1; END: bar.sync 0;"
+    ) == ["deadlock"]
     assert kinds("A: bra A;", budget=1000) == ["endless"]
     # Lanes that have ended are not waited for; lanes that are named and come later are.
     assert kinds("setp.lt.u32 %p1, %t, 40; @%p1 ret; vote.sync.any.pred %p2, %p1, -1;") == []
-    assert kinds("setp.lt.u32 %p1, %t, 40; @%p1 bra A; add.u32 %r1, %t, 1; A: bar.warp.sync -1;", hostile=3) == []
+    assert (
+        kinds("setp.lt.u32 %p1, %t, 40; @%p1 bra A; add.u32 %r1, %t, 1; A: bar.warp.sync -1;", hostile=3)
+        == []
+    )
 
 
 def lanes(body: str, **how) -> list[int]:
     """%r1 of each thread of a warp."""
     result = out(32)
-    device = run(body + "add.u64 %at, %a0, %o8; cvt.u64.u32 %d1, %r1; st.global.u64 [%at], %d1;", result, **how)
+    device = run(
+        body + "add.u64 %at, %a0, %o8; cvt.u64.u32 %d1, %r1; st.global.u64 [%at], %d1;", result, **how
+    )
     assert not device.faults, device.faults
     return result.tolist()
 
@@ -117,11 +135,15 @@ def test_shuffles():
     assert lanes("shfl.sync.up.b32 %r1, %t, 3, 0, -1;") == [max(i - 3, i if i < 3 else 0) for i in t]
     assert lanes("shfl.sync.down.b32 %r1, %t, 3, 31, -1;") == [i + 3 if i + 3 < 32 else i for i in t]
     assert lanes("shfl.sync.idx.b32 %r1|%p1, %t, 9, 31, -1;") == [9] * 32
-    assert lanes("shfl.sync.up.b32 %r2|%p1, %t, 3, 0, -1; selp.u32 %r1, 1, 0, %p1;") == [int(i >= 3) for i in t]
+    assert lanes("shfl.sync.up.b32 %r2|%p1, %t, 3, 0, -1; selp.u32 %r1, 1, 0, %p1;") == [
+        int(i >= 3) for i in t
+    ]
     # Segments of eight lanes.
     assert lanes("shfl.sync.down.b32 %r1, %t, 2, 6175, -1;") == [i + 2 if i % 8 < 6 else i for i in t]
     assert lanes("shfl.sync.idx.b32 %r1, %t, 1, 6175, -1;") == [i - i % 8 + 1 for i in t]
-    device = run("setp.lt.u32 %p1, %t, 16; @!%p1 bra END; shfl.sync.bfly.b32 %r1, %t, 16, 31, 65535; END: ", out())
+    device = run(
+        "setp.lt.u32 %p1, %t, 16; @!%p1 bra END; shfl.sync.bfly.b32 %r1, %t, 16, 31, 65535; END: ", out()
+    )
     assert [f.kind for f in device.faults] == ["shuffle from a lane that takes no part"]
 
 
@@ -165,7 +187,9 @@ def test_atomics_find_what_was_there():
         both = lanes(start + op + "bar.sync 0; ld.shared.u32 %r1, [memory];", shared=16)
         return both[0]
 
-    assert sorted(lanes(start + "atom.shared.add.u32 %r1, [memory], 2;", shared=16)) == [5 + 2 * i for i in range(32)]
+    assert sorted(lanes(start + "atom.shared.add.u32 %r1, [memory], 2;", shared=16)) == [
+        5 + 2 * i for i in range(32)
+    ]
     found = lanes(start + "atom.shared.add.u32 %r1, [memory], 2;", shared=16, hostile=1)
     assert sorted(found) == [5 + 2 * i for i in range(32)] != found
     assert after("atom.shared.max.u32 %r2, [memory], %t; ") == 31
@@ -174,7 +198,9 @@ def test_atomics_find_what_was_there():
     assert after("atom.shared.and.b32 %r2, [memory], 4; ") == 4
     assert after("atom.shared.xor.b32 %r2, [memory], %t; ") == 5
     assert after("atom.shared.exch.b32 %r2, [memory], 77; ") == 77
-    assert after("atom.shared.cas.b32 %r2, [memory], 5, %t; ") == 0  # lane 0 comes first, and the others find its 0
+    assert (
+        after("atom.shared.cas.b32 %r2, [memory], 5, %t; ") == 0
+    )  # lane 0 comes first, and the others find its 0
     assert after("red.shared.add.u32 [memory], 1; ") == 37
 
 
@@ -187,8 +213,11 @@ def test_generic_addresses_reach_shared_and_global_memory():
 
 
 def test_counts_of_instructions_banks_and_sectors():
-    body = PLACES + """setp.lt.u32 %p1, %t, 8; @%p1 bra END; st.shared.u32 [%r21], 1; shl.b32 %r1, %t, 7;
+    body = (
+        PLACES
+        + """setp.lt.u32 %p1, %t, 8; @%p1 bra END; st.shared.u32 [%r21], 1; shl.b32 %r1, %t, 7;
         add.u32 %r1, %r1, %r20; st.shared.u32 [%r1], 1; END: add.u64 %at, %a0, %o8; st.global.u64 [%at], %o8;"""
+    )
     result = out(64)
     device = run(body, result, threads=64, shared=8192, count=True)
     kernel = device.kernels["k"]

@@ -18,12 +18,14 @@ GROUPS = ("colors", "threshold", "gaussian", "optim_blue", "strategies", "words"
           "decoder_tokens")  # fmt: skip
 KERNELS = {
     "colors": ("sigma_kernel", "noise_kernel", "filter_kernel", "mix_kernel"), "threshold": ("threshold_kernel",),
-    "gaussian": ("filter_kernel",), "optim_blue": ("optim_blue_kernel",),
+    "gaussian": (), "optim_blue": ("optim_blue_kernel",),
     "strategies": ("step_scores_kernel", "box_scores_kernel"),
     "words": ("philox_kernel", "random_words_kernel", "sigma_kernel"), "gather_patches": ("gather_patches_kernel",),
     "patch_loss": ("patch_loss_kernel",), "decoder_tokens": ("decoder_tokens_kernel",),
 }  # fmt: skip
-LEAST_SHARE = 0.9  # of the basic blocks of a kernel's variants; not every case reaches all of each
+LEAST_SHARE = (
+    0.9  # of the basic blocks of all variants of a kernel; a variant that few cases have is not reached whole
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,4 +100,6 @@ def test_every_kernel_of_the_package_belongs_to_a_group():
     import smnoise.kernels
 
     text = "".join(p.read_text() for p in Path(smnoise.kernels.__file__).parent.glob("*.py"))
-    assert {n for names in KERNELS.values() for n in names} == set(re.findall(r"^def (\w+_kernel)\(", text, re.M))
+    assert {n for names in KERNELS.values() for n in names} == set(
+        re.findall(r"^def (\w+_kernel)\(", text, re.M)
+    )

@@ -225,7 +225,7 @@ class Kernel:
                     for name in self.registers.keys() & set(names):
                         where[name].add(b)
                         begins_written.setdefault((name, b), written)
-        return {r for r, places in where.items() if len(places) == 1 and begins_written[r, *places]}
+        return {r for r, places in where.items() if len(places) == 1 and begins_written[r, min(places)]}
 
 
 def _visible(name: str, scopes: list[dict[str, str]]) -> str:

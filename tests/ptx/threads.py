@@ -24,7 +24,9 @@ REDUCTIONS = {"add": (np.add, lambda i: 0), "min": (np.minimum, lambda i: i.max)
 
 
 class Threads:
-    def __init__(self, device: Device, kernel: Kernel, grid: Grid, blocks: range, shared_bytes: int, parameters: bytes):
+    def __init__(
+        self, device: Device, kernel: Kernel, grid: Grid, blocks: range, shared_bytes: int, parameters: bytes
+    ):
         self.device, self.kernel, self.per_block = device, kernel, grid.threads
         self.n_blocks, self.n = len(blocks), grid.threads * len(blocks)
         self.lanes = np.arange(self.n)
@@ -39,7 +41,9 @@ class Threads:
         }  # fmt: skip
         self.special |= {a: self.each(np.uint32(a.startswith("n"))) for a in AXES if a not in self.special}
         self.parameters = np.frombuffer(parameters, np.uint8)
-        self.shared_size = max(kernel.static_shared, (kernel.dynamic_base + shared_bytes) if shared_bytes else 0)
+        self.shared_size = max(
+            kernel.static_shared, (kernel.dynamic_base + shared_bytes) if shared_bytes else 0
+        )
         self.pitch = -(-max(self.shared_size, 1) // 16) * 16
         # What was there before is noise.
         data = np.random.default_rng(1).integers(0, 256, self.pitch * self.n_blocks, np.uint8)
@@ -56,14 +60,18 @@ class Threads:
             return None
         if len(lanes) == self.n and lanes is self.lanes:
             return self._everybody
-        return Who(self.thread[lanes], self.block[lanes], self.epoch[lanes], self.warp_epoch[lanes], self.per_block)
+        return Who(
+            self.thread[lanes], self.block[lanes], self.epoch[lanes], self.warp_epoch[lanes], self.per_block
+        )
 
     def _report(self, number: int):
         return partial(self.device.fault, self.kernel, self.kernel.instructions[number])
 
     # Memory.
 
-    def load(self, space: str, base, offset: int, kind: str, count: int, mask, number: int) -> list[np.ndarray]:
+    def load(
+        self, space: str, base, offset: int, kind: str, count: int, mask, number: int
+    ) -> list[np.ndarray]:
         """`count` neighbouring elements of each thread, of those in the mask."""
         kind = np.dtype(kind)
         if space == "param":
@@ -71,12 +79,16 @@ class Threads:
         out = [np.zeros(self.n, kind) for _ in range(count)]
         for region, lanes, at in self._accesses(space, base, offset, kind.itemsize * count, mask, number):
             for i in range(count):
-                out[i][lanes] = region.load(at + i * kind.itemsize, kind, self._who(lanes), self._report(number))
+                out[i][lanes] = region.load(
+                    at + i * kind.itemsize, kind, self._who(lanes), self._report(number)
+                )
         return out
 
     def store(self, space: str, base, offset: int, kind: str, values: list, mask, number: int) -> None:
         kind = np.dtype(kind)
-        for region, lanes, at in self._accesses(space, base, offset, kind.itemsize * len(values), mask, number):
+        for region, lanes, at in self._accesses(
+            space, base, offset, kind.itemsize * len(values), mask, number
+        ):
             for i, value in enumerate(values):
                 place = at + i * kind.itemsize
                 region.store(place, kind, value[lanes], self._who(lanes), self._report(number))
@@ -97,8 +109,14 @@ class Threads:
     def _load_parameters(self, base, offset: int, kind: np.dtype, count: int, mask) -> list[np.ndarray]:
         at = self._addresses(base, offset)
         at = at if mask is None else np.where(mask, at, 0)
-        if (at < 0).any() or (at + kind.itemsize * count > len(self.parameters)).any() or (at % kind.itemsize).any():
-            raise PtxError(f"{self.kernel.name}: parameter read at {at.min()} to {at.max()} of {len(self.parameters)}")
+        if (
+            (at < 0).any()
+            or (at + kind.itemsize * count > len(self.parameters)).any()
+            or (at % kind.itemsize).any()
+        ):
+            raise PtxError(
+                f"{self.kernel.name}: parameter read at {at.min()} to {at.max()} of {len(self.parameters)}"
+            )
         view = self.parameters[: len(self.parameters) // kind.itemsize * kind.itemsize].view(kind)
         return [view[at // kind.itemsize + i] for i in range(count)]
 
@@ -122,7 +140,9 @@ class Threads:
 
     def _in_shared(self, at, width, lanes, number):
         a = at[lanes]
-        lanes = self._right(lanes, a, width, (a >= 0) & (a + width <= self.shared_size), "shared memory", number)
+        lanes = self._right(
+            lanes, a, width, (a >= 0) & (a + width <= self.shared_size), "shared memory", number
+        )
         if len(lanes):
             if self.device.count:
                 self.device.counts.shared((self.kernel.name, number), at[lanes], width, lanes)
@@ -174,7 +194,9 @@ class Threads:
         lane, b = self.lanes % LANES, b.astype(np.int64) & 31
         segment, clamp = c.astype(np.int64) >> 8 & 31, c.astype(np.int64) & 31
         highest = lane & segment | clamp & ~segment
-        source = {"bfly": lane ^ b, "up": lane - b, "down": lane + b, "idx": lane & segment | b & ~segment}[mode]
+        source = {"bfly": lane ^ b, "up": lane - b, "down": lane + b, "idx": lane & segment | b & ~segment}[
+            mode
+        ]
         in_range = source >= highest if mode == "up" else source <= highest
         source = self.lanes - lane + np.where(in_range, source, lane)
         if (m & ~m[source]).any():

@@ -8,18 +8,38 @@ from __future__ import annotations
 import numpy as np
 import torch
 import triton
+from smnoise.kernels import (
+    color,
+    decoder_tokens,
+    gather_patches,
+    optim_blue,
+    patch_loss,
+    random,
+    strategy,
+    threshold,
+)
 from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import CompiledKernel
 
 from smnoise.backends import outputs
 from smnoise.backends import triton as backend
-from smnoise.kernels import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, strategy, threshold
 
 from .device import Device
 from .stand_in import SHARED_LIMITS, FakeTorch, Owner
 from .text import Kernel, Module, PtxError
 
-MODULES = (backend, outputs, color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, strategy, threshold)
+MODULES = (
+    backend,
+    outputs,
+    color,
+    decoder_tokens,
+    gather_patches,
+    optim_blue,
+    patch_loss,
+    random,
+    strategy,
+    threshold,
+)
 
 
 class Driver:
@@ -75,13 +95,17 @@ class Driver:
             values = [
                 self._packed(kind, v) for kind, v in zip(kinds, args, strict=True) if kind != "constexpr"
             ]
-            packed = bytearray(kernel.parameter_bytes)  # behind ours there are pointers to scratch memory: null
+            packed = bytearray(
+                kernel.parameter_bytes
+            )  # behind ours there are pointers to scratch memory: null
             for (at, size), value in zip(kernel.parameter_sizes, values, strict=False):
                 if len(value) != size:
                     raise PtxError(f"{kernel.name}: an argument of {len(value)} bytes for one of {size}")
                 packed[at : at + size] = value
             if not 0 <= len(kernel.parameter_sizes) - len(values) <= 2:
-                raise PtxError(f"{kernel.name}: {len(values)} arguments, {len(kernel.parameter_sizes)} parameters")
+                raise PtxError(
+                    f"{kernel.name}: {len(values)} arguments, {len(kernel.parameter_sizes)} parameters"
+                )
             self.device.launch(kernel, (x, y, z), threads, shared, bytes(packed))
 
         return run

@@ -29,7 +29,9 @@ NANS = np.array([0x7FC00000, 0x7F800001, 0xFFC00001, 0xFF812345], np.uint32).vie
 class Case:
     name: str
     run: Callable
-    shared: int = SHARED_BYTES  # what the package may use of it: less leads to other paths, at sizes cheap here
+    shared: int = (
+        SHARED_BYTES  # what the package may use of it: less leads to other paths, at sizes cheap here
+    )
     workspace: int | None = None  # bytes of all blocks of Optim Blue together
     hostile: int | None = None  # a seed for schedules by chance
 
@@ -170,18 +172,24 @@ def blues(quick: bool) -> Iterator[Case]:
         yield Case(f"small, {masks}", _mask("optim_blue", spec, i, WANTED[i]))
         if not quick:
             spec = OptimBlueSpec((64, 8), 102, masks=masks)
-            yield Case(f"spectrogram, {masks}", _mask("optim_blue", spec, i, samples=_samples(2**64 - 1, 2**63)))
+            yield Case(
+                f"spectrogram, {masks}", _mask("optim_blue", spec, i, samples=_samples(2**64 - 1, 2**63))
+            )
     for i, (name, spec) in enumerate(BLUE_CORNERS.items()):
         if spec.tokens < (100 if quick else 400) and (not quick or i % 3 == 1):
             yield Case(name, _mask("optim_blue", spec, i, samples=_samples(2**64 - 1, 0, 1, 7, 8)))
     few = OptimBlueSpec((6, 8), 10, steps=20)
     rows = _samples(0, 1, 7, 8, 9, 30)
     yield Case("in global memory", _mask("optim_blue", few, 0, samples=rows), shared=1100)
-    yield Case("fewer blocks than samples", _mask("optim_blue", few, 1, samples=rows), shared=1100, workspace=8000)
+    yield Case(
+        "fewer blocks than samples", _mask("optim_blue", few, 1, samples=rows), shared=1100, workspace=8000
+    )
     yield Case("nobody's partition", _mask("optim_blue", few, 0, samples=_samples()))
     tiny = OptimBlueSpec((3, 7), 5, steps=10)
     for chance in range(1 if quick else 4):
-        yield Case(f"hostile {chance}", _mask("optim_blue", tiny, chance, samples=_samples(3)), hostile=chance)
+        yield Case(
+            f"hostile {chance}", _mask("optim_blue", tiny, chance, samples=_samples(3)), hostile=chance
+        )
 
 
 def strategies(quick: bool) -> Iterator[Case]:
@@ -198,15 +206,21 @@ def strategies(quick: bool) -> Iterator[Case]:
         yield Case(
             f"{spec.kind} in global memory", _mask("strategy_mask", small, 3), shared=_without_scores(small)
         )
-    yield Case("nobody's blocks", _mask("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=_samples()))
+    yield Case(
+        "nobody's blocks", _mask("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=_samples())
+    )
     small = StrategySpec("blocks", (2, 5, 6), 25)
     for chance in range(2):
-        yield Case(f"hostile {chance}", _mask("strategy_mask", small, chance, samples=_samples(5)), hostile=chance)
+        yield Case(
+            f"hostile {chance}", _mask("strategy_mask", small, chance, samples=_samples(5)), hostile=chance
+        )
 
 
 def words(quick: bool) -> Iterator[Case]:
     first = tables(GREEN).first.tolist()
-    for i, (purpose, count, batch) in enumerate(((3, 1030, 2), (15, 1, 4), (8, 3, 1), (3, 4, 0), (9, 16, 16))):
+    for i, (purpose, count, batch) in enumerate(
+        ((3, 1030, 2), (15, 1, 4), (8, 3, 1), (3, 4, 0), (9, 16, 16))
+    ):
         seed, samples = _inputs(i, batch)
         yield Case(
             f"words {purpose}, {count}, {batch}",
@@ -219,7 +233,9 @@ def words(quick: bool) -> Iterator[Case]:
         yield Case(f"philox {seed}", lambda b, c=counter, s=seed: b.philox(c, s))
         for sample in SAMPLES[::3]:
             for banks in (first, None):
-                yield Case(f"sigmas {seed} {sample}", lambda b, *a, s=(seed, sample, banks): tuple(b.draw_sigmas(*s)))
+                yield Case(
+                    f"sigmas {seed} {sample}", lambda b, *a, s=(seed, sample, banks): tuple(b.draw_sigmas(*s))
+                )
 
 
 GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
