@@ -189,7 +189,7 @@ def restrict(monkeypatch, shared_bytes: int, workspace: int | None) -> None:
     from smnoise.backends.layout import layout
 
     monkeypatch.setattr(cuda, "SHARED_BYTES", shared_bytes)
-    monkeypatch.setattr(cuda, "layout", lambda spec, stride: layout(spec, stride, shared_bytes))
+    monkeypatch.setattr(cuda, "layout", lambda spec, stride, *more: layout(spec, stride, shared_bytes))
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)
     refresh(monkeypatch, cuda)

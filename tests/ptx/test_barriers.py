@@ -11,7 +11,7 @@ from smnoise.spec import ColorSpec, OptimBlueSpec
 from . import workloads
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
-from .workloads import KIB, Case, _mask, _samples, _threshold, _unfused_torus, ties
+from .workloads import KIB, Case, mask_of, noise_of, samples_of, threshold_of, ties, unfused_torus
 
 GRIDS = {"window": "field", "torus": "wrap"}
 BLUE = OptimBlueSpec((6, 8), 10, steps=12, masks="views")
@@ -26,31 +26,33 @@ def asked_for(pytestconfig, one_thread):
 
 def _color_cases(kernel: str) -> list[Case]:
     boundary, two = GRIDS[kernel.split("_")[1]], kernel.endswith("two")
-    colors, one = (("green", "purple") if two else ("red", "blue")), _samples(7)
+    colors, one = (("green", "purple") if two else ("red", "blue")), samples_of(7)
     cases = []
     for color in colors:
         spec = ColorSpec(color, (3, 10, 13), 100, boundary=boundary)
-        cases.append(Case(color, _mask("color_mask", spec, 1, samples=one)))
+        cases.append(Case(color, mask_of("color_mask", spec, 1, samples=one)))
         if boundary == "field":
-            cases.append(Case(f"{color}, tiles", _mask("color_mask", spec, 2, samples=one), shared=16 * KIB))
+            cases.append(
+                Case(f"{color}, tiles", mask_of("color_mask", spec, 2, samples=one), shared=16 * KIB)
+            )
             wrapped = ColorSpec(color, (3, 10, 13), 100, boundary="wrap")
-            run = _mask("color_mask", wrapped, 2, samples=one)
+            run = mask_of("color_mask", wrapped, 2, samples=one)
             cases.append(Case(f"{color}, torus in tiles", run, shared=16 * KIB))
             for name, b in (("two launches", "field"), ("torus, two launches", "wrap")):
                 large = ColorSpec(color, (3, 16, 16), 100, boundary=b)
                 cases.append(
-                    Case(f"{color}, {name}", _mask("color_mask", large, 3, samples=one), shared=8 * KIB)
+                    Case(f"{color}, {name}", mask_of("color_mask", large, 3, samples=one), shared=8 * KIB)
                 )
         else:
-            spec, shared = _unfused_torus(color)
+            spec, shared = unfused_torus(color)
             cases.append(
-                Case(f"{color}, two launches", _mask("color_mask", spec, 3, samples=one), shared=shared)
+                Case(f"{color}, two launches", mask_of("color_mask", spec, 3, samples=one), shared=shared)
             )
     if not two:
         white = ColorSpec("white", (3, 10, 13), 100, boundary=boundary)
-        cases.append(Case("white", _mask("color_mask", white, 1, samples=one)))
+        cases.append(Case("white", mask_of("color_mask", white, 1, samples=one)))
     noise = ColorSpec(colors[1], (3, 10, 13), 1, boundary=boundary)
-    return [*cases, Case("noise", workloads._noise(noise, 3))]
+    return [*cases, Case("noise", noise_of(noise, 3))]
 
 
 def _cases(kernel: str) -> list[Case]:
@@ -58,9 +60,9 @@ def _cases(kernel: str) -> list[Case]:
         return _color_cases(kernel)
     if kernel == "threshold":
         scores = ties()
-        return [Case(f"threshold {v}", _threshold(scores, *v)) for v in ((400,), (20, 8), (1039,))]
+        return [Case(f"threshold {v}", threshold_of(scores, *v)) for v in ((400,), (20, 8), (1039,))]
     if kernel == "optim_blue":
-        run = _mask("optim_blue", BLUE, 1, samples=_samples(0, 1))
+        run = mask_of("optim_blue", BLUE, 1, samples=samples_of(0, 1))
         return [Case("views", run), Case("in global memory", run, shared=1100, workspace=8000)]
     if kernel == "strategy_mask":
         cases = [c for c in workloads.strategies(True) if "hostile" not in c.name and "nobody" not in c.name]

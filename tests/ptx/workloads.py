@@ -39,20 +39,20 @@ class Case:
 def _inputs(number: int, batch: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """A seed and samples, others for each number; the extremes come by."""
     seed = signed64(SEEDS[number % len(SEEDS)])
-    return torch.tensor(seed), _samples(*(SAMPLES[(3 * number + i) % len(SAMPLES)] for i in range(batch)))
+    return torch.tensor(seed), samples_of(*(SAMPLES[(3 * number + i) % len(SAMPLES)] for i in range(batch)))
 
 
-def _samples(*values: int) -> torch.Tensor:
+def samples_of(*values: int) -> torch.Tensor:
     return torch.tensor([signed64(v) for v in values], dtype=torch.int64)
 
 
-def _mask(op: str, spec, number: int, wanted=NAMES, samples=None) -> Callable:
+def mask_of(op: str, spec, number: int, wanted=NAMES, samples=None) -> Callable:
     seed, some = _inputs(number)
     some = some if samples is None else samples
     return lambda backend: getattr(backend, op)(seed, some, spec, wanted)
 
 
-def _noise(spec, number: int) -> Callable:
+def noise_of(spec, number: int) -> Callable:
     seed, samples = _inputs(number, 2)
     return lambda backend: {"noise": backend.color_noise(seed, samples, spec)}
 
@@ -64,49 +64,51 @@ SPECTROGRAM = OptimBlueSpec((64, 8), 102)
 
 def colors(quick: bool) -> Iterator[Case]:
     """Of all four kernels."""
-    one, none, many = _samples(2**64 - 1), _samples(), _samples(*range(2**63 - 3, 2**63 + 13))
-    yield Case("green", _mask("color_mask", GREEN, 4))
-    yield Case("green, wrapped", _mask("color_mask", TORUS, 3, samples=one))
+    one, none, many = samples_of(2**64 - 1), samples_of(), samples_of(*range(2**63 - 3, 2**63 + 13))
+    yield Case("green", mask_of("color_mask", GREEN, 4))
+    yield Case("green, wrapped", mask_of("color_mask", TORUS, 3, samples=one))
     tiles = ColorSpec("green", (4, 14, 14), 157)
-    yield Case("tiles, fused", _mask("color_mask", tiles, 2, samples=one), shared=24 * KIB)
+    yield Case("tiles, fused", mask_of("color_mask", tiles, 2, samples=one), shared=24 * KIB)
     wrapped = ColorSpec("purple", (4, 14, 14), 157, boundary="wrap")
-    yield Case("tiles of a torus, fused", _mask("color_mask", wrapped, 1, samples=one), shared=24 * KIB)
+    yield Case("tiles of a torus, fused", mask_of("color_mask", wrapped, 1, samples=one), shared=24 * KIB)
     two = ColorSpec("green", (6, 20, 20), 240)
-    yield Case("two launches", _mask("color_mask", two, 0, samples=one), shared=12 * KIB)
+    yield Case("two launches", mask_of("color_mask", two, 0, samples=one), shared=12 * KIB)
     frames = ColorSpec("blue", (6, 20, 20), 40, per="frame", boundary="wrap")
-    yield Case("two launches, per frame", _mask("color_mask", frames, 1, samples=one), shared=10 * KIB)
+    yield Case("two launches, per frame", mask_of("color_mask", frames, 1, samples=one), shared=10 * KIB)
     white = ColorSpec("white", (6, 20, 20), 240)
-    yield Case("two launches, white", _mask("color_mask", white, 2, samples=one), shared=4 * KIB)
+    yield Case("two launches, white", mask_of("color_mask", white, 2, samples=one), shared=4 * KIB)
     for color in ("red", "blue", "green", "white"):
-        torus, shared = _unfused_torus(color)
-        yield Case(f"two launches, {color} torus", _mask("color_mask", torus, 3), shared=shared)
+        torus, shared = unfused_torus(color)
+        yield Case(f"two launches, {color} torus", mask_of("color_mask", torus, 3), shared=shared)
     for boundary in ("field", "wrap"):
         far = {"sigma1": (2.0, 2.4), "anisotropy": (1.3, 1.0, 1.0), "boundary": boundary}
-        yield Case(f"wide red, {boundary}", _mask("color_mask", ColorSpec("red", (2, 3, 9), 20, **far), 1))
+        yield Case(f"wide red, {boundary}", mask_of("color_mask", ColorSpec("red", (2, 3, 9), 20, **far), 1))
         long = {"sigma1": (90.0, 90.0), "anisotropy": (0, 0, 1), "boundary": boundary}
-        yield Case(f"long red, {boundary}", _mask("color_mask", ColorSpec("red", (1, 1, 9), 4, **long), 1))
-    yield Case("noise alone", _noise(ColorSpec("purple", (3, 9, 11), 1), 3))
-    yield Case("noise, two launches", _noise(ColorSpec("blue", (6, 20, 20), 1), 3), shared=10 * KIB)
+        yield Case(f"long red, {boundary}", mask_of("color_mask", ColorSpec("red", (1, 1, 9), 4, **long), 1))
+    yield Case("noise alone", noise_of(ColorSpec("purple", (3, 9, 11), 1), 3))
+    yield Case("noise, two launches", noise_of(ColorSpec("blue", (6, 20, 20), 1), 3), shared=10 * KIB)
     small = ColorSpec("green", (2, 5, 7), 9)
-    yield Case("nobody's masks", _mask("color_mask", small, 0, samples=none))
-    yield Case("sixteen samples", _mask("color_mask", small, 4, samples=many))
-    apart = _samples(*range(8))[::2]  # not in one piece
-    yield Case("every other sample", _mask("color_mask", small, 4, samples=apart))
+    yield Case("nobody's masks", mask_of("color_mask", small, 0, samples=none))
+    yield Case("sixteen samples", mask_of("color_mask", small, 4, samples=many))
+    apart = samples_of(*range(8))[::2]  # not in one piece
+    yield Case("every other sample", mask_of("color_mask", small, 4, samples=apart))
     for i, (name, spec) in enumerate(CORNERS.items()):
         if not quick or i % 3 == 0:
-            yield Case(name, _mask("color_mask", spec, i, WANTED[i % len(WANTED)]))
+            yield Case(name, mask_of("color_mask", spec, i, WANTED[i % len(WANTED)]))
     for chance in range(2 if quick else 6):
         spec = ColorSpec("green", (2, 5, 7), 9, boundary=("field", "wrap")[chance % 2])
-        yield Case(f"green, hostile {chance}", _mask("color_mask", spec, chance, samples=one), hostile=chance)
+        yield Case(
+            f"green, hostile {chance}", mask_of("color_mask", spec, chance, samples=one), hostile=chance
+        )
     if not quick:
         for i, boundary in enumerate(("field", "wrap")):
             large = ColorSpec("green", (16, 30, 28), 1254, boundary=boundary)
-            yield Case(f"large, {boundary}", _mask("color_mask", large, i, samples=one))
+            yield Case(f"large, {boundary}", mask_of("color_mask", large, i, samples=one))
         launches = ColorSpec("green", (8, 64, 64), 3276, sigma1=(0.4, 0.5), sigma2=(0.7, 0.8))
-        yield Case("(8, 64, 64)", _mask("color_mask", launches, 2, samples=one))
+        yield Case("(8, 64, 64)", mask_of("color_mask", launches, 2, samples=one))
 
 
-def _unfused_torus(color: str) -> tuple[ColorSpec, int]:
+def unfused_torus(color: str) -> tuple[ColorSpec, int]:
     """A torus that fits into so much shared memory, but not with its scores, not even tile by tile."""
     spec = ColorSpec(color, (40, 4, 4), 64, boundary="wrap", sigma1=(3.0, 3.0), sigma2=(3.1, 3.1))
     for shared in range(SHARED_BYTES, 0, -64):
@@ -116,7 +118,7 @@ def _unfused_torus(color: str) -> tuple[ColorSpec, int]:
     raise AssertionError("none found")
 
 
-def _threshold(scores, visible: int, groups: int = 1, wanted=NAMES) -> Callable:
+def threshold_of(scores, visible: int, groups: int = 1, wanted=NAMES) -> Callable:
     scores = scores if isinstance(scores, torch.Tensor) else torch.from_numpy(scores)
     return lambda backend: backend.threshold(scores, visible, groups, wanted)
 
@@ -133,21 +135,21 @@ def thresholds(quick: bool) -> Iterator[Case]:
     scores = g.standard_normal((2, 1568)).astype(np.float32)
     mixed = g.permutation(ties(), axis=1)
     for i, wanted in enumerate(WANTED):
-        yield Case(f"threshold, {wanted}", _threshold(scores, 157 + i, wanted=wanted))
-    yield Case("threshold of 8 groups", _threshold(scores, 20, 8))
+        yield Case(f"threshold, {wanted}", threshold_of(scores, 157 + i, wanted=wanted))
+    yield Case("threshold of 8 groups", threshold_of(scores, 20, 8))
     for visible in (1, 12, 400, 1039):
-        yield Case(f"threshold of ties, {visible} visible", _threshold(mixed, visible))
-    yield Case("threshold of equals", _threshold(np.zeros((1, 300), np.float32), 7))
-    yield Case("threshold of few", _threshold(np.array([[3.0, 1, 2, 2, 2]], np.float32), 2))
-    yield Case("threshold of two", _threshold(np.array([[-0.0, 0.0]], np.float32), 1))
-    yield Case("threshold of none", _threshold(np.zeros((0, 30), np.float32), 1))
-    yield Case("threshold of pieces", _threshold(torch.from_numpy(scores).t().contiguous().t(), 157))
+        yield Case(f"threshold of ties, {visible} visible", threshold_of(mixed, visible))
+    yield Case("threshold of equals", threshold_of(np.zeros((1, 300), np.float32), 7))
+    yield Case("threshold of few", threshold_of(np.array([[3.0, 1, 2, 2, 2]], np.float32), 2))
+    yield Case("threshold of two", threshold_of(np.array([[-0.0, 0.0]], np.float32), 1))
+    yield Case("threshold of none", threshold_of(np.zeros((0, 30), np.float32), 1))
+    yield Case("threshold of pieces", threshold_of(torch.from_numpy(scores).t().contiguous().t(), 157))
     outlier = np.r_[np.float32(1e30), scores[0, :999]][None]
-    yield Case("threshold with an outlier", _threshold(outlier, 500))
+    yield Case("threshold with an outlier", threshold_of(outlier, 500))
     for chance in range(3):
-        yield Case(f"threshold, hostile {chance}", _threshold(mixed[:, :400], 100), hostile=chance)
+        yield Case(f"threshold, hostile {chance}", threshold_of(mixed[:, :400], 100), hostile=chance)
     if not quick:
-        yield Case("threshold of many", _threshold(g.standard_normal((1, 20000)).astype(np.float32), 1999))
+        yield Case("threshold of many", threshold_of(g.standard_normal((1, 20000)).astype(np.float32), 1999))
 
 
 def _filter(volume: np.ndarray, radius, wrap: bool) -> Callable:
@@ -165,54 +167,57 @@ def gaussians(quick: bool) -> Iterator[Case]:
 
 
 def blues(quick: bool) -> Iterator[Case]:
-    neighbours = _samples(10, 11, 12, 13, 14, 15, 3)
-    yield Case("spectrogram", _mask("optim_blue", SPECTROGRAM, 4, samples=neighbours))
+    neighbours = samples_of(10, 11, 12, 13, 14, 15, 3)
+    yield Case("spectrogram", mask_of("optim_blue", SPECTROGRAM, 4, samples=neighbours))
     for i, masks in enumerate(("independent", "views", "complementary")):
         spec = OptimBlueSpec((6, 8), 10, steps=30, masks=masks)
-        yield Case(f"small, {masks}", _mask("optim_blue", spec, i, WANTED[i]))
+        yield Case(f"small, {masks}", mask_of("optim_blue", spec, i, WANTED[i]))
         if not quick:
             spec = OptimBlueSpec((64, 8), 102, masks=masks)
             yield Case(
-                f"spectrogram, {masks}", _mask("optim_blue", spec, i, samples=_samples(2**64 - 1, 2**63))
+                f"spectrogram, {masks}", mask_of("optim_blue", spec, i, samples=samples_of(2**64 - 1, 2**63))
             )
     for i, (name, spec) in enumerate(BLUE_CORNERS.items()):
         if spec.tokens < (100 if quick else 400) and (not quick or i % 3 == 1):
-            yield Case(name, _mask("optim_blue", spec, i, samples=_samples(2**64 - 1, 0, 1, 7, 8)))
+            yield Case(name, mask_of("optim_blue", spec, i, samples=samples_of(2**64 - 1, 0, 1, 7, 8)))
     few = OptimBlueSpec((6, 8), 10, steps=20)
-    rows = _samples(0, 1, 7, 8, 9, 30)
-    yield Case("in global memory", _mask("optim_blue", few, 0, samples=rows), shared=1100)
+    rows = samples_of(0, 1, 7, 8, 9, 30)
+    yield Case("in global memory", mask_of("optim_blue", few, 0, samples=rows), shared=1100)
     yield Case(
-        "fewer blocks than samples", _mask("optim_blue", few, 1, samples=rows), shared=1100, workspace=8000
+        "fewer blocks than samples", mask_of("optim_blue", few, 1, samples=rows), shared=1100, workspace=8000
     )
-    yield Case("nobody's partition", _mask("optim_blue", few, 0, samples=_samples()))
+    yield Case("nobody's partition", mask_of("optim_blue", few, 0, samples=samples_of()))
     tiny = OptimBlueSpec((3, 7), 5, steps=10)
     for chance in range(1 if quick else 4):
         yield Case(
-            f"hostile {chance}", _mask("optim_blue", tiny, chance, samples=_samples(3)), hostile=chance
+            f"hostile {chance}", mask_of("optim_blue", tiny, chance, samples=samples_of(3)), hostile=chance
         )
 
 
 def strategies(quick: bool) -> Iterator[Case]:
     for i, (name, spec) in enumerate(STRATEGY_CORNERS.items()):
-        yield Case(name, _mask("strategy_mask", spec, i, WANTED[i % len(WANTED)]))
+        yield Case(name, mask_of("strategy_mask", spec, i, WANTED[i % len(WANTED)]))
     grid = (8, 14, 14)
     for spec in (
         StrategySpec("blocks", grid, 392), StrategySpec("blocks", grid, 1176, inverse=True, overhang=True),
         StrategySpec("cells", grid, 784, cell=(2, 2, 2)), StrategySpec("running", grid, 784, cell=(1, 2, 2)),
         StrategySpec("axis", grid, 392, axis=2), StrategySpec("bars", (1, 64, 8), 95),
     ):  # fmt: skip
-        yield Case(f"{spec.kind} of a clip", _mask("strategy_mask", spec, 2, samples=_samples(2**64 - 1)))
+        yield Case(f"{spec.kind} of a clip", mask_of("strategy_mask", spec, 2, samples=samples_of(2**64 - 1)))
         small = StrategySpec(spec.kind, (4, 6, 6), 72, cell=(1, 2, 2))
         yield Case(
-            f"{spec.kind} in global memory", _mask("strategy_mask", small, 3), shared=_without_scores(small)
+            f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=_without_scores(small)
         )
     yield Case(
-        "nobody's blocks", _mask("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=_samples())
+        "nobody's blocks",
+        mask_of("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=samples_of()),
     )
     small = StrategySpec("blocks", (2, 5, 6), 25)
     for chance in range(2):
         yield Case(
-            f"hostile {chance}", _mask("strategy_mask", small, chance, samples=_samples(5)), hostile=chance
+            f"hostile {chance}",
+            mask_of("strategy_mask", small, chance, samples=samples_of(5)),
+            hostile=chance,
         )
 
 
@@ -260,7 +265,7 @@ def random_case(group: str, number: int) -> Case:
 
 
 def _random_inputs(g: random.Random) -> dict:
-    samples = _samples(*(g.choice((g.randrange(2**64), g.randrange(20))) for _ in range(g.randint(1, 5))))
+    samples = samples_of(*(g.choice((g.randrange(2**64), g.randrange(20))) for _ in range(g.randint(1, 5))))
     wanted = tuple(n for n in NAMES if g.random() < 0.7) or NAMES
     return {"number": g.randrange(5), "samples": samples, "wanted": wanted}
 
@@ -276,7 +281,7 @@ def _random_color(g: random.Random, name: str) -> Case:
         origin=tuple(g.choice((0, -9, 12345)) for _ in range(3)), truncate=g.choice((4.0, 2.0)),
     )  # fmt: skip
     shared = g.choice((SHARED_BYTES, SHARED_BYTES, 40 * KIB, 16 * KIB, 8 * KIB))
-    return Case(f"{name}: {spec}", _mask("color_mask", spec, **_random_inputs(g)), shared=shared)
+    return Case(f"{name}: {spec}", mask_of("color_mask", spec, **_random_inputs(g)), shared=shared)
 
 
 def _random_threshold(g: random.Random, name: str) -> Case:
@@ -285,7 +290,7 @@ def _random_threshold(g: random.Random, name: str) -> Case:
     if g.random() < 0.5:
         scores = np.round(scores * g.choice((1, 2, 8)))
     visible, wanted = g.randint(1, n - 1), _random_inputs(g)["wanted"]
-    return Case(f"{name}: {n}, {groups}, {visible}", _threshold(scores, visible, groups, wanted))
+    return Case(f"{name}: {n}, {groups}, {visible}", threshold_of(scores, visible, groups, wanted))
 
 
 def _random_gaussian(g: random.Random, name: str) -> Case:
@@ -305,7 +310,7 @@ def _random_blue(g: random.Random, name: str) -> Case:
         weights=(1.0, *(g.choice((0.0, 0.7, 1.0)) for _ in range(3 if len(grid) == 2 else 6))),
     )  # fmt: skip
     shared = g.choice((SHARED_BYTES, 1100))
-    return Case(f"{name}: {spec}", _mask("optim_blue", spec, **_random_inputs(g)), shared=shared)
+    return Case(f"{name}: {spec}", mask_of("optim_blue", spec, **_random_inputs(g)), shared=shared)
 
 
 def _random_strategy(g: random.Random, name: str) -> Case:
@@ -320,7 +325,7 @@ def _random_strategy(g: random.Random, name: str) -> Case:
     }[kind]  # fmt: skip
     spec = StrategySpec(kind, grid, g.randint(1, max(1, tokens - 1)), **more)
     shared = g.choice((SHARED_BYTES, _without_scores(spec)))
-    return Case(f"{name}: {spec}", _mask("strategy_mask", spec, **_random_inputs(g)), shared=shared)
+    return Case(f"{name}: {spec}", mask_of("strategy_mask", spec, **_random_inputs(g)), shared=shared)
 
 
 def _without_scores(spec: StrategySpec) -> int:
