@@ -111,10 +111,15 @@ def colors(quick: bool) -> Iterator[Case]:
 def unfused_torus(color: str) -> tuple[ColorSpec, int]:
     """A torus that fits into so much shared memory, but not with its scores, not even tile by tile."""
     spec = ColorSpec(color, (40, 4, 4), 64, boundary="wrap", sigma1=(3.0, 3.0), sigma2=(3.1, 3.1))
+    return spec, unfused(spec, torus=True)
+
+
+def unfused(spec: ColorSpec, torus: bool) -> int:
+    """The most shared memory with which a mask takes two launches."""
     for shared in range(SHARED_BYTES, 0, -64):
         found = layout(spec, tables(spec).taps.shape[-1], shared)
-        if found.torus and not found.fused:
-            return spec, shared
+        if found.torus == torus and not found.fused:
+            return shared
     raise AssertionError("none found")
 
 
