@@ -15,8 +15,9 @@ from .workloads import KIB, Case, mask_of, noise_of, samples_of, threshold_of, t
 
 GRIDS = {"window": "field", "torus": "wrap"}
 # Barriers that are known to be for nothing: behind white noise that a filter's own barriers follow, in one launch and in
-# two, and behind the noise that is put out; where boxes are laid, each token by one thread.
-NEEDLESS = {"color": 3, "strategy": 3}
+# two; behind noise that is put out; at the end of the first of two launches. Where boxes are laid, each token by one
+# thread: behind the first zeros, and between what is then done to each token.
+NEEDLESS = {"color": 4, "strategy": 3}
 BLUE = OptimBlueSpec((6, 8), 10, steps=12, masks="views")
 
 
