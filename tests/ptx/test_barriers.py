@@ -14,7 +14,7 @@ from .stand_in import cuda_backend, module_of, restrict
 from .workloads import KIB, Case, mask_of, noise_of, samples_of, threshold_of, ties, unfused, unfused_torus
 
 GRIDS = {"window": "field", "torus": "wrap"}
-# Barriers that are known to be for nothing: behind white noise that a filter's own barriers follow, in one launch and in
+# Known to be for nothing: those behind white noise that a filter's own barriers follow, in one launch and in
 # two; behind noise that is put out; at the end of the first of two launches. Where boxes are laid, each token by one
 # thread: behind the first zeros, and between what is then done to each token.
 NEEDLESS = {"color": 4, "strategy": 3}
