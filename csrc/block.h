@@ -58,16 +58,11 @@ struct Block {
     SMN_METHOD int warps() const { return threads / SMN_LANES_OF_WARP; }
 
 #ifdef __CUDACC__
-    // f(thread) on every thread, then a barrier.
-    template <class F> SMN_METHOD void each(F f) {
-        f((int)threadIdx.x);
-        __syncthreads();
-    }
-    // f(warp) on every warp, all lanes together, then a barrier.
-    template <class F> SMN_METHOD void each_warp(F f) {
-        f((int)threadIdx.x / SMN_LANES_OF_WARP);
-        __syncthreads();
-    }
+    SMN_METHOD void barrier() { __syncthreads(); }
+    // f(thread) on every thread. Without a barrier, for what nobody touches before the next one.
+    template <class F> SMN_METHOD void each_freely(F f) { f((int)threadIdx.x); }
+    // f(warp) on every warp, all lanes together. Without a barrier.
+    template <class F> SMN_METHOD void each_warp_freely(F f) { f((int)threadIdx.x / SMN_LANES_OF_WARP); }
     // Within each_warp: bit l is f(l) of lane l.
     template <class F> SMN_METHOD unsigned ballot(F f) {
         return __ballot_sync(0xFFFFFFFFu, f((int)threadIdx.x % SMN_LANES_OF_WARP));
@@ -116,8 +111,9 @@ struct Block {
     SMN_METHOD static float float_of(unsigned bits) { return __uint_as_float(bits); }
     SMN_METHOD static float root(float value) { return __fsqrt_rn(value); }
 #else
-    template <class F> void each(F f) { for (int i = 0; i < threads; ++i) f(i); }
-    template <class F> void each_warp(F f) { for (int w = 0; w < warps(); ++w) f(w); }
+    void barrier() {}
+    template <class F> void each_freely(F f) { for (int i = 0; i < threads; ++i) f(i); }
+    template <class F> void each_warp_freely(F f) { for (int w = 0; w < warps(); ++w) f(w); }
     template <class F> unsigned ballot(F f) {
         unsigned bits = 0;
         for (int lane = 0; lane < SMN_LANES_OF_WARP; ++lane) bits |= (f(lane) ? 1u : 0u) << lane;
@@ -157,9 +153,22 @@ struct Block {
     static float root(float value) { return __builtin_sqrtf(value); }
 #endif
 
-    // f(i) for i < n, spread over the threads, then a barrier.
-    template <class F> SMN_METHOD void tasks(int n, F f) {
+    // The same, then a barrier.
+    template <class F> SMN_METHOD void each(F f) {
+        each_freely(f);
+        barrier();
+    }
+    template <class F> SMN_METHOD void each_warp(F f) {
+        each_warp_freely(f);
+        barrier();
+    }
+    // f(i) for i < n, spread over the threads. Without a barrier, or then one.
+    template <class F> SMN_METHOD void tasks_freely(int n, F f) {
         const int step = threads;
-        each([=](int thread) { for (int i = thread; i < n; i += step) f(i); });
+        each_freely([=](int thread) { for (int i = thread; i < n; i += step) f(i); });
+    }
+    template <class F> SMN_METHOD void tasks(int n, F f) {
+        tasks_freely(n, f);
+        barrier();
     }
 };

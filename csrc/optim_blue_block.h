@@ -40,7 +40,7 @@ SMN_FN void blue_sort(Block& block, const BlueBlock& b, smn_u64 seed, smn_u64 pa
     const smn_optim_blue& p = *b.plan;
     const int L = p.tokens, n = blue_padded(L);
     smn_u64* keys = (smn_u64*)b.crowd;
-    block.tasks(n, [=](int i) {
+    block.tasks_freely(n, [=](int i) {
         if (i >= L) keys[i] = ~0ull;
     });
     block.tasks((L + 3) / 4, [=](int call) {
@@ -71,7 +71,7 @@ SMN_FN void blue_greedy(Block& block, const BlueBlock& b) {
     const int L = p.tokens, V = p.visible, K = p.masks, step = block.threads, centre = b.centre;
     int *crowd = b.crowd, *label = b.label, *until = b.until, *base = b.base, *left = b.left;
     const int* table = p.table;
-    block.tasks(L, [=](int r) {
+    block.tasks_freely(L, [=](int r) {
         for (int k = 0; k < K; ++k) crowd[(long long)k * L + r] = 0;
         label[r] = K;
         until[r] = 0;
@@ -167,4 +167,5 @@ SMN_FN const int* blue_partition(Block& block, const BlueBlock& b, smn_u64 seed,
 SMN_FN void blue_mask(Block& block, const smn_optim_blue& p, const int* by_token, int mask, const smn_outputs& out) {
     const smn_ranking ranking = {1, p.tokens, p.visible, 0, 0};
     write_outputs(block, [=](int token) { return by_token[token] == mask ? 1u : 0u; }, ranking, 0, {0u, 0}, out);
+    block.barrier();  // the next mask counts in the same places
 }

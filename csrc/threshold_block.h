@@ -81,7 +81,8 @@ SMN_FN Cut find_cut(Block& block, Keys keys, Scores value, const smn_ranking& r)
     return {scratch->cut_key, visible - scratch->cut_above};
 }
 
-// One ranking's part of the outputs; `group` is its number.
+// One ranking's part of the outputs; `group` is its number. Ends without a barrier: before the next ranking's part there
+// must be one, as find_cut has.
 template <class Keys>
 SMN_FN void write_outputs(Block& block, Keys keys, const smn_ranking& r, int group, Cut cut, const smn_outputs& out) {
     const int n = r.tokens, lanes = SMN_LANES_OF_WARP;
@@ -99,7 +100,7 @@ SMN_FN void write_outputs(Block& block, Keys keys, const smn_ranking& r, int gro
     });
     const long long first = (long long)group * n;
     const long long all_visible = (long long)r.groups * r.visible;
-    block.each_warp([&](int warp) {
+    block.each_warp_freely([&](int warp) {
         int above = 0, equal = 0;  // in the runs of earlier warps
         for (int w = 0; w < warp; ++w) { above += scratch->kept[w]; equal += scratch->equal[w]; }
         for (int i = warp * run; i < (warp + 1) * run && i < n; i += lanes) {

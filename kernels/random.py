@@ -112,6 +112,7 @@ def philox_kernel(seed_ptr, words_ptr):
     c0, c1 = tl.load(at).to(tl.uint32), tl.load(at + 1).to(tl.uint32)
     c2, c3 = tl.load(at + 2).to(tl.uint32), tl.load(at + 3).to(tl.uint32)
     k0, k1 = (seed & 0xFFFFFFFF).to(tl.uint32), ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    tl.debug_barrier()  # every warp has the counter before one thread overwrites it
     c0, c1, c2, c3 = tl.philox_impl(c0, c1, c2, c3, k0, k1, 10)
     tl.store(at, c0.to(tl.int64))
     tl.store(at + 1, c1.to(tl.int64))

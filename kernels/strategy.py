@@ -169,7 +169,8 @@ def box_scores_kernel(
 def strategy_scores(seed, samples, spec, durations, sizes) -> torch.Tensor:
     """float32 [B, L]. durations, sizes: spec.boxes on the device."""
     scores = torch.empty(len(samples), spec.tokens, dtype=torch.float32, device=samples.device)
-    block = min(triton.next_power_of_2(spec.tokens), BLOCK)
+    # Not below the threads of a program: two would own a token, one load it behind the other's store.
+    block = min(triton.next_power_of_2(max(spec.tokens, 32 * OPTIONS["num_warps"])), BLOCK)
     if spec.kind == "blocks":
         box_scores_kernel[(len(samples),)](
             seed, samples, durations, sizes, scores, spec.tokens, *spec.grid, spec.boxed,
