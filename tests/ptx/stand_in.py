@@ -123,6 +123,32 @@ class Driver:
         self.device.launch(kernel, (x, y, z), threads, shared, bytes(packed))
 
 
+class Runtime:
+    """What the package uses of cupy.cuda.runtime: memory that is never freed, filled once."""
+
+    memcpyHostToDevice = 1
+
+    def __init__(self, owner: Owner):
+        self.owner, self.made = owner, {}
+
+    def setDevice(self, number: int) -> None:
+        pass
+
+    def malloc(self, size: int) -> int:
+        tensor = torch.empty(size, dtype=torch.uint8)
+        self.made[tensor.data_ptr()] = tensor
+        return tensor.data_ptr()
+
+    def memcpy(self, target: int, source: int, size: int, kind: int) -> None:
+        if kind != self.memcpyHostToDevice or size > self.made[target].nbytes:
+            raise PtxError(f"memcpy of {size} bytes, kind {kind}")
+        ctypes.memmove(target, source, size)
+        self.owner.own(self.made[target])
+
+    def streamSynchronize(self, stream: int) -> None:
+        pass
+
+
 def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
@@ -138,7 +164,7 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     monkeypatch.setattr(cuda, "outside_capture", lambda what: None)
     monkeypatch.setattr(nvrtc, "cubin", nvrtc.ptx)
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
-    monkeypatch.setattr(cupy.cuda, "runtime", types.SimpleNamespace(setDevice=lambda number: None))
+    monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
     refresh(monkeypatch, cuda)
     for name, function in list(vars(cuda).items()):
         if inspect.isfunction(function) and function.__module__ == cuda.__name__ and not name.startswith("_"):

@@ -204,7 +204,8 @@ def strategies(quick: bool) -> Iterator[Case]:
         yield Case(name, mask_of("strategy_mask", spec, i, WANTED[i % len(WANTED)]))
     grid = (8, 14, 14)
     for spec in (
-        StrategySpec("blocks", grid, 392), StrategySpec("blocks", grid, 1176, inverse=True, overhang=True),
+        StrategySpec("blocks", grid, 392), StrategySpec("blocks", grid, 1176, inverse=True, placement="overhang"),
+        StrategySpec("blocks", grid, 392, placement="centre", num_boxes=6),
         StrategySpec("cells", grid, 784, cell=(2, 2, 2)), StrategySpec("running", grid, 784, cell=(1, 2, 2)),
         StrategySpec("axis", grid, 392, axis=2), StrategySpec("bars", (1, 64, 8), 95),
     ):  # fmt: skip
