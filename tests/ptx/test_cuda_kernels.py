@@ -89,7 +89,9 @@ def test_compute_80_and_90_have_the_same_text(name):
     """So that a part of the tests may leave one out."""
     old, new = (module_of(nvrtc.ptx(a, name)) for a in (80, 90))
     assert (old.target, new.target) == ("sm_80", "sm_90")
-    assert [i.text for i in old.kernels[name].instructions] == [i.text for i in new.kernels[name].instructions]
+    assert [i.text for i in old.kernels[name].instructions] == [
+        i.text for i in new.kernels[name].instructions
+    ]
 
 
 def test_every_kernel_belongs_to_a_group():
