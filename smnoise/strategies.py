@@ -22,8 +22,8 @@ from .samplers.custom import FUNCTIONS, Custom, Scores
 from .samplers.flat import FLAT_KINDS
 from .samplers.optim_blue import OptimBlue
 from .samplers.presets import presets
-from .samplers.random import Random, Tube, with_ones
-from .spec import COLORS, as_choice
+from .samplers.random import Random, Tube
+from .spec import COLORS, as_choice, with_ones
 
 
 def _color_3d(kind, grid, *arguments, **parameters):

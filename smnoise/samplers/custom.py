@@ -28,11 +28,10 @@ import torch
 from .. import ops
 from ..masks import MaskBatch
 from ..ops._library import check_seed_and_samples
-from ..spec import as_choice, as_grid, as_int
+from ..spec import as_choice, as_grid, as_int, with_ones
 from ..spec.checks import as_visible
 from ..tensors import check_tensors
 from .base import Sampler
-from .random import with_ones
 from .repeated import visible_per_frame
 
 Scores = Callable[..., torch.Tensor]
