@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from . import ops
-from .spec import as_choice, as_grid, as_ratio, visible_of_ratio
+from .spec import as_choice, as_grid, as_ratio, visible_of_ratio, with_ones
 from .spec.checks import as_visible
 from .tensors import as_device, check_tensors
 
@@ -119,8 +119,7 @@ class MaskBatch(_Fields):
                 f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
             )
             raise TypeError(f"scores must be a tensor [B, L] or [B, T, H, W], got {came}")
-        axes = tuple(scores.shape[1:]) if grid is None else tuple(grid)
-        t, h, w = as_grid((1,) * (3 - len(axes)) + axes)
+        t, h, w = as_grid(with_ones(tuple(scores.shape[1:]) if grid is None else grid))
         if (tokens := t * h * w) != (there := math.prod(scores.shape[1:])):
             raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {there}")
         if (mask_ratio is None) == (num_visible is None):

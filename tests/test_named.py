@@ -233,6 +233,10 @@ class TestOfElsewhere:
         masks = MaskBatch.from_scores(torch.zeros(0, 2, 3), 0.5)
         assert (masks.mask.shape, masks.ids_keep.shape, masks.grid) == ((0, 6), (0, 3), (1, 2, 3))
 
+    def test_a_grid_that_is_none(self):
+        with pytest.raises((TypeError, ValueError), match="grid must be"):
+            MaskBatch.from_scores(torch.zeros(2, 9), 0.5, grid=9)
+
     def test_only_dense_masks(self):
         with pytest.raises(TypeError, match="dense"):
             MaskBatch.from_mask(torch.eye(4).bool().to_sparse())
