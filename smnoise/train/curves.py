@@ -57,11 +57,12 @@ class Curve:
     def is_for(self, recipe: dict, log_every: int, config_type: type) -> bool:
         """Whether a run of this recipe, logged like that, can be compared. config_type: its trainer's Config."""
         names = {field.name for field in fields(config_type)} | OF_ANY
-        if log_every != self.log_every or not set(settings_of_old(self.recipe)) <= names:
+        if log_every != self.log_every or not set(settings_of_old(self.recipe)) - BY_SEED <= names:
             return False  # the second: of another trainer
         known = completed(self.recipe, config_type)
         if REVISION in recipe:
             known = {REVISION: 1} | known
+        known = {n: v for n, v in known.items() if n in recipe or n in self.recipe}
         return without(recipe) == without(known)
 
 

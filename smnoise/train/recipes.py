@@ -141,13 +141,13 @@ def read(path: Path, what: str) -> dict:
 
 
 def of_run(out: Path, config_type: type):
-    """The settings of the run in a folder, as its config.json holds them; None where there is none.
+    """The settings of the run in a folder, as its config.json holds them.
 
-    Raises ValueError where they are not this trainer's.
+    Raises ValueError where there are none, or they are not this trainer's.
     """
     path = out / "config.json"
     if not path.is_file():
-        return None
+        raise ValueError(f"{out} holds no run that could be resumed; leave out --resume to begin one")
     settings = tuples(read(path, str(path)))
     hints = get_type_hints(config_type)
     if unknown := sorted(set(settings) - set(hints)):
@@ -178,9 +178,7 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     given = list(sys.argv[1:] if arguments is None else arguments)
     named, _ = parser.parse_known_args(given)
     if named.recipe is None and named.resume and named.out is not None:
-        before = of_run(named.out, config_type)
-        if before is not None:
-            return tyro.cli(config_type, **shown, args=given, default=before)
+        return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)

@@ -176,12 +176,16 @@ def sampler_of_run(config) -> Sampler:
 def differences(before: dict, wanted: dict) -> list[str]:
     """In which settings a checkpoint's recipe is another one than the wanted, a line each. A setting that only one of
     them has is a difference: it may come from a newer smnoise, which trained by it."""
-    names = [*wanted, *(name for name in before if name not in wanted and name not in FOUND)]
-    return [
-        f"{name}: {before.get(name, ABSENT)} then, {wanted.get(name, ABSENT)} now"
-        for name in names
-        if before.get(name, ABSENT) != wanted.get(name, ABSENT)
-    ]
+    found = []
+    for name in (*wanted, *(name for name in before if name not in wanted and name not in FOUND)):
+        one, other = before.get(name, ABSENT), wanted.get(name, ABSENT)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):  # such as a sampler: which of its parameters
+            found += [f"{name}, {part}" for part in differences(one, other)]
+        else:
+            found.append(f"{name}: {one} then, {other} now")
+    return found
 
 
 def open_run(config: Run, wanted: dict, model, optimizer, steps: int, world: World = ALONE) -> Opened:
