@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from . import ops
-from .spec import as_choice, as_grid, as_ratio, visible_of_ratio
+from .spec import as_choice, as_grid, as_ratio, visible_of_ratio, with_ones
 from .spec.checks import as_visible
-from .tensors import as_device
+from .tensors import as_device, check_tensors
 
 
 class _Fields(NamedTuple):
@@ -77,6 +78,7 @@ class MaskBatch(_Fields):
         if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
             came = f"a tensor of {mask.dtype}" if isinstance(mask, torch.Tensor) else type(mask).__name__
             raise TypeError(f"mask must be a bool tensor, True = masked; got {came}")
+        check_tensors(mask=mask)
         if mask.dim() < 2 or not mask.shape[0]:
             raise ValueError(
                 f"mask must have shape [B, L] or [B, T, H, W], B at least 1; got {tuple(mask.shape)}"
@@ -117,10 +119,9 @@ class MaskBatch(_Fields):
                 f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
             )
             raise TypeError(f"scores must be a tensor [B, L] or [B, T, H, W], got {came}")
-        axes = tuple(scores.shape[1:]) if grid is None else tuple(grid)
-        t, h, w = as_grid((1,) * (3 - len(axes)) + axes)
-        if (tokens := t * h * w) != scores[0].numel():
-            raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {scores[0].numel()}")
+        t, h, w = as_grid(with_ones(tuple(scores.shape[1:]) if grid is None else grid))
+        if (tokens := t * h * w) != (there := math.prod(scores.shape[1:])):
+            raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {there}")
         if (mask_ratio is None) == (num_visible is None):
             raise ValueError("give either mask_ratio or num_visible (just one of them)")
         groups = t if as_choice("per", per, ("clip", "frame")) == "frame" else 1

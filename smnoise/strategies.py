@@ -22,8 +22,8 @@ from .samplers.custom import FUNCTIONS, Custom, Scores
 from .samplers.flat import FLAT_KINDS
 from .samplers.optim_blue import OptimBlue
 from .samplers.presets import presets
-from .samplers.random import Random, Tube, with_ones
-from .spec import COLORS, as_choice
+from .samplers.random import Random, Tube
+from .spec import COLORS, as_choice, with_ones
 
 
 def _color_3d(kind, grid, *arguments, **parameters):
@@ -92,9 +92,10 @@ def register(name: str, function: Scores | None = None) -> Any:
     Args:
         name: what it is called from now on; no name that smnoise itself has.
         function: called as function(seed, samples, grid, **parameters) with seed int64 [], samples int64 [B] and grid
-            (T, H, W); gives float or integer scores [B, L] or [B, T, H, W] on the device of samples. Its result must
-            depend on nothing else, or masks are no longer a function of (seed, sample index, parameters): take random
-            numbers from `smnoise.ops.random_words` (purposes 12 to 15 are yours), not from torch's generators.
+            (T, H, W); gives float or integer scores [B, L] or [B, T, H, W] on the device of samples, of any width: none
+            is rounded before it is compared. Its result must depend on nothing else, or masks are no longer a function
+            of (seed, sample index, parameters): take random numbers from `smnoise.ops.random_words` (purposes 12 to 15
+            are yours), not from torch's generators.
 
     Returns the function, so that it can be used as a decorator: @register("name").
 
@@ -127,6 +128,8 @@ def imported(name: str) -> Scores:
             function = getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"strategy {name!r} names a function module:function, but: {error}") from error
+        if not callable(function):
+            raise ValueError(f"strategy {name!r} names a function module:function, but that is no function")
         register(name, function)
     return FUNCTIONS[name]
 

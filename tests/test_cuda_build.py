@@ -2,10 +2,13 @@
 """Every CUDA kernel compiles for every architecture that we promise, without a GPU and without spills; what is compiled
 for which card and driver; the cache."""
 
+import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from ctypes import Array, Structure, sizeof
 
 import pytest
@@ -215,6 +218,22 @@ def test_of_several_processes_one_compiles_and_the_others_wait(tmp_path):
         process.stdin.flush()
     assert [process.communicate(timeout=300)[0] for process in processes] == ["done\n"] * 3
     assert len(list(tmp_path.glob("compiled by *"))) == 1
+
+
+def test_a_process_forked_while_another_thread_compiles_holds_nobody_up(tmp_path):
+    """Such as a loader's worker, which may live for days."""
+    path = tmp_path / "kernel.lock"
+    with nvrtc._alone(path):
+        child = os.fork()
+        if not child:
+            time.sleep(600)
+            os._exit(0)
+    try:
+        with path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):

@@ -74,7 +74,7 @@ def test_files_of_other_suffixes_are_counted(folder, tmp_path):
 @pytest.mark.parametrize(("workers", "cached"), [(0, False), (2, False), (0, True)])
 def test_a_run_tells_each_file_once(folder, tmp_path, workers, cached):
     cache = make(folder, tmp_path / "cache", None).folder if cached else None
-    config = video.Config(folder, tmp_path / "run", workers=workers, frames_cache=cache, **SMALL)
+    config = video.Config(data=folder, out=tmp_path / "run", workers=workers, frames_cache=cache, **SMALL)
     video.pretrain(config)
     said = [e for e in events(config.out) if "data/" in e and "videos are read" not in e]
     served = sorted(e.rsplit("/", 1)[1] for e in said if "broken.mp4" not in e)
@@ -92,7 +92,7 @@ def test_fine_tuning_and_its_test_set_tell_each_file_once(folder, tmp_path):
             target = tmp_path / side / str(label % 2) / f"{side} {name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, target)
-    run = video.Config(folder, tmp_path / "run", workers=0, **SMALL)
+    run = video.Config(data=folder, out=tmp_path / "run", workers=0, **SMALL)
     video.pretrain(run)
     config = finetune_video.Config(
         train=tmp_path / "train", test=tmp_path / "test", out=tmp_path / "fine", run=run.out, batch_size=2,

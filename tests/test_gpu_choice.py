@@ -13,7 +13,7 @@ from smnoise import BackendError, Green3D, backends
 from smnoise.__main__ import main
 from smnoise.backends import cuda, nvrtc, occupancy, triton
 from smnoise.backends.layout import SHARED_BYTES
-from smnoise.spec import OptimBlueSpec, StrategySpec
+from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
 from smnoise.train.run import choose_device
 
 FIELD, WRAP = Green3D((8, 14, 14), 0.9), Green3D((8, 14, 14), 0.9, boundary="wrap")
@@ -97,6 +97,14 @@ def test_a_volume_that_triton_cannot_launch_over_is_refused_in_words(monkeypatch
     monkeypatch.setattr(color, "MAX_VALUES", 100)
     with pytest.raises(BackendError, match=r"up to 100 values, got 120 in \[4, 5, 6\]"):
         torch.ops.smnoise.gaussian_filter(torch.ones(1, 4, 5, 6), [0.5] * 3, backend="triton")
+
+
+def test_samplers_that_differ_in_no_table_share_those_of_triton():
+    pytest.importorskip("triton")
+    here, there = (ColorSpec("red", (1, 3, 4), 5, origin=(t, 0, 0)) for t in (0, 1))
+    made = [triton._tables(spec, torch.device("cpu")) for spec in (here, there)]
+    assert made[0][0] is made[1][0]
+    assert made[0][1] is made[1][1]
 
 
 def test_threads_that_prepare_at_once_get_the_same(monkeypatch):

@@ -15,8 +15,9 @@ from smnoise import DataError
 from smnoise.train.classes import ENTRIES, MOST
 from smnoise.train.labels import labelled_files
 from smnoise.train.linear import linear_probe
+from smnoise.train.lists import label_sets, lines_without_file
 from smnoise.train.logistic import Labelled
-from smnoise.train.media_files import Medium, file_notes, find_files, label_sets, left_out, lines_without_file
+from smnoise.train.media_files import Medium, file_notes, find_files, left_out
 
 MEDIUM = Medium("sound file", frozenset({".wav"}))
 FILES = ("a.wav", "b c.wav", "d,e.wav", "sub/f.wav", "g.wav")

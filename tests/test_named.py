@@ -162,6 +162,47 @@ class TestCustom:
         with pytest.raises(TypeError, match="function of"):
             smnoise.register("other", 3)
 
+    @pytest.mark.parametrize("scores", [
+        torch.arange(8) + 2**40, -(torch.arange(8, dtype=torch.int32) + 2**24), 1 + torch.arange(8).double() * 1e-12,
+        torch.tensor([3, 2**53 + 1, 2**53, 3, -1, 2**53, 2**62, 2**62 + 1]), torch.arange(8) % 2 == 0,
+        torch.tensor([0.0, -0.0, 1, torch.inf, -torch.inf, torch.nan, 1 + 1e-9, 1], dtype=torch.float64),
+    ])  # fmt: skip
+    def test_scores_that_float32_cannot_tell_apart(self, scores):
+        """Whole numbers and doubles rank as what they are, ties to the lower token."""
+        smnoise.register("fine", lambda seed, samples, grid: scores.expand(len(samples), 8))
+        order = sorted(range(8), key=lambda i: (not scores[i].isnan(), -scores[i].item(), i))
+        for visible in range(1, 8):
+            masks = smnoise.strategy("fine", (2, 2, 2), num_visible=visible)([0, 1])
+            assert masks.ids_keep.tolist() == [sorted(order[:visible])] * 2
+
+    @pytest.mark.parametrize(
+        "seed", [torch.tensor(0.5), torch.tensor([1, 2]), torch.tensor(1, dtype=torch.int32)]
+    )
+    def test_a_seed_that_is_none(self, seed):
+        smnoise.register("plain", lambda seed, samples, grid: torch.zeros(len(samples), 144))
+        with pytest.raises((TypeError, ValueError), match="seed must"):
+            sampler_of("plain", GRID)([0], seed=seed)
+
+    def test_the_function_gets_a_seed_without_axes(self):
+        seen = []
+
+        def plain(seed, samples, grid):
+            seen.append(seed)
+            return torch.zeros(len(samples), 144)
+
+        smnoise.register("plain", plain)
+        sampler_of("plain", GRID)([0], seed=torch.tensor([7]))
+        assert [tuple(s.shape) for s in seen] == [()]
+
+    def test_parameters_are_what_json_holds(self):
+        smnoise.register("first", self.first)
+        sampler = smnoise.strategy("first", GRID, 0.9, parameters={"shift": (1, 2)})
+        assert smnoise.from_json(sampler.to_json()) == sampler
+        with pytest.raises(TypeError, match="JSON"):
+            smnoise.strategy("first", GRID, 0.9, parameters={"shift": torch.zeros(1)})
+        with pytest.raises(ValueError, match="no function"):
+            sampler_of("os:sep", GRID)
+
     @pytest.mark.parametrize(
         ("given", "words"),
         [
@@ -173,6 +214,9 @@ class TestCustom:
     )
     def test_scores_that_cannot_be(self, given, words):
         smnoise.register("wrong", given)
+        smnoise.register("sparse", lambda seed, samples, grid: torch.zeros(2, 144).to_sparse())
+        with pytest.raises(TypeError, match="dense"):
+            sampler_of("sparse", GRID)([0, 1])
         with pytest.raises(ValueError, match=words):
             sampler_of("wrong", GRID)([0, 1])
 
@@ -184,6 +228,18 @@ class TestOfElsewhere:
             got = MaskBatch.from_mask(mask, grid)
             assert got[4:] == want[4:]
             assert all(torch.equal(a, b) for a, b in zip(got.tensors, want.tensors, strict=True))
+
+    def test_an_empty_batch(self):
+        masks = MaskBatch.from_scores(torch.zeros(0, 2, 3), 0.5)
+        assert (masks.mask.shape, masks.ids_keep.shape, masks.grid) == ((0, 6), (0, 3), (1, 2, 3))
+
+    def test_a_grid_that_is_none(self):
+        with pytest.raises((TypeError, ValueError), match="grid must be"):
+            MaskBatch.from_scores(torch.zeros(2, 9), 0.5, grid=9)
+
+    def test_only_dense_masks(self):
+        with pytest.raises(TypeError, match="dense"):
+            MaskBatch.from_mask(torch.eye(4).bool().to_sparse())
 
     def test_from_scores(self):
         sampler = smnoise.Green3D(GRID, 0.75, per="frame")

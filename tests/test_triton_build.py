@@ -41,3 +41,17 @@ def test_no_kernel_is_compiled_anew_for_another_size_of_a_batch():
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split()[1:] == ["[]"], done.stdout + done.stderr
     assert int(done.stdout.split()[0]) >= 7
+
+
+def test_no_two_threads_own_a_token_where_boxes_are_laid():
+    """Their loads and stores are ordered by that alone. Of AMD's targets a warp has 64 lanes."""
+    pytest.importorskip("triton")
+    code = (
+        "from smnoise.kernels import ahead, strategy\n"
+        "lanes = max(target.warp_size for target in ahead.TARGETS.values())\n"
+        "least = min(strategy.tokens_of_program(n) for n in range(1, 3000))\n"
+        "print(lanes, least // (lanes * strategy.OPTIONS['num_warps']))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["64", "1"], done.stdout + done.stderr

@@ -113,18 +113,23 @@ def _shared_bytes(device: int) -> int:
 
 
 def _upload(array: np.ndarray, device: int) -> int:
-    """The address of a copy on a device that is never freed: captured graphs hold it. It is no tensor of torch's, whose
-    memory may belong to the pool of a graph or of a compiled function, and be taken back with that."""
+    """The address of a copy on a device; the same one for the same bytes."""
+    return _uploaded(array.tobytes(), device)
+
+
+@once
+def _uploaded(data: bytes, device: int) -> int:
+    """An address that is never freed: captured graphs hold it. It is no tensor of torch's, whose memory may belong to
+    the pool of a graph or of a compiled function, and be taken back with that."""
     from cupy.cuda import runtime
 
     outside_capture("uploading the tables of a sampler")
-    array = np.ascontiguousarray(array)
+    source = np.frombuffer(data, np.uint8).ctypes.data
     with torch.cuda.device(device):
-        address = runtime.malloc(max(array.nbytes, 1))
-        runtime.memcpy(address, array.ctypes.data, array.nbytes, runtime.memcpyHostToDevice)
-        runtime.streamSynchronize(
-            0
-        )  # the copy may still be on its way, and torch's streams do not wait for it
+        address = runtime.malloc(max(len(data), 1))
+        runtime.memcpy(address, source, len(data), runtime.memcpyHostToDevice)
+        # The copy may still be on its way, and torch's streams do not wait for it.
+        runtime.streamSynchronize(0)
     return address
 
 
@@ -238,7 +243,7 @@ def gaussian_filter(
     v = volume.contiguous()
     with torch.cuda.device(v.device):
         function = _function(v.device.index, "gaussian")
-        weights = _weights(taps.tobytes(), v.device.index)
+        weights = _upload(taps, v.device.index)
         for axis in (2, 1, 0):  # x, y, t
             only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
             out = torch.empty(filtered_shape(v.shape, only, wrap), dtype=torch.float32, device=v.device)
@@ -250,11 +255,6 @@ def gaussian_filter(
                 _launch(function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap))
             v = out
     return v
-
-
-@once
-def _weights(data: bytes, device: int) -> int:
-    return _upload(np.frombuffer(data, np.float32), device)
 
 
 @once

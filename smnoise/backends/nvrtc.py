@@ -219,7 +219,13 @@ def _alone(path: Path) -> Iterator[None]:
         with suppress(OSError):  # some network drives cannot lock
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            yield
+        finally:
+            # To close is not enough: a process that another thread forked meanwhile has the file open too.
+            with suppress(OSError):
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def compile_sources(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from ..errors import BackendError
@@ -33,12 +34,22 @@ def why_not() -> str | None:
     return None
 
 
+def _upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on a device; the same one for the same values."""
+    return _uploaded(array.tobytes(), array.dtype.str, array.shape, device)
+
+
 @once
-def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+def _uploaded(data: bytes, dtype: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
+    return torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape)).to(device)
+
+
+@once
+def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     t = tables(spec)
-    return tuple(None if a is None else torch.from_numpy(a).to(device) for a in (t.taps, t.radius, t.first))
+    return tuple(None if a is None else _upload(a, device) for a in (t.taps, t.radius, t.first))
 
 
 @contextmanager
@@ -102,7 +113,8 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
             f"{list(volume.shape[1:])}; use backend cuda, or cut the volume"
         )
     with _on(volume.device):
-        v = color.gaussian_filter(volume, *_weights(taps.tobytes(), taps.shape, radius, volume.device))
+        weights = _upload(taps, volume.device), _upload(np.array(radius, np.int32), volume.device)
+        v = color.gaussian_filter(volume, *weights)
     if wrap:
         return v
     # Away from its ends a torus is an ordinary volume.
@@ -111,20 +123,8 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
 
 
 @once
-def _weights(
-    taps: bytes, shape, radius: tuple[int, int, int], device: torch.device
-) -> tuple[torch.Tensor, ...]:
-    if device.type == "cuda":
-        outside_capture("uploading filter weights")
-    weights = torch.frombuffer(bytearray(taps), dtype=torch.float32).view(shape)
-    return weights.to(device), torch.tensor(radius, dtype=torch.int32, device=device)
-
-
-@once
 def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
-    if device.type == "cuda":
-        outside_capture("uploading the tables of a sampler")
-    return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base, spec.ring))
+    return tuple(_upload(array, device) for array in (spec.table, spec.base, spec.ring))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
@@ -147,9 +147,7 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
 
 @once
 def _boxes(spec: StrategySpec, device: torch.device) -> tuple[torch.Tensor, ...]:
-    if device.type == "cuda":
-        outside_capture("uploading the tables of a sampler")
-    return tuple(torch.from_numpy(array).to(device) for array in spec.boxes)
+    return tuple(_upload(array, device) for array in spec.boxes)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:

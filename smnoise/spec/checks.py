@@ -69,6 +69,13 @@ def _as_real(name: str, value) -> float:
         return math.inf
 
 
+def with_ones(grid):
+    """(L,) as (1, 1, L), (H, W) as (1, H, W); anything else as it is."""
+    if isinstance(grid, (tuple, list)) and len(grid) < 3:
+        return (1,) * (3 - len(grid)) + tuple(grid)
+    return grid
+
+
 def as_tuple(name: str, value, length: int, what: str) -> tuple:
     if isinstance(value, str) or not np.iterable(value):  # an array of no dimensions is not
         raise TypeError(f"{name} must be {what}, got {value!r}")

@@ -11,7 +11,8 @@ import torch
 from ..errors import DataError
 from .audio_data import SOUND
 from .classes import check_classes
-from .media_files import Medium, find_files, label_sets, labels_by_folder
+from .lists import label_sets
+from .media_files import Medium, find_files, labels_by_folder
 from .video_data import VIDEO
 
 

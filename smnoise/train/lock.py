@@ -89,8 +89,12 @@ def _opened(path: Path) -> int:
         if _is_still(path, descriptor):
             break
         os.close(descriptor)  # its holder ended and took the file away between the two calls
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError:  # of a full disk
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -31,7 +31,7 @@ from .video_data import open_video
 
 PURPOSE_VIDEO = 12  # beside those of `draws` and `augment`
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: its share of the frame, width over height
-START, FLIP, PARTS = 20, 21, 32  # slots of a sample's choices; PARTS is the first of many
+START, PARTS = 20, 32  # slots of a sample's choices; PARTS is the first of many
 RANDAUGMENT, ERASING, MIXING = 0, 1, 2  # what the global generators are set for
 
 

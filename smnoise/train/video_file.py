@@ -109,6 +109,7 @@ class VideoFile:
         numbers = {stamp: n for n, stamp in enumerate(self.index.stamps)}
         due = 0 if key is None else numbers[key]
         images: dict[int, np.ndarray] = {}
+        taken = set(wanted)
         with open_file(self.path) as container:
             stream = container.streams[self.index.stream]
             if key is not None:
@@ -129,7 +130,7 @@ class VideoFile:
                     begun = True
                 if numbers.get(frame.pts) != due:
                     return None
-                if due in wanted:
+                if due in taken:
                     images[due] = shown(frame, size, self.index.orientation)
                 if due >= wanted[-1]:
                     return images

@@ -15,7 +15,7 @@ from ..masks import MaskBatch
 from ..reference import draw_sigmas, first_partner, taps
 from ..samplers import Color3D
 from ..samplers.base import Sampler
-from ..samplers.random import with_ones
+from ..spec import with_ones
 
 AXES = ("t", "y", "x")
 NOISE_GRID, NOISE_SAMPLES = (32, 48, 48), 32  # of the noise's spectrum: finer than that of a mask's own grid

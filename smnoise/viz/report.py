@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..files import write_text
 from ..samplers import White3D
 from ..samplers.base import Sampler
-from ..samplers.random import with_ones
+from ..spec import with_ones
 from . import style
 from .measures import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from .overlay import lies_on_its_side, tiles

@@ -81,7 +81,7 @@ class FakeTorch(types.ModuleType):
         return create
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def module_of(text: bytes) -> Module:
     """Parsed once a process; its kernels keep what was made of them."""
     return Module(text.decode().rstrip("\0"))

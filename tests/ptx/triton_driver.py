@@ -57,7 +57,7 @@ class Driver:
         fake = FakeTorch(self.owner, self.architecture)
         for module in MODULES:
             module.torch = fake
-        for cached in (backend._tables, backend._blue_tables, backend._boxes):
+        for cached in (backend._uploaded, backend._tables, backend._blue_tables, backend._boxes):
             cached.cache_clear()
         return self.owner
 
