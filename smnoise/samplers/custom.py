@@ -34,6 +34,7 @@ from .repeated import visible_per_frame
 
 Scores = Callable[..., torch.Tensor]
 FUNCTIONS: dict[str, Scores] = {}
+WIDER = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class Custom(Sampler):
         return self._batch(results, outputs, self.grid)
 
     def scores(self, seed: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-        """What is thresholded, float32 [B, L]."""
+        """What is thresholded, float32 [B, L]: the function's scores, or their ranks where float32 would make equal
+        ones of different ones."""
         scores = FUNCTIONS[self.name](seed, samples, self.grid, **self.parameters)
         shapes = (len(samples), self.num_tokens), (len(samples), *self.grid)
         if not isinstance(scores, torch.Tensor) or tuple(scores.shape) not in shapes:
@@ -113,4 +115,10 @@ class Custom(Sampler):
             raise ValueError(
                 f"{self.name} must give real scores on {samples.device}, gave {scores.dtype} on {scores.device}"
             )
-        return scores.reshape(shapes[0]).to(torch.float32)
+        scores = scores.reshape(shapes[0])
+        if (
+            scores.dtype in WIDER
+        ):  # than float32 tells apart: their ranks instead, equal ones to the lower token
+            order = scores.argsort(dim=1, descending=True, stable=True)
+            scores = order.argsort(dim=1).neg()
+        return scores.to(torch.float32)
