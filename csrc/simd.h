@@ -25,11 +25,22 @@
 #define SMN_UNROLL _Pragma("GCC unroll 16")
 #endif
 
+#define SMN_INLINE __attribute__((always_inline))
+
 namespace {
+
+// f(0) .. f(n - 1), one after the other: where the loop is too long for SMN_UNROLL.
+template <int n, class F> SMN_INLINE inline void times(F f) {
+    if constexpr (n > 0) {
+        times<n - 1>(f);
+        f(n - 1);
+    }
+}
 
 constexpr int W = SMN_LANES;
 typedef float vf __attribute__((vector_size(4 * SMN_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * SMN_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * SMN_LANES)));
 typedef uint64_t vq __attribute__((vector_size(4 * SMN_LANES)));  // W / 2 lanes
 
 inline vf load(const float* p) { vf v; memcpy(&v, p, sizeof v); return v; }
@@ -38,6 +49,7 @@ inline void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 inline void store(int32_t* p, vi v) { memcpy(p, &v, sizeof v); }
 inline vf splat(float x) { return x - vf{}; }  // x - 0 is x, -0 too: the compiler drops it
 inline vi splat(int32_t x) { return x - vi{}; }
+inline vq splat(uint64_t x) { return x - vq{}; }
 inline vi numbered() {  // 0, 1, 2, ...
     vi lanes;
     for (int i = 0; i < W; ++i) lanes[i] = i;
@@ -66,6 +78,17 @@ inline vq multiply_low(vq a, uint32_t m) {
     return (vq)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m));
 #else
     return (a & 0xFFFFFFFFull) * (uint64_t)m;
+#endif
+}
+
+// The low halves of 64-bit lanes, in turns: of even, odd, even, ...
+inline vi low_halves(vq even, vq odd) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_mask_shuffle_epi32((__m512i)even, 0xAAAA, (__m512i)odd, _MM_PERM_CCAA);
+#elif defined(__AVX2__)
+    return (vi)_mm256_blend_epi32((__m256i)even, _mm256_shuffle_epi32((__m256i)odd, 0xA0), 0xAA);
+#else
+    return (vi)((even & 0xFFFFFFFFull) | (odd << 32));
 #endif
 }
 
