@@ -84,19 +84,9 @@ struct Least {
         rank = better ? r : rank;
     }
     int32_t over_lanes(int32_t* first) const {
-        const vi lanes = numbered();
-        vi least = value;
-        for (int apart = W / 2; apart; apart /= 2) {
-            vi other = pick(least, lanes ^ splat(apart));
-            least = other < least ? other : least;
-        }
-        vi where = value == least ? rank : splat((int32_t)INT32_MAX);
-        for (int apart = W / 2; apart; apart /= 2) {
-            vi other = pick(where, lanes ^ splat(apart));
-            where = other < where ? other : where;
-        }
-        *first = where[0];
-        return least[0];
+        const int32_t least = least_of(value);
+        *first = least_of(value == splat(least) ? rank : splat((int32_t)INT32_MAX));
+        return least;
     }
 };
 

@@ -20,7 +20,7 @@ typedef struct {
     int32_t groups;   // rankings per sample: 1 (per clip) or T (per frame)
     int32_t tokens;   // tokens in each ranking
     int32_t visible;  // visible tokens in each ranking
-    float quantile;   // standard normal quantile of the threshold: where the search for it starts
+    float quantile;   // the threshold in standard deviations of the scores, guessed: where the search for it starts
     float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
 } smn_ranking;
 

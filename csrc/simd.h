@@ -70,6 +70,19 @@ inline vi pick(vi table, vi index) {
 #endif
 }
 
+inline int32_t sum_of(vi v) {
+    int32_t sum = 0;
+    SMN_UNROLL for (int l = 0; l < W; ++l) sum += v[l];
+    return sum;
+}
+inline int32_t least_of(vi v) {
+    for (int apart = W / 2; apart; apart /= 2) {
+        vi other = pick(v, numbered() ^ splat(apart));
+        v = other < v ? other : v;
+    }
+    return v[0];
+}
+
 // Product of the low 32 bits of each lane with m. The high halves of `a` may hold anything.
 inline vq multiply_low(vq a, uint32_t m) {
 #if defined(__AVX512F__)
@@ -121,14 +134,43 @@ inline void store_ids8(int64_t* dst, const uint8_t* offset, int64_t base) {
 #endif
 }
 
-// dst[i] = rank[i] + (bit i of set ? if_set : if_clear) for eight ranks.
-inline void store_ranks8(int64_t* dst, const uint8_t* rank, uint32_t set, int64_t if_set, int64_t if_clear) {
+// dst[i] = rank[i] + (set[i] ? if_set : if_clear) for eight ranks and eight bytes of set, 0 or 1.
+inline void store_ranks8(int64_t* dst, const uint8_t* rank, const uint8_t* set, int64_t if_set, int64_t if_clear) {
 #if defined(__AVX512F__)
-    __m512i base = _mm512_mask_set1_epi64(_mm512_set1_epi64(if_clear), (__mmask8)set, if_set);
-    __m512i ranks = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)rank));
+    __m512i base = _mm512_set1_epi64(if_clear), ranks = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)rank));
+    __m128i bytes = _mm_loadl_epi64((const __m128i*)set);
+    base = _mm512_mask_set1_epi64(base, (__mmask8)_mm_test_epi8_mask(bytes, bytes), if_set);
     _mm512_storeu_si512(dst, _mm512_add_epi64(ranks, base));
+#elif defined(__AVX2__)
+    const __m256i clear = _mm256_set1_epi64x(if_clear), more = _mm256_set1_epi64x(if_set - if_clear);
+    for (int i = 0; i < 8; i += 4) {
+        uint32_t four_ranks, four_set;
+        memcpy(&four_ranks, rank + i, 4);
+        memcpy(&four_set, set + i, 4);
+        __m256i is_set = _mm256_cvtepi8_epi64(_mm_cvtsi32_si128((int)(four_set * 255)));  // 1 to all bits
+        __m256i ranks = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)four_ranks));
+        ranks = _mm256_add_epi64(_mm256_add_epi64(ranks, clear), _mm256_and_si256(is_set, more));
+        _mm256_storeu_si256((__m256i*)(dst + i), ranks);
+    }
 #else
-    for (int i = 0; i < 8; ++i) dst[i] = rank[i] + ((set >> i & 1) ? if_set : if_clear);
+    for (int i = 0; i < 8; ++i) dst[i] = rank[i] + (set[i] ? if_set : if_clear);
+#endif
+}
+
+// The lanes of v whose bit is set, one behind the other, and something behind them: W are written. positions[b]: of
+// the set bits of b.
+inline void store_picked(int32_t* dst, vi v, uint32_t bits, const uint8_t (*positions)[8]) {
+#if defined(__AVX512F__)
+    (void)positions;
+    _mm512_storeu_si512(dst, _mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)v));
+#elif defined(__AVX2__)
+    store(dst, pick(v, (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)positions[bits]))));
+#else
+    (void)positions;
+    for (int i = 0, n = 0; i < W; ++i) {
+        dst[n] = v[i];
+        n += bits >> i & 1;
+    }
 #endif
 }
 
