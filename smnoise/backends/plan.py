@@ -60,7 +60,10 @@ class Outputs(Structure):
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
         """Where tensors lie; they must outlive the call."""
-        return cls(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+        outputs = cls()
+        for name, tensor in tensors.items():
+            setattr(outputs, name, tensor.data_ptr())
+        return outputs
 
 
 class Gaussian(Structure):
