@@ -21,8 +21,10 @@
 // Arrays of vectors stay in registers only where the loops over them are unrolled, which -O2 alone does not.
 #if defined(__clang__)
 #define SMN_UNROLL _Pragma("clang loop unroll(full)")
+#define SMN_UNROLL_BY_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define SMN_UNROLL _Pragma("GCC unroll 16")
+#define SMN_UNROLL_BY_4 _Pragma("GCC unroll 4")
 #endif
 
 #define SMN_INLINE __attribute__((always_inline))
