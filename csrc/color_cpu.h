@@ -19,6 +19,7 @@ struct Axis { int t, y, x; };
 struct Filter {
     const float* taps[3];
     int radius[3];
+    Taps along_x() const { return {taps[2], radius[2]}; }
     bool reads(int first_t, int last_t, const Axis& grid) const {
         return last_t >= -radius[0] && first_t < grid.t + radius[0];
     }
@@ -31,7 +32,7 @@ inline int64_t pitch_of(int64_t width) {
 }
 
 struct Buffers {
-    float *tile, *wrapped, *filtered_x, *rows[3], *planes[3], *field[3], *padded;
+    float *tile, *wrapped, *filtered_x[2], *rows[3], *planes[3], *field[3], *padded;
 };
 
 inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
@@ -48,7 +49,7 @@ inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
     Buffers out;
     out.tile = take((X + 2 * rx + 16 + W) * W);
     out.wrapped = take(p.wrap ? (X + 2 * rx) * W : 0);
-    out.filtered_x = take((X + W) * W);
+    for (float*& filtered : out.filtered_x) filtered = take((X + W) * W);
     for (int f = 0; f < 3; ++f) {
         out.rows[f] = take((rows + W) * pitch);
         out.planes[f] = take(times * Y * pitch);
@@ -152,7 +153,7 @@ struct Color {
     // numbers so small that filters take 1.4 times as long.
     void clear_beyond_rows() const {
         memset(b.tile + (int64_t)blocks() * 8 * W, 0, sizeof(float) * W * W);
-        memset(b.filtered_x + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
+        for (float* filtered : b.filtered_x) memset(filtered + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
     }
 
     // W rows of the slab from row0 on, filtered along x, into b.rows.
@@ -161,20 +162,30 @@ struct Color {
         const RowWords words(of_lanes, p.origin);
         NoiseTile(words, sample, keys).write(b.tile, first_x() >> 3, blocks());
         const float* noise = b.tile + (first_x() & 7) * W;
+        const float* centre = noise + (int64_t)reach.x * W;
+        auto wrapped = [&](int radius) -> const float* {
+            if (!p.wrap || radius == 0) return centre;
+            wrap_rows(b.wrapped, noise, grid.x, radius, W);
+            return b.wrapped + (int64_t)radius * W;
+        };
+        auto keep = [&](int f, const float* result) {
+            store_transposed(result, b.rows[f] + row0 * pitch, grid.x, pitch);
+        };
+        const int64_t values = (int64_t)grid.x * W;
         for (int f = 0; f < count; ++f) {
             if (!p.wrap && !filters[f].reads(first_t, last_t, grid)) continue;
-            const int radius = filters[f].radius[2];
-            const float* centre = noise + (int64_t)reach.x * W;
-            if (p.wrap && radius > 0) {
-                wrap_rows(b.wrapped, noise, grid.x, radius, W);
-                centre = b.wrapped + (int64_t)radius * W;
+            const Taps taps[2] = {filters[f].along_x(), filters[f + 1].along_x()};
+            if (taps[0].radius == 0) {
+                keep(f, centre);
+            } else if (f + 1 < count) {  // two low-pass filters, the wider one last
+                filter_twice(b.filtered_x, wrapped(taps[1].radius), values, W, taps);
+                keep(f, b.filtered_x[0]);
+                keep(f + 1, b.filtered_x[1]);
+                break;
+            } else {
+                filter(b.filtered_x[0], wrapped(taps[0].radius), values, W, taps[0].g, taps[0].radius);
+                keep(f, b.filtered_x[0]);
             }
-            const float* result = centre;
-            if (radius > 0) {
-                filter(b.filtered_x, centre, (int64_t)grid.x * W, W, filters[f].taps[2], radius);
-                result = b.filtered_x;
-            }
-            store_transposed(result, b.rows[f] + row0 * pitch, grid.x, pitch);
         }
     }
 
@@ -260,7 +271,7 @@ inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const sm
     rest += lay_out(p, &b, rest);
 
     int index[2];
-    Filter filters[3];
+    Filter filters[4] = {};  // and one that is not used
     smn_sigma_draw(seed, sample, p.first, index);
     const int count = use_filters(p, index, filters);
 
