@@ -20,7 +20,7 @@ typedef struct {
     int32_t groups;   // rankings per sample: 1 (per clip) or T (per frame)
     int32_t tokens;   // tokens in each ranking
     int32_t visible;  // visible tokens in each ranking
-    float quantile;   // standard normal quantile of the threshold: where the search for it starts
+    float quantile;   // the threshold in standard deviations of the scores, guessed: where the search for it starts
     float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
 } smn_ranking;
 
@@ -78,7 +78,7 @@ typedef struct {
     int32_t steps;
     int32_t rows;          // smn_rows: which masks of which partition a sample's rows are
     int32_t entries;
-    int32_t bytes;         // of the arrays of optim_blue_block.h; this and table are for block algorithms only
+    int32_t bytes;         // of the arrays of optim_blue_block.h; for block algorithms only
     int32_t shared;        // 1: they fit into shared memory
     int32_t rings;
     const int32_t* stamp;  // [entries][4]: displacement t, y, x and its crowding weight S

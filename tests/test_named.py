@@ -105,11 +105,25 @@ def test_pools(tmp_path):
     ("text", "words"),
     [("gren-3d", "did you mean green-3d"), ("random", "needs a grid"), ("no_module_of_that_name:f", "No module"),
      ("json:absent", "absent"), (":f", "Empty module name"), ("{", "not the JSON"),
-     ('{"sampler": "Nothing"}', "one of")],
+     ('{"sampler": "Nothing"}', "one of"), ("no_module_of_that_name:f", "PYTHONPATH"),
+     ("json:__name__", "names no function"), ('{"sampler": "Green3D", "grid": 5}', "must be a list such as"),
+     ('{"sampler": "Green3D", "grid": null}', "needs grid"),
+     ('{"sampler": "Tube", "seed": 1, "sampler": "Random"}', "has 'sampler' twice")],
 )  # fmt: skip
 def test_what_names_nothing(text, words):
     with pytest.raises(ValueError, match=words):
         sampler_of(text)
+
+
+def test_bytes_that_are_no_json(tmp_path):
+    (tmp_path / "film.mp4").write_bytes(b"\xda\xff\0")
+    with pytest.raises(ValueError, match=r"film\.mp4 does not hold the JSON of a sampler"):
+        sampler_of(f"@{tmp_path / 'film.mp4'}", GRID)
+
+
+def test_a_range_in_json_is_the_same_as_a_pair():
+    text = '{"sampler": "Green3D", "sigma1": [0.5, 1.0]}'
+    assert sampler_of(text, GRID, sigma1=(0.5, 1.0)) == smnoise.Green3D(GRID, 0.9, sigma1=(0.5, 1.0))
 
 
 class TestCustom:
@@ -150,7 +164,21 @@ class TestCustom:
         custom.FUNCTIONS.clear()
         with pytest.raises(ValueError, match="no strategy 'my_masks_of_a_test:rows' is registered"):
             smnoise.from_json(sampler.to_json())  # what a file says is not imported
+        named = sampler_of('{"sampler": "Custom", "name": "my_masks_of_a_test:rows"}', GRID, num_visible=24)
+        assert named == sampler  # what a person says is
         sys.modules.pop("my_masks_of_a_test")
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.int32])
+    def test_scores_that_float32_does_not_tell_apart(self, dtype):
+        near = torch.arange(144).to(dtype) + (2**30 if dtype == torch.int32 else 2**40)
+        assert (near.float()[1:] == near.float()[:-1]).float().mean() > 0.9
+        smnoise.register("near", lambda seed, samples, grid: near.expand(len(samples), -1))
+        sampler = smnoise.strategy("near", GRID, num_visible=20)
+        assert sampler([3]).ids_keep.tolist() == [list(range(124, 144))]
+        smnoise.register("tied", lambda seed, samples, grid: (near // 50 * 50).expand(len(samples), -1))
+        want = near[None] // 50 * 50
+        shown = smnoise.strategy("tied", GRID, num_visible=20)([3]).ids_keep[0]
+        assert shown.tolist() == want[0].argsort(descending=True, stable=True)[:20].sort().values.tolist()
 
     def test_names_are_taken_once(self):
         smnoise.register("first", self.first)

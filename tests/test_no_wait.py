@@ -75,11 +75,6 @@ def without_values(model: torch.nn.Module):
         yield mode
 
 
-def batch_of(config, made):
-    rows = config.batch_size * made.views
-    return next(iter(loader(made.clips, range(rows), rows, 0)))
-
-
 def batch_of(config, made) -> dict:
     rows = config.batch_size * made.views
     return next(iter(loader(made.clips, range(rows), rows, 0)))

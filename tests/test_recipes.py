@@ -96,6 +96,13 @@ def test_a_runs_own_config_is_a_recipe(tmp_path):
         ("@file.json", "[1]", "must be a JSON object"),
         ("@file.json", '{"mels": 3}', "has settings that this trainer has not: mels"),
         ("@file.json", '{"epochs": 0}', "epochs must be at least 1"),
+        ("@file.json", '{"epochs": "3"}', "@file.json: epochs must be int, got '3'"),
+        ("@file.json", '{"epochs": true}', "epochs must be int, got True"),
+        ("@file.json", '{"batch_size": 2.5}', "batch_size must be int, got 2.5"),
+        ("@file.json", '{"compile": "false"}', "compile must be bool, got 'false'"),
+        ("@file.json", '{"model": "giant"}', "model must be .*'huge'.*, got 'giant'"),
+        ("@file.json", '{"betas": [0.9]}', r"betas must be tuple.*, got \(0.9,\)"),
+        ("@file.json", '{"mask": 5}', "mask must be str, got 5"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, content, words):

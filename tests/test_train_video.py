@@ -18,8 +18,10 @@ from media import write_video
 import smnoise
 from smnoise import CheckpointError, DataError, pools
 from smnoise.models.videomae import VideoMAE
+from smnoise.samplers import custom
 from smnoise.train import checkpoint, log, loop, video_runs
 from smnoise.train.cache_clips import make
+from smnoise.train.pretrained import pretrained_video
 from smnoise.train.recipes import parse
 from smnoise.train.settings import recipe_fields
 from smnoise.train.signals import StopOnSignal
@@ -297,6 +299,40 @@ def test_too_little_data_for_one_step_is_an_error(config):
 def test_a_config_that_cannot_work_is_never_made(config, change, words):
     with pytest.raises(ValueError, match=words):
         replace(config, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"mask": "audiomae-2d", "mask_ratio": 0.8}, "mask audiomae-2d: mask_ratio must be two numbers"),
+     ({"decoder_mask": "audiomae-2d"}, "mask audiomae-2d: mask_ratio must be two numbers")],
+)  # fmt: skip
+def test_a_mask_of_the_wrong_type_is_a_wrong_setting(config, change, words):
+    with pytest.raises(ValueError, match=words):
+        replace(config, **change)
+
+
+def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
+    """What needs its weights alone does not need the function; what needs its masks imports it, or says what to do."""
+    module = tmp_path / "masks_of_a_function.py"
+    module.write_text(
+        "from smnoise.ops import random_words\n"
+        "def f(seed, samples, grid):\n    return random_words(seed, samples, 15, grid[0] * grid[1] * grid[2])\n"
+    )
+    monkeypatch.setattr(custom, "FUNCTIONS", {})
+    monkeypatch.setattr("smnoise.strategies.FUNCTIONS", custom.FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = replace(config, mask="masks_of_a_function:f", epochs=1)
+    pretrain(config)
+    want = config.sampler()
+
+    custom.FUNCTIONS.clear()
+    assert pretrained_video(config.out).sampler() == want
+    custom.FUNCTIONS.clear()
+    sys.modules.pop("masks_of_a_function")
+    module.unlink()
+    found = pretrained_video(config.out)
+    with pytest.raises(CheckpointError, match=r"masks of a function: .*No module named.*PYTHONPATH"):
+        found.sampler()
 
 
 def test_a_log_cut_short_by_a_kill_is_read_up_to_the_cut(tmp_path):

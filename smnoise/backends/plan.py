@@ -76,8 +76,10 @@ class Outputs(Held):
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
         """Where tensors lie, which it holds."""
-        pointers = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-        return cls(**pointers).holding(*tensors.values())
+        outputs = cls()
+        for name, tensor in tensors.items():
+            setattr(outputs, name, tensor.data_ptr())
+        return outputs.holding(*tensors.values())
 
 
 class Gaussian(Held):

@@ -138,7 +138,7 @@ class Sampler:
 
     def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
         """What an op gave, less the outputs that were not asked for."""
-        wanted = [n.strip() for n in outputs.split(",")]
+        wanted = NAMES if outputs == ALL_OUTPUTS else [n.strip() for n in outputs.split(",")]
         mask, keep, hide, restore = (r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
         t, h, w = grid
         return MaskBatch(mask, keep, hide, restore, (t, h, w), self.visible_per_sample)
@@ -207,11 +207,14 @@ def sample_indices(
             )
         check_tensors(step=step)
         device = step.device if device is None else device
-        step = step.reshape(()).to(device)
+        step = step.reshape(()) if device == step.device else step.reshape(()).to(device)
     elif not isinstance(step, torch.SymInt):
         step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
     device = "cpu" if device is None else device  # not torch's default device
-    return torch.arange(batch_size, device=device) + (step * world_size + rank) * batch_size
+    # In few operations: each takes as long as a mask of a small grid.
+    rows = torch.arange(rank * batch_size, (rank + 1) * batch_size, device=device)
+    every = world_size * batch_size
+    return torch.add(rows, step, alpha=every) if isinstance(step, torch.Tensor) else rows + step * every
 
 
 def batch_indices(samples, batch_size, step, rank: int, world_size: int, device) -> torch.Tensor:

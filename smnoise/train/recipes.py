@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -121,8 +121,10 @@ def find(name: str, config_type: type) -> Recipe:
         settings = read(Path(name[1:]), f"recipe {name}")
         if unknown := sorted(set(settings) - known):
             raise ValueError(f"recipe {name} has settings that this trainer has not: {', '.join(unknown)}")
-        kept = set(settings) - ELSEWHERE - set(required(config_type))
-        return Recipe(None, tuples({name: settings[name] for name in kept}))
+        kept = [name for name in settings if name not in {*ELSEWHERE, *required(config_type)}]
+        settings = tuples({name: settings[name] for name in kept})
+        check_kinds(settings, config_type, f"recipe {name}")
+        return Recipe(None, settings)
     if name not in RECIPES or RECIPES[name].trainer != trainer:
         mine = ", ".join(n for n, r in RECIPES.items() if r.trainer == trainer) or "none"
         raise ValueError(f"recipe must be a file, @FILE, or one for this trainer ({mine}); got {name!r}")
@@ -140,6 +142,30 @@ def read(path: Path, what: str) -> dict:
     return settings_of_old(settings)
 
 
+def check_kinds(settings: dict, config_type: type, what: str) -> None:
+    """ValueError for the first setting that is of another kind than the trainer's: a text where a number belongs."""
+    hints = get_type_hints(config_type)
+    for name, value in settings.items():
+        if not _is_of(value, hints[name]):
+            wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
+            wanted = wanted or str(hints[name]).replace("typing.", "")
+            raise ValueError(f"{what}: {name} must be {wanted}, got {value!r}")
+
+
+def _is_of(value, hint) -> bool:
+    """Whether a value as JSON holds it is of this type of a setting; a path is a text there."""
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value == kind and type(value) is type(kind) for kind in kinds)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if kinds:  # one of several
+        return any(_is_of(value, kind) for kind in kinds)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, str if hint is Path else hint)
+
+
 def of_run(out: Path, config_type: type):
     """The settings of the run in a folder, as its config.json holds them.
 
@@ -152,6 +178,7 @@ def of_run(out: Path, config_type: type):
     hints = get_type_hints(config_type)
     if unknown := sorted(set(settings) - set(hints)):
         raise ValueError(f"{path} has settings that this trainer has not: {', '.join(unknown)}")
+    check_kinds(settings, config_type, str(path))
     paths = [n for n, v in settings.items() if isinstance(v, str) and Path in (hints[n], *get_args(hints[n]))]
     return config_type(
         **settings | {name: Path(settings[name]) for name in paths} | {"out": out, "resume": True}

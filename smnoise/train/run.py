@@ -22,7 +22,7 @@ from .. import pools
 from ..errors import CheckpointError, DataError, PoolError
 from ..files import make_folder, write_text
 from ..samplers import Sampler
-from ..strategies import from_json
+from ..strategies import from_json, sampler_of
 from . import checkpoint
 from .memory import keep_freed_memory
 from .recipes import parse, required, tuples
@@ -45,6 +45,8 @@ OF_ANY = {
     "sampler",
     "decoder_sampler",
 }
+# Samplers of which a recipe does not hold all: a pool's file, a function.
+ELSEWHERE = ("PoolSampler", "Custom")
 ABSENT = "(no such setting)"
 
 
@@ -143,7 +145,7 @@ def check_settings(recipe: Mapping, known: Iterable[str], where: Path | str) -> 
 
 def config_of_recipe(run: Path, recipe: dict, config_type: type):
     """The settings of the run in a folder, by its checkpoint's recipe. Its masks are those of the recipe, but where
-    they came from a pool, which the recipe names by its hash alone: see `sampler_of_run`.
+    they came from a pool or a function, which the recipe names alone: see `sampler_of_run`.
 
     Raises CheckpointError for settings that this version does not know.
     """
@@ -152,7 +154,7 @@ def config_of_recipe(run: Path, recipe: dict, config_type: type):
     check_settings(before, names, run)
     masks = {}
     for name, key in (("mask", "sampler"), ("decoder_mask", "decoder_sampler")):
-        if (sampler := before.get(key)) is not None and sampler["sampler"] != "PoolSampler":
+        if (sampler := before.get(key)) is not None and sampler["sampler"] not in ELSEWHERE:
             masks[name] = json.dumps(sampler)
     return config_type(data=run, out=run, **masks, **tuples({n: before[n] for n in names if n in before}))
 
@@ -160,11 +162,18 @@ def config_of_recipe(run: Path, recipe: dict, config_type: type):
 def sampler_of_run(config) -> Sampler:
     """What made the masks of the run that `config_of_recipe` gave these settings of.
 
-    Raises CheckpointError where they were drawn from a pool that is no longer where the run found it.
+    Raises CheckpointError where they were drawn from a pool that is no longer where the run found it, or made by a
+    function that cannot be imported.
     """
     recipe = checkpoint.find(config.out)[1]["recipe"]
-    if recipe.get("sampler", {}).get("sampler") != "PoolSampler":
+    kind = recipe.get("sampler", {}).get("sampler")
+    if kind not in ELSEWHERE:
         return config.sampler()
+    if kind == "Custom":
+        try:
+            return sampler_of(json.dumps({"seed": config.seed, **recipe["sampler"]}))
+        except ValueError as error:
+            raise CheckpointError(f"{config.out} was trained with masks of a function: {error}") from error
     named = json.loads((config.out / "config.json").read_text())["mask"]
     try:
         pool = pools.load(named)

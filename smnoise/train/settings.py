@@ -126,6 +126,14 @@ def full_name(mask: str) -> str:
     return f"{mask}-3d" if mask in COLORS else mask
 
 
+def named_mask(mask: str, grid: tuple[int, ...], mask_ratio: float | None, **more) -> Sampler:
+    """As `sampler_of`, where whatever is wrong is a wrong setting: ValueError."""
+    try:
+        return sampler_of(full_name(mask), grid, mask_ratio, **more)
+    except TypeError as error:
+        raise ValueError(f"mask {mask}: {error}") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(Run):
     """What pretraining of every medium has."""
@@ -134,8 +142,8 @@ class Pretraining(Run):
     """Folder of files, or list file with one path a line."""
 
     mask: How[str] = "random"
-    """A strategy (`smnoise list`), a published recipe's mask, a function of yours as module:function, a sampler's JSON,
-    @FILE that holds it, or a pool's .safetensors."""
+    """A strategy (`smnoise.STRATEGIES`), a published recipe's mask, a function of yours as module:function, a sampler's
+    JSON, @FILE that holds it, or a pool's .safetensors."""
     mask_ratio: How[float | None] = None
     """Share of tokens that is hidden; by default that of the mask's recipe or JSON, else 0.9 of a clip and 0.8 of a
     spectrogram."""
@@ -169,8 +177,8 @@ class Pretraining(Run):
     @cached_property
     def _sampler(self) -> Sampler:
         names = ("sigma1", "sigma2", "boundary", "per")
-        return sampler_of(
-            full_name(self.mask),
+        return named_mask(
+            self.mask,
             self.grid,
             self.mask_ratio,
             num_visible=self.num_visible,

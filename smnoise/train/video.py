@@ -39,7 +39,6 @@ from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
 from ..samplers import Sampler
-from ..strategies import sampler_of
 from .cache_clips import FrameStore
 from .knn import KnnProbe
 from .lock import one_at_a_time
@@ -47,7 +46,7 @@ from .loop import Job, train
 from .media_files import file_notes
 from .optim import decay_groups
 from .run import choose_device, command, digest_of_names
-from .settings import How, Pretraining, at_least, described, full_name, positive, recipe_of
+from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
 from .video_data import VIDEO, VideoClips, find_videos
 from .video_eval import EveryVideo, over_views
 from .world import World, join
@@ -135,7 +134,7 @@ class Config(Pretraining):
         if self.decoder_mask == "none":
             return None
         mask_ratio = float(1 - self._decoded)
-        return sampler_of(full_name(self.decoder_mask), self.grid, mask_ratio, seed=self.seed ^ 1 << 63)
+        return named_mask(self.decoder_mask, self.grid, mask_ratio, seed=self.seed ^ 1 << 63)
 
     def samplers(self) -> dict[str, dict | None]:
         decoder = self.decoder_sampler()

@@ -22,6 +22,7 @@ class Counts:
     wavefronts: Counter = field(default_factory=Counter)  # that those took: more, where words lie in one bank
     accesses: Counter = field(default_factory=Counter)  # of global memory, a warp each
     sectors: Counter = field(default_factory=Counter)  # of 32 bytes that those touched
+    lines: Counter = field(default_factory=Counter)  # of 128 bytes, likewise
     atomic_lanes: Counter = field(default_factory=Counter)
 
     def shared(self, key, at: np.ndarray, width: int, lanes: np.ndarray) -> None:
@@ -38,9 +39,10 @@ class Counts:
 
     def globally(self, key, at: np.ndarray, width: int, lanes: np.ndarray) -> None:
         warp = lanes // 32
-        touched = [np.unique(np.stack([warp, (at + i) // 32]), axis=1) for i in (0, width - 1)]
         self.accesses[key] += len(np.unique(warp))
-        self.sectors[key] += np.unique(np.concatenate(touched, axis=1), axis=1).shape[1]
+        for counter, size in ((self.sectors, 32), (self.lines, 128)):
+            touched = [np.stack([warp, (at + i) // size]) for i in (0, width - 1)]
+            counter[key] += np.unique(np.concatenate(touched, axis=1), axis=1).shape[1]
 
     def instructions(self, kernel: Kernel) -> list[tuple[Instruction, int, int]]:
         """Each instruction with the warps and the threads that ran it."""

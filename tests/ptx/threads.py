@@ -154,10 +154,12 @@ class Threads:
         memory = self.device.memory
         _, inside = memory.find(at[lanes], width)
         lanes = self._right(lanes, at[lanes], width, inside, "global memory", number)
-        if self.device.count and len(lanes):
-            self.device.counts.globally((self.kernel.name, number), at[lanes], width, lanes)
         starts, _ = memory.table()
         which, _ = memory.find(at[lanes], width)
+        if self.device.count and len(lanes):
+            # As if each tensor began a line of its own, as it does on a GPU.
+            places = at[lanes] - starts[which] + (which << 40)
+            self.device.counts.globally((self.kernel.name, number), places, width, lanes)
         for region in np.unique(which):
             some = lanes[which == region]
             yield memory.regions[int(starts[region])], some, at[some] - starts[region]
