@@ -132,7 +132,9 @@ def imported(name: str) -> Scores:
                 f"strategy {name!r} names a function module:function, but: {error}{hint}"
             ) from error
         if not callable(function):
-            raise ValueError(f"strategy {name!r} names a function module:function, but that is no function")
+            raise ValueError(
+                f"strategy {name!r} names no function: {type(function).__name__} cannot be called"
+            )
         register(name, function)
     return FUNCTIONS[name]
 
