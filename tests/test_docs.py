@@ -147,7 +147,7 @@ def test_what_is_named_exists(monkeypatch):
             elif text.startswith("make "):
                 check_target(text.split()[1])
             elif text.startswith("--"):
-                for option in re.findall(r"--[a-z][a-z-]+", text):
+                for option in re.findall(r"--[a-z][a-z0-9-]+", text):
                     assert option in helps, where
 
 
