@@ -208,6 +208,9 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
         before = of_run(named.out, config_type)
         if before is not None:
             return tyro.cli(config_type, **shown, args=given, default=before)
+        options = {word.partition("=")[0] for word in given}
+        if not options & {"-h", "--help"} and not {f"--{name}" for name in required(config_type)} <= options:
+            raise ValueError(f"there is no run to resume in {named.out}: it has no config.json")
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)
