@@ -71,8 +71,11 @@ def train(
     FloatingPointError when the loss stops being finite.
     """
     steps = count_steps(config, len(job.clips))
+    names = {parameter: name for name, parameter in job.model.named_parameters()}
     model = data_parallel(job.model, world, device, config, bfloat16)
-    optimizer = adamw(job.groups, config)
+    now = dict(job.model.named_parameters())  # sharding puts others in their places
+    groups = [group | {"params": [now[names[p]] for p in group["params"]]} for group in job.groups]
+    optimizer = adamw(groups, config)
     warmup = warmup_steps(config, len(job.clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
     opened = open_run(config, job.recipe, job.model, optimizer, steps, world)
