@@ -82,7 +82,8 @@ def parse(line: str) -> None:
             for name in recipes.processes.__globals__["LAUNCHED"]:
                 patch.setenv(name, "0")
             patch.setenv("WORLD_SIZE", processes)
-            return parse_module(words[words.index("-m") + 1], words[words.index("-m") + 2 :])
+            rest = [word for word in words[words.index("-m") + 1 :] if word != "--"]
+            return parse_module(rest[0], rest[1:])
     if words[:2] == ["python", "-m"]:
         return parse_module(words[2], words[3:])
     if words[0] == "python":

@@ -212,7 +212,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible; "
         f"{len(paths)} sound files at {config.rate} Hz",
         model=model,
-        groups=decay_groups(model, config.weight_decay),
+        groups=partial(decay_groups, model, config.weight_decay),
         clips=clips,
         views=config.views,
         begin=begin,

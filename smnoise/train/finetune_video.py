@@ -110,7 +110,7 @@ def job(config: Config, device: torch.device, bfloat16: bool) -> tuple[Config, J
     return config, Job(
         title=title(model, grid_of(views, encoder), files, test, VIDEO),
         model=model,
-        groups=layer_groups(model, config.weight_decay, config.layer_decay),
+        groups=partial(layer_groups, model, config.weight_decay, config.layer_decay),
         clips=clips,
         loss=loss,
         blank=blank,

@@ -37,8 +37,8 @@ class Job(Generic[Model]):
     """Of the run's first line: the model, its grid, the data."""
     model: Model
     """On the device."""
-    groups: list[dict]
-    """The optimiser's groups of parameters."""
+    groups: Callable[[], list[dict]]
+    """The optimiser's groups of the model's parameters, as these are when it is called."""
     clips: NumberedClips
     views: int = 1
     """Items of each clip that come in a batch side by side."""
@@ -72,7 +72,7 @@ def train(
     """
     steps = count_steps(config, len(job.clips))
     model = data_parallel(job.model, world, device, config, bfloat16)
-    optimizer = adamw(job.groups, config)
+    optimizer = adamw(job.groups(), config)  # now: sharding has put others in the places of the parameters
     warmup = warmup_steps(config, len(job.clips), steps)
     schedule = cosine(optimizer, config, steps, warmup)
     opened = open_run(config, job.recipe, job.model, optimizer, steps, world)

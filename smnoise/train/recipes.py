@@ -173,7 +173,9 @@ def of_run(out: Path, config_type: type):
     """
     path = out / "config.json"
     if not path.is_file():
-        raise ValueError(f"{out} holds no run that could be resumed; leave out --resume to begin one")
+        raise ValueError(
+            f"there is no run to resume in {out}: it has no config.json; leave out --resume to begin one"
+        )
     settings = tuples(read(path, str(path)))
     hints = get_type_hints(config_type)
     if unknown := sorted(set(settings) - set(hints)):
@@ -205,7 +207,8 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     given = list(sys.argv[1:] if arguments is None else arguments)
     named, _ = parser.parse_known_args(given)
     if named.recipe is None and named.resume and named.out is not None:
-        return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
+        if not {"-h", "--help"} & set(given):
+            return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)
