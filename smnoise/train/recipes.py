@@ -206,9 +206,9 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     shown: dict[str, Any] = {"description": description, "prog": program(config_type)}
     given = list(sys.argv[1:] if arguments is None else arguments)
     named, _ = parser.parse_known_args(given)
-    if named.recipe is None and named.resume and named.out is not None:
-        if not {"-h", "--help"} & set(given):
-            return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
+    resumed = named.resume and named.out is not None and not {"-h", "--help"} & set(given)
+    if named.recipe is None and resumed:
+        return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
     if named.recipe is None:
         return tyro.cli(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)
