@@ -55,8 +55,7 @@ inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
         out.planes[f] = take(times * Y * pitch);
         out.field[f] = take(T * Y * pitch);
     }
-    int64_t wrap_y = (Y + 2 * ry) * pitch, wrap_t = (T + 2 * rt) * Y * pitch;
-    out.padded = take(p.wrap ? (wrap_y > wrap_t ? wrap_y : wrap_t) : 0);
+    out.padded = take(p.wrap ? (Y + 2 * ry) * pitch : 0);
     if (b) *b = out;
     return bytes;
 }
@@ -206,12 +205,10 @@ struct Color {
     void volume(int f) const {
         const int64_t size = grid.y * pitch;
         const int radius = filters[f].radius[0];
-        const float* in = b.planes[f] + reach.t * size;
-        if (p.wrap && radius > 0) {
-            wrap_rows(b.padded, in, grid.t, radius, size);
-            in = b.padded + radius * size;
-        }
-        filter(b.field[f], in, grid.t * size, size, filters[f].taps[0], radius);
+        const float *in = b.planes[f] + reach.t * size, *g = filters[f].taps[0];
+        if (!p.wrap) return filter(b.field[f], in, grid.t * size, size, g, radius);
+        const Ring ring = {(ptrdiff_t)size, in, in + (grid.t - 1) * size};
+        for (int64_t t = 0; t < grid.t; ++t) filter_by(b.field[f] + t * size, in + t * size, size, ring, g, radius);
     }
 };
 

@@ -13,38 +13,58 @@ constexpr int AT_ONCE = 14;
 constexpr int AT_ONCE = 12;
 #endif
 
-template <int U>
-inline void filter_vectors(float* out, const float* in, ptrdiff_t stride, const float* g, int radius) {
+// How to come from the values k places away to those k + 1 away.
+struct Straight {
+    ptrdiff_t stride;
+    void operator()(const float*& before, const float*& after) const { before -= stride; after += stride; }
+    void advance(ptrdiff_t) {}
+};
+struct Ring {  // where the ends meet
+    ptrdiff_t stride;
+    const float *first, *last;  // of the places of the value that is worked on
+    void operator()(const float*& before, const float*& after) const {
+        before = before == first ? last : before - stride;
+        after = after == last ? first : after + stride;
+    }
+    void advance(ptrdiff_t n) { first += n; last += n; }
+};
+
+template <int U, class Step>
+inline void filter_vectors(float* out, const float* in, Step step, const float* g, int radius) {
     vf acc[U];
     const float *before = in, *after = in;
     vf weight = splat(g[0]);
     times<U>([&](int u) SMN_INLINE { acc[u] = weight * load(in + u * W); });
     for (int k = 1; k <= radius; ++k) {
-        before -= stride;
-        after += stride;
+        step(before, after);
         weight = splat(g[k]);
         times<U>([&](int u) SMN_INLINE { acc[u] += weight * (load(before + u * W) + load(after + u * W)); });
     }
     times<U>([&](int u) SMN_INLINE { store(out + u * W, acc[u]); });
 }
 
-template <int U = AT_ONCE>
-inline void filter_some(int vectors, float* out, const float* in, ptrdiff_t stride, const float* g, int radius) {
-    if (vectors == U) return filter_vectors<U>(out, in, stride, g, radius);
-    if constexpr (U > 1) filter_some<U - 1>(vectors, out, in, stride, g, radius);
+template <int U = AT_ONCE, class Step>
+inline void filter_some(int vectors, float* out, const float* in, Step step, const float* g, int radius) {
+    if (vectors == U) return filter_vectors<U>(out, in, step, g, radius);
+    if constexpr (U > 1) filter_some<U - 1>(vectors, out, in, step, g, radius);
 }
 
-// out[i] = g[0] in[i] + sum over k of g[k] (in[i - k stride] + in[i + k stride]), i < n.
+// out[i] = g[0] in[i] + sum over k of g[k] (in[k steps before i] + in[k steps after i]), i < n.
 // Both arrays need W - 1 floats of slack behind their last element.
-inline void filter(float* out, const float* in, int64_t n, ptrdiff_t stride, const float* g, int radius) {
+template <class Step>
+inline void filter_by(float* out, const float* in, int64_t n, Step step, const float* g, int radius) {
     int64_t vectors = (n + W - 1) / W, turns = (vectors + AT_ONCE - 1) / AT_ONCE;
     for (; turns > 0; --turns) {
         const int now = (int)((vectors + turns - 1) / turns);  // equal shares: few vectors would wait for their sums
-        filter_some(now, out, in, stride, g, radius);
+        filter_some(now, out, in, step, g, radius);
+        step.advance(now * W);
         out += now * W;
         in += now * W;
         vectors -= now;
     }
+}
+inline void filter(float* out, const float* in, int64_t n, ptrdiff_t stride, const float* g, int radius) {
+    filter_by(out, in, n, Straight{stride}, g, radius);
 }
 
 struct Taps { const float* g; int radius; };
