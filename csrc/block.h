@@ -17,9 +17,21 @@
 
 enum { SMN_LANES_OF_WARP = 32, SMN_MAX_WARPS = 32, SMN_CANDIDATES = 32 };
 
+// A warp's part of a result.
+union BlockPart {
+    int sum;
+    float roughly;
+    smn_u64 wide;
+    smn_u32 narrow;
+    SMN_METHOD void put(smn_u64 key) { wide = key; }
+    SMN_METHOD void put(smn_u32 key) { narrow = key; }
+    SMN_METHOD smn_u64 get(smn_u64) const { return wide; }
+    SMN_METHOD smn_u32 get(smn_u32) const { return narrow; }
+};
+
 // What collectives need of shared memory.
 struct BlockScratch {
-    union { int sum; float roughly; smn_u64 least; } partial[2][SMN_MAX_WARPS];  // by turns: one barrier each is enough
+    BlockPart partial[2][SMN_MAX_WARPS];  // by turns: one barrier each is enough
     int kept[SMN_MAX_WARPS], equal[SMN_MAX_WARPS];
     unsigned candidates[SMN_CANDIDATES];
     int found;
@@ -48,6 +60,12 @@ SMN_FN unsigned warp_least(unsigned value) {
     return value;
 }
 #endif
+SMN_FN smn_u64 warp_least(smn_u64 value) {
+    // The upper halves first: of those that tie there, the lower halves.
+    const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
+    const unsigned least_high = warp_least(high);
+    return (smn_u64)least_high << 32 | warp_least(high == least_high ? low : 0xFFFFFFFFu);
+}
 #endif
 
 struct Block {
@@ -90,21 +108,25 @@ struct Block {
         for (int w = 0; w < warps(); ++w) total += partial[w].roughly;
         return total;
     }
-    // The least f(thread) of the block, on every thread.
-    template <class F> SMN_METHOD smn_u64 least(F f) {
+    // The least f(thread) of the block, on every thread; of 32 or 64 bits.
+    template <class F> SMN_METHOD auto least(F f) {
         auto* partial = scratch->partial[turn ^= 1];
-        const smn_u64 value = f((int)threadIdx.x);
-        // The upper halves first: of those that tie there, the lower halves.
-        const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
-        const unsigned least_high = warp_least(high);
-        const unsigned least_low = warp_least(high == least_high ? low : 0xFFFFFFFFu);
-        if (threadIdx.x % SMN_LANES_OF_WARP == 0)
-            partial[threadIdx.x / SMN_LANES_OF_WARP].least = (smn_u64)least_high << 32 | least_low;
+        const auto value = warp_least(f((int)threadIdx.x));
+        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].put(value);
         __syncthreads();
-        smn_u64 best = partial[0].least;
-        for (int w = 1; w < warps(); ++w) best = partial[w].least < best ? partial[w].least : best;
+        auto best = partial[0].get(value);
+        for (int w = 1; w < warps(); ++w) {
+            const auto other = partial[w].get(value);
+            best = other < best ? other : best;
+        }
         return best;
     }
+    // Within each_warp: the least f(lane), on every lane.
+    template <class F> SMN_METHOD auto least_of_warp(F f) {
+        return warp_least(f((int)threadIdx.x % SMN_LANES_OF_WARP));
+    }
+    // Within each_warp: what lanes wrote before is there for the others.
+    SMN_METHOD void barrier_of_warp() { __syncwarp(); }
     SMN_METHOD static int take(int* counter) { return atomicAdd(counter, 1); }
     SMN_METHOD static int ones(unsigned bits) { return __popc(bits); }
     SMN_METHOD static unsigned bits_of(float value) { return __float_as_uint(value); }
@@ -130,14 +152,17 @@ struct Block {
         for (int i = 0; i < threads; ++i) total += f(i);
         return total;
     }
-    template <class F> smn_u64 least(F f) {
-        smn_u64 best = ~0ull;
-        for (int i = 0; i < threads; ++i) {
-            const smn_u64 value = f(i);
-            if (value < best) best = value;
+    template <class F> static auto least_of(int n, F f) {
+        auto least = f(0);
+        for (int i = 1; i < n; ++i) {
+            const auto value = f(i);
+            if (value < least) least = value;
         }
-        return best;
+        return least;
     }
+    template <class F> auto least(F f) { return least_of(threads, f); }
+    template <class F> auto least_of_warp(F f) { return least_of(SMN_LANES_OF_WARP, f); }
+    void barrier_of_warp() {}
     static int take(int* counter) { return (*counter)++; }
     static int ones(unsigned bits) { return __builtin_popcount(bits); }
     static unsigned bits_of(float value) {

@@ -126,26 +126,51 @@ typedef struct {
 
 // Any number of blocks. Rows side by side that share a partition are done by the block that meets the first of them;
 // which rows those are is found out here, so that the host need not know the sample indices.
-#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue)
-SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_constant__ smn_blue_call call) {
-    extern __shared__ float4 memory[];
-    char* shared = (char*)memory;
-    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
-    const BlueBlock b = blue_block(plan, plan.shared ? shared + SMN_SCRATCH_BYTES
-                                                     : call.workspace + (int64_t)blockIdx.x * plan.bytes);
+template <bool NARROW>
+__device__ __forceinline__ void blue(const smn_optim_blue& plan, const smn_blue_call& call, char* scratch,
+                                     char* arrays) {
+    Block block = {SMN_BLUE_THREADS, (BlockScratch*)scratch, 0};
+    const BlueBlock b = blue_block(plan, arrays);
     const smn_ranking ranking = {1, plan.tokens, plan.visible, 0, 0};
     for (int64_t i = blockIdx.x; i < call.batch; i += gridDim.x) {
         const smn_u64 number = smn_partition_of(&plan, (smn_u64)call.samples[i]);
         if (i > 0 && smn_partition_of(&plan, (smn_u64)call.samples[i - 1]) == number) continue;
-        const int* by_token = blue_partition(block, b, (smn_u64)*call.seed, number);
+        const int* label = blue_partition<NARROW>(block, b, (smn_u64)*call.seed, number);
         for (int64_t j = i; j < call.batch && smn_partition_of(&plan, (smn_u64)call.samples[j]) == number; ++j) {
             const int rows = plan.rows == SMN_VIEWS ? plan.masks : 1;
             for (int k = 0; k < rows; ++k) {
                 const int mask = rows > 1 ? k : smn_mask_of(&plan, (smn_u64)call.samples[j]);
-                blue_mask(block, plan, by_token, mask, rows_of(call.out, j * rows + k, ranking));
+                blue_mask(block, plan, label, mask, rows_of(call.out, j * rows + k, ranking));
             }
         }
     }
+}
+
+// As many blocks a multiprocessor as do not make registers spill; shared memory allows about as many.
+#define SMN_BLUE_KERNEL(BLOCKS) extern "C" __global__ void __launch_bounds__(SMN_BLUE_THREADS, BLOCKS)
+// Arrays in shared memory, whose addresses have 32 bits: of plans that are narrow, and of the others.
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue)
+SMN_BLUE_KERNEL(8) optim_blue(const __grid_constant__ smn_optim_blue plan,
+                              const __grid_constant__ smn_blue_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    blue<true>(plan, call, shared, shared + SMN_SCRATCH_BYTES);
+}
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue_wide)
+SMN_BLUE_KERNEL(8) optim_blue_wide(const __grid_constant__ smn_optim_blue plan,
+                                   const __grid_constant__ smn_blue_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    blue<false>(plan, call, shared, shared + SMN_SCRATCH_BYTES);
+}
+#endif
+// Arrays in the workspace; of any plan.
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue_global)
+SMN_BLUE_KERNEL(5) optim_blue_global(const __grid_constant__ smn_optim_blue plan,
+                                     const __grid_constant__ smn_blue_call call) {
+    __shared__ BlockScratch scratch;
+    blue<false>(plan, call, (char*)&scratch, call.workspace + (int64_t)blockIdx.x * plan.bytes);
 }
 #endif
 

@@ -35,7 +35,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 8
+ABI = 9
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -223,9 +223,9 @@ def gaussian_filter(
 
 @lru_cache(maxsize=256)
 def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
-    stamp, table, ring = spec.stamp, spec.table, spec.ring
-    plan = blue_plan_of(spec, stamp.ctypes.data, table.ctypes.data, ring.ctypes.data, SHARED_BYTES)
-    return plan.holding(stamp, table, ring)
+    stamp, ring = spec.stamp, spec.ring
+    plan = blue_plan_of(spec, stamp.ctypes.data, ring.ctypes.data, SHARED_BYTES)
+    return plan.holding(stamp, ring)
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:

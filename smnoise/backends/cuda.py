@@ -102,7 +102,7 @@ def _function(device: int, name: str) -> int:
         _bind_thread()
         function = driver.moduleGetFunction(_module(device, name), name)
         # The limit of the kernel, not of a launch: once, at its highest.
-        if name.startswith("color_") or name in ("optim_blue", "strategy_mask"):
+        if name.startswith("color_") or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
             driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, _shared_bytes(device))
     return function
 
@@ -257,11 +257,16 @@ def gaussian_filter(
     return v
 
 
+def blue_kernel(plan: OptimBlue) -> str:
+    """The kernel of a plan."""
+    return "optim_blue_global" if not plan.shared else "optim_blue" if plan.narrow else "optim_blue_wide"
+
+
 @once
 def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
-    function = _function(device, "optim_blue")
-    table, ring = (_upload(array, device) for array in (spec.table, spec.ring))
-    return blue_plan_of(spec, None, table, ring, _shared_bytes(device) - SCRATCH_BYTES), function
+    stamp, ring = (_upload(array, device) for array in (spec.stamp, spec.ring))
+    plan = blue_plan_of(spec, stamp, ring, _shared_bytes(device) - SCRATCH_BYTES)
+    return plan, _function(device, blue_kernel(plan))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
@@ -279,7 +284,7 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
         pointers = Outputs.of(outputs)
         address = None if workspace is None else workspace.data_ptr()
         call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
-        shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)
+        shared = SCRATCH_BYTES + plan.bytes if plan.shared else 0
         _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
     return outputs
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, tables
 from . import nvrtc
-from .cuda import BLUE_THREADS
+from .cuda import BLUE_THREADS, blue_kernel
 from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, layout
 from .plan import blue_plan_of, strategy_plan_of
 
@@ -47,8 +47,8 @@ def launch_of(spec: ColorSpec | OptimBlueSpec | StrategySpec, architecture: int)
         name = f"color_{'torus' if cut.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
         return Launch(name, THREADS, cut.bytes)
     if isinstance(spec, OptimBlueSpec):
-        plan = blue_plan_of(spec, None, 0, 0, limit - SCRATCH_BYTES)
-        return Launch("optim_blue", BLUE_THREADS, SCRATCH_BYTES + (plan.bytes if plan.shared else 0))
+        plan = blue_plan_of(spec, 0, 0, limit - SCRATCH_BYTES)
+        return Launch(blue_kernel(plan), BLUE_THREADS, SCRATCH_BYTES + plan.bytes if plan.shared else 0)
     boxes = strategy_plan_of(spec, 0, 0, limit - SCRATCH_BYTES)
     scores = 4 * spec.tokens if boxes.shared else 0
     return Launch("strategy_mask", THREADS, SCRATCH_BYTES + boxes.bytes + scores)

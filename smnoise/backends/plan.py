@@ -123,9 +123,9 @@ class OptimBlue(Held):
         ("entries", c_int32),
         ("bytes", c_int32),
         ("shared", c_int32),
+        ("narrow", c_int32),
         ("rings", c_int32),
         ("stamp", c_void_p),
-        ("table", c_void_p),
         ("ring", c_void_p),
     ]
 
@@ -187,15 +187,15 @@ class PatchLoss(Held):
     ]
 
 
-def blue_plan_of(
-    spec: OptimBlueSpec, stamp: int | None, table: int, ring: int, shared_bytes: int
-) -> OptimBlue:
-    """The plan of Optim Blue masks. stamp, table, ring: addresses of the spec's arrays where the kernels run."""
-    sorting, crowding = 2 << (spec.tokens - 1).bit_length(), spec.num_masks * spec.tokens
-    numbers = (
-        max(sorting, crowding) + 4 * spec.tokens + spec.num_masks
-    )  # the arrays of csrc/optim_blue_block.h
+def blue_plan_of(spec: OptimBlueSpec, stamp: int, ring: int, shared_bytes: int) -> OptimBlue:
+    """The plan of Optim Blue masks. stamp, ring: addresses of the spec's arrays where the kernels run."""
+    # The arrays of csrc/optim_blue_block.h.
+    bits = (spec.tokens - 1).bit_length()
+    sorting, crowding = 2 << bits, spec.num_masks * (spec.tokens | 1)
+    numbers = max(sorting, crowding) + 6 * spec.tokens + spec.num_masks + 4 * len(spec.stamp)
     size = (4 * numbers + 7) // 8 * 8
+    # No change of energy is further from 0 than what two tokens can be crowded by.
+    most = 2 * int(spec.stamp[:, 3].sum())
     return OptimBlue(
         grid=spec.grid,
         tokens=spec.tokens,
@@ -206,9 +206,9 @@ def blue_plan_of(
         entries=len(spec.stamp),
         bytes=size,
         shared=size <= shared_bytes,
+        narrow=(most + 1) << bits < 1 << 31,
         rings=int(spec.ring.max()) + 1,
         stamp=stamp,
-        table=table,
         ring=ring,
     )
 

@@ -35,7 +35,7 @@ class Shadow:
         self.writer, self.reader = (np.full(n, NOBODY, np.int64) for _ in range(2))
         self.write_epoch, self.write_warp_epoch = (np.zeros(n, np.int64) for _ in range(2))
         self.read_epoch, self.read_warp_epoch = (np.zeros(n, np.int64) for _ in range(2))
-        self.read_block = np.full(n, NOBODY, np.int64)
+        self.read_block, self.read_warp = (np.full(n, NOBODY, np.int64) for _ in range(2))
         self.atomic = np.zeros(n, bool)
 
     def refine(self, unit: int) -> None:
@@ -50,12 +50,17 @@ class Shadow:
         """Of units u, an element a thread. Returns the race, if any, as (kind, element, how many)."""
         found = self._first("read after write", self._unordered_writes(u, who))
         old, same_block = self.reader[u], self.read_block[u] == who.block
-        fresh = (old == NOBODY) | (self.read_epoch[u] != who.epoch) & same_block
+        warp = who.thread // 32
+        # Earlier readers are forgotten where a barrier, the block's or their warp's, lies behind them.
+        behind = (self.read_warp[u] == warp) & (self.read_warp_epoch[u] != who.warp_epoch)
+        fresh = (old == NOBODY) | ((self.read_epoch[u] != who.epoch) | behind) & same_block
         self.reader[u] = np.where(~fresh & (old != who.thread), SEVERAL, who.thread)
         lost = self.reader[u] != who.thread  # to another lane of this access, that reads the same unit
         self.reader[u[lost]] = SEVERAL
         self.read_epoch[u], self.read_warp_epoch[u] = who.epoch, who.warp_epoch
         self.read_block[u] = np.where(~fresh & ~same_block, SEVERAL, who.block)
+        self.read_warp[u] = np.where(~fresh & (self.read_warp[u] != warp), SEVERAL, warp)
+        self.read_warp[u[self.read_warp[u] != warp]] = SEVERAL
         return found
 
     def write(self, u: np.ndarray, who: Who, new: np.ndarray | None, held: np.ndarray | None):
@@ -103,8 +108,9 @@ class Shadow:
     def _unordered_reads(self, u, who):
         one = self._unordered(self.reader[u], self.read_epoch[u], self.read_warp_epoch[u], who)
         elsewhere = self.read_block[u] != who.block
-        several = (self.reader[u] == SEVERAL) & (elsewhere | (self.read_epoch[u] == who.epoch))
-        return one | several
+        ordered = (self.read_warp[u] == who.thread // 32) & (self.read_warp_epoch[u] != who.warp_epoch)
+        within = (self.read_epoch[u] == who.epoch) & ~ordered
+        return one | (self.reader[u] == SEVERAL) & (elsewhere | within)
 
     def _first(self, kind: str, races: np.ndarray):
         return (kind, int(np.argmax(races)), int(races.sum())) if races.any() else None

@@ -2,6 +2,8 @@
 """Each barrier of the CUDA kernels, taken out by itself, is noticed: the race detector sees, and but for a few that
 are known no barrier is there for nothing. All of it: `make test-barriers`; two kernels in each `make test`."""
 
+from dataclasses import replace
+
 import pytest
 from conftest import skip_without
 
@@ -21,6 +23,7 @@ NEEDLESS = {"color": 4, "strategy": 3}
 UNREACHED = {"color": 1, "strategy": 1}  # by any case here
 ALWAYS = [("threshold", 90), ("optim_blue", 90)]
 BLUE = OptimBlueSpec((6, 8), 10, steps=12, masks="views")
+HEAVY = replace(BLUE, delta=1, weights=(1e6, 1e6, 0.0, 0.0))
 
 
 @pytest.fixture(autouse=True)
@@ -67,9 +70,13 @@ def _cases(kernel: str) -> list[Case]:
     if kernel == "threshold":
         scores = ties()
         return [Case(f"threshold {v}", threshold_of(scores, *v)) for v in ((400,), (20, 8), (1039,))]
-    if kernel == "optim_blue":
-        run = mask_of("optim_blue", BLUE, 1, samples=samples_of(0, 1))
-        return [Case("views", run), Case("in global memory", run, shared=1100, workspace=8000)]
+    if kernel.startswith("optim_blue"):
+        run, heavy = (mask_of("optim_blue", spec, 1, samples=samples_of(0, 1)) for spec in (BLUE, HEAVY))
+        return {
+            "optim_blue": [Case("views", run)],
+            "optim_blue_wide": [Case("heavy", heavy)],
+            "optim_blue_global": [Case("in global memory", run, shared=1100, workspace=8000)],
+        }[kernel]
     if kernel == "strategy_mask":
         cases = [c for c in workloads.strategies(True) if "hostile" not in c.name and "nobody" not in c.name]
         return [c for c in cases if "clip" not in c.name]

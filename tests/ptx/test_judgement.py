@@ -45,6 +45,21 @@ def test_a_race_within_a_warp_is_ended_by_its_own_barrier():
     assert kinds(store + "bar.warp.sync -1; " + across) == ["race: read after write"]  # another warp's
 
 
+def test_several_lanes_that_read_are_ordered_by_their_warp_s_barrier_too():
+    start = "setp.eq.u32 %p1, %t, 0; @%p1 st.shared.u32 [memory], 0; bar.sync 0; "
+    load, add = (
+        "ld.shared.u32 %r1, [memory]; ",
+        "@%p1 ld.shared.u32 %r2, [memory]; @%p1 st.shared.u32 [memory], %t;",
+    )
+    assert kinds(start + load + add, threads=32) == ["race: write after read"]
+    assert kinds(start + load + "bar.warp.sync -1; " + add, threads=32) == []
+    assert kinds(start + load + "bar.warp.sync -1; " + load + add, threads=32) == ["race: write after read"]
+    # readers of another warp
+    assert kinds(start + load + "bar.warp.sync -1; " + add, threads=64) == ["race: write after read"]
+    one = "setp.eq.u32 %p2, %t, 40; @%p2 ld.shared.u32 %r1, [memory]; "
+    assert kinds(start + one + "bar.warp.sync -1; " + add, threads=64) == ["race: write after read"]
+
+
 def test_equal_values_are_a_note_and_atomics_do_not_race():
     device = run("st.shared.u32 [memory], 7;", threads=64, shared=16)
     assert not device.faults

@@ -185,6 +185,8 @@ def blues(quick: bool) -> Iterator[Case]:
     for i, (name, spec) in enumerate(BLUE_CORNERS.items()):
         if spec.tokens < (100 if quick else 400) and (not quick or i % 3 == 1):
             yield Case(name, mask_of("optim_blue", spec, i, samples=samples_of(2**64 - 1, 0, 1, 7, 8)))
+    heavy = OptimBlueSpec((6, 8), 10, steps=30, delta=1, weights=(1e6, 1e6, 0.0, 0.0), masks="views")
+    yield Case("heavy", mask_of("optim_blue", heavy, 2, samples=samples_of(3, 4)))
     few = OptimBlueSpec((6, 8), 10, steps=20)
     rows = samples_of(0, 1, 7, 8, 9, 30)
     yield Case("in global memory", mask_of("optim_blue", few, 0, samples=rows), shared=1100)
@@ -254,7 +256,7 @@ GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
     "colors": (colors, ("color_window_one", "color_window_two", "color_torus_one", "color_torus_two")),
     "threshold": (thresholds, ("threshold",)),
     "gaussian": (gaussians, ("gaussian",)),
-    "optim_blue": (blues, ("optim_blue",)),
+    "optim_blue": (blues, ("optim_blue", "optim_blue_wide", "optim_blue_global")),
     "strategies": (strategies, ("strategy_mask",)),
     "words": (words, ("philox", "random_words", "sigmas")),
 }
