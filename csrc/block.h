@@ -8,9 +8,11 @@
 #define SMN_FN static __device__ __forceinline__
 #define SMN_METHOD __device__ __forceinline__
 #define SMN_UNROLL_DEVICE _Pragma("unroll")
+#define SMN_ONCE_DEVICE _Pragma("unroll 1")
 #else
 #define SMN_METHOD inline
 #define SMN_UNROLL_DEVICE
+#define SMN_ONCE_DEVICE
 #endif
 #include "contract.h"
 #include "plan.h"

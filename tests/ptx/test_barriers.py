@@ -93,7 +93,7 @@ def _run(case: Case, architecture: int) -> Device:
 @pytest.mark.parametrize("architecture", [90, 100])
 @pytest.mark.parametrize("name", nvrtc.KERNELS)
 def test_every_barrier_is_needed(name, architecture, capsys):
-    kernel = module_of(nvrtc.ptx(architecture)).kernels[name]
+    kernel = module_of(nvrtc.ptx(architecture, name)).kernels[name]  # the very one that is launched
     barriers = [b for b, block in enumerate(kernel.blocks) if block.end == "bar"]
     reaching: dict[int, list[Case]] = {b: [] for b in barriers}
     for case in _cases(name):
