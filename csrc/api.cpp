@@ -164,6 +164,22 @@ struct Threshold : Job {
     }
 };
 
+struct SlotThreshold : Job {
+    const smn_slots* slots;
+    const int32_t* rank;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const SlotThreshold& job = (const SlotThreshold&)base;
+        const smn_slots& s = *job.slots;
+        const int64_t tokens = (int64_t)s.slots * s.tokens;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = row_of(job.out, i, tokens, s.visible);
+            job.kernels->slot_threshold(&s, row(job.rank, i, s.slots), job.scores + i * tokens, &out, scratch);
+        }
+    }
+};
+
 struct Filter : Job {
     const smn_gaussian* gaussian;
     const float* volume;
@@ -329,6 +345,17 @@ SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, para
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
     Threshold job = {{Threshold::some, kernels, kernels->threshold_bytes(ranking), batch}, ranking, scores, *out};
+    return run(job, threads, parallel);
+}
+
+// rank: [batch][slots], or null where every slot has the entry of its own number.
+SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, parallel_fn parallel,
+                               const int32_t* rank, const float* scores, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {slots->slots, slots->tokens, 0, 0, 0};
+    SlotThreshold job = {{SlotThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, slots, rank, scores,
+                         *out};
     return run(job, threads, parallel);
 }
 

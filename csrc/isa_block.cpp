@@ -43,6 +43,12 @@ void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out
     threshold_block(block, *r, scores, *out);
 }
 
+void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores, const smn_outputs* out,
+                    void* workspace) {
+    Block block = {256, (BlockScratch*)workspace, 0};
+    slot_threshold_block(block, *s, rank, scores, *out);
+}
+
 size_t gaussian_bytes(const smn_gaussian* p) {
     return 2 * sizeof(float) * (size_t)p->size[0] * (size_t)p->size[1] * (size_t)p->size[2];
 }
@@ -99,5 +105,5 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    slot_threshold, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
     strategy_bytes, strategy, random_words, nullptr};

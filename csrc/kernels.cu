@@ -14,8 +14,8 @@ typedef struct {
     smn_outputs out;         // [B, ...] each; null: not wanted
 } smn_call;
 
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
-    const long long tokens = (long long)r.groups * r.tokens, visible = (long long)r.groups * r.visible;
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, long long tokens,
+                                               long long visible) {
     smn_outputs o;
     o.noise = out.noise ? out.noise + row * tokens : nullptr;
     o.mask = out.mask ? out.mask + row * tokens : nullptr;
@@ -23,6 +23,9 @@ __device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long
     o.ids_mask = out.ids_mask ? out.ids_mask + row * (tokens - visible) : nullptr;
     o.ids_restore = out.ids_restore ? out.ids_restore + row * tokens : nullptr;
     return o;
+}
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
+    return rows_of(out, row, (long long)r.groups * r.tokens, (long long)r.groups * r.visible);
 }
 
 // Grid: (samples, 1) if fused, else (samples, tiles).
@@ -68,6 +71,16 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
     Block block = {(int)blockDim.x, &scratch, 0};
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
     threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
+}
+
+// rank: [B, slots], or null where every slot has the entry of its own number.
+SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t* rank,
+                          const __grid_constant__ smn_call call) {
+    __shared__ BlockScratch scratch;
+    Block block = {(int)blockDim.x, &scratch, 0};
+    const long long row = blockIdx.x, tokens = (long long)slots.slots * slots.tokens;
+    slot_threshold_block(block, slots, rank ? rank + row * slots.slots : nullptr, call.scores + row * tokens,
+                         rows_of(call.out, row, tokens, slots.visible));
 }
 
 // For the conformance check: words [4], counter in, answer out.

@@ -190,4 +190,20 @@ inline void threshold(const smn_ranking* r, const float* scores, const smn_outpu
         write_ids(mask, (int64_t)r->groups * r->tokens, (int64_t)r->groups * r->visible, *out);
 }
 
+inline void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores, const smn_outputs* out,
+                           void* workspace) {
+    const int64_t n = s->tokens;
+    int32_t* keys = (int32_t*)workspace;
+    uint8_t* mask = out->mask ? out->mask : (uint8_t*)(keys + padded(n) + W);
+    for (int i = 0; i < s->slots; ++i) {
+        const smn_slot& slot = s->table[rank ? rank[i] : i];
+        const smn_ranking r = {1, s->tokens, slot.visible, slot.quantile, slot.slope};
+        if (slot.visible > 0 && slot.visible < n)
+            cut_scores(r, scores + i * n, mask + i * n, keys);
+        else
+            memset(mask + i * n, slot.visible == 0, (size_t)n);
+    }
+    if (out->ids_keep || out->ids_mask || out->ids_restore) write_ids(mask, s->slots * n, s->visible, *out);
+}
+
 }  // namespace

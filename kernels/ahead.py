@@ -47,10 +47,24 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
     ),
     "threshold": (
         threshold.threshold_kernel,
-        {"scores_ptr": FLOATS, "mask_ptr": BYTES, "keep_ptr": LONGS, "hide_ptr": LONGS, "restore_ptr": LONGS},
+        {
+            "scores_ptr": FLOATS,
+            "mask_ptr": BYTES,
+            "keep_ptr": LONGS,
+            "hide_ptr": LONGS,
+            "restore_ptr": LONGS,
+            "counts_ptr": INTS,
+            "before_ptr": INTS,
+        },
         [
-            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, **ones}
-            for ones in ({}, {"groups": 1}, {"groups": 1, "visible": 1})
+            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, "COUNTS": counts, **ones}
+            for counts, ones in (
+                (False, {}),
+                (False, {"groups": 1}),
+                (False, {"groups": 1, "visible": 1}),
+                (True, {}),
+                (True, {"groups": 1, "counts_row": 1}),
+            )
         ],
     ),
     "optim_blue": (

@@ -168,13 +168,26 @@ class Outputs(NamedTuple):
     ids_restore: np.ndarray
 
 
-def threshold(scores: np.ndarray, visible: int) -> Outputs:
-    """Section 6. scores: float32 [groups, tokens]; each group shows its `visible` largest tokens."""
+def ranked(scores: np.ndarray) -> np.ndarray:
+    """Section 6. Numbers of the scores, float32 [n], the largest key first, ties: the lower number first."""
+    return np.argsort(-key(scores).astype(np.int64), kind="stable")
+
+
+def threshold(scores: np.ndarray, visible) -> Outputs:
+    """Section 6. scores: float32 [groups, tokens]; each group shows its `visible` largest tokens. visible: an integer,
+    or one for each group."""
     mask = np.ones(scores.shape, bool)
-    for row, keys in zip(mask, key(scores), strict=True):
-        order = np.argsort(-keys.astype(np.int64), kind="stable")  # ties: the lower token first
-        row[order[:visible]] = False
+    for row, values, count in zip(mask, scores, np.broadcast_to(visible, len(scores)), strict=True):
+        row[ranked(values)[:count]] = False
     return outputs_of(mask.reshape(-1))
+
+
+def slot_threshold(scores: np.ndarray, counts, line: np.ndarray | None = None) -> Outputs:
+    """Extension 9. scores: float32 [slots, tokens]; line: float32 [slots]."""
+    own = np.array(counts)
+    if line is not None:
+        own[ranked(line)] = counts
+    return threshold(scores, own)
 
 
 def outputs_of(mask: np.ndarray) -> Outputs:

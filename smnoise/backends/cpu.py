@@ -27,14 +27,16 @@ from .plan import (
     PatchLoss,
     Plan,
     Ranking,
+    Slots,
     Strategy,
     blue_plan_of,
     plan_of,
+    slot_table,
     strategy_plan_of,
 )
 
 DEVICES = ("cpu",)
-ABI = 8
+ABI = 9
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -59,6 +61,9 @@ def _load() -> tuple[Any, str | None]:
     ]  # fmt: skip
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_slot_threshold.argtypes = [
+        POINTER(Slots), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_gaussian_filter.argtypes = [
         POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
@@ -206,6 +211,23 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     status = _load()[0].smn_threshold(
         byref(ranking), CODES[isa()], threads(), _parallel(), scores.data_ptr(), batch, byref(pointers)
     )
+    _check(status)
+    return outputs
+
+
+def slot_threshold(
+    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
+) -> dict:
+    scores = scores.contiguous()
+    (batch, tokens), slots = scores.shape, len(counts)
+    outputs = allocate(batch, tokens, sum(counts), wanted)
+    table = slot_table(counts, tokens // slots)
+    struct = Slots(slots, tokens // slots, sum(counts), table.ctypes.data)
+    pointers = Outputs.of(outputs)
+    status = _load()[0].smn_slot_threshold(
+        byref(struct), CODES[isa()], threads(), _parallel(),
+        None if rank is None else rank.data_ptr(), scores.data_ptr(), batch, byref(pointers),
+    )  # fmt: skip
     _check(status)
     return outputs
 

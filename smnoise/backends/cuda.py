@@ -21,7 +21,19 @@ from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed6
 from . import nvrtc, outside_capture
 from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
 from .outputs import allocate, filtered_shape
-from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, Strategy, blue_plan_of, plan_of, strategy_plan_of
+from .plan import (
+    Axis,
+    OptimBlue,
+    Outputs,
+    Plan,
+    Ranking,
+    Slots,
+    Strategy,
+    blue_plan_of,
+    plan_of,
+    slot_table,
+    strategy_plan_of,
+)
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (8, 0)
@@ -188,6 +200,30 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
         with torch.cuda.device(scores.device):
             function = _function(scores.device.index, "threshold")
             _launch(function, (batch, 1), 0, ranking, call)
+    return outputs
+
+
+@cache  # never dropped: captured graphs hold the addresses
+def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, torch.Tensor]:
+    outside_capture("preparing counts")
+    table = torch.from_numpy(slot_table(counts, tokens).view(np.uint8)).to(f"cuda:{device}")
+    return Slots(len(counts), tokens, sum(counts), table.data_ptr()), table
+
+
+def slot_threshold(
+    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
+) -> dict:
+    scores = scores.contiguous()
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
+    with torch.cuda.device(scores.device):
+        struct, _ = _slots(counts, tokens // len(counts), scores.device.index)
+        if batch and outputs:
+            pointers = Outputs.of(outputs)
+            call = Call(None, None, scores.data_ptr(), pointers)
+            ranks = c_void_p(None if rank is None else rank.data_ptr())
+            function = _function(scores.device.index, "slot_threshold")
+            _launch(function, (batch, 1), 0, struct, ranks, call)
     return outputs
 
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
+from functools import lru_cache
 
+import numpy as np
 import torch
 
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, Tables, search_start
@@ -23,6 +25,22 @@ class Ranking(Structure):
         ("quantile", c_float),
         ("slope", c_float),
     ]
+
+
+class Slots(Structure):
+    """smn_slots: extension 9."""
+
+    _fields_ = [("slots", c_int32), ("tokens", c_int32), ("visible", c_int32), ("table", c_void_p)]
+
+
+SLOT = np.dtype([("visible", "<i4"), ("quantile", "<f4"), ("slope", "<f4")])  # smn_slot
+
+
+@lru_cache(maxsize=256)
+def slot_table(counts: tuple[int, ...], tokens: int) -> np.ndarray:
+    """The table of smn_slots: SLOT [slots], of slots of `tokens` tokens."""
+    starts = (search_start(tokens, v) if 0 < v < tokens else (0.0, 1.0) for v in counts)
+    return np.array([(v, *start) for v, start in zip(counts, starts, strict=True)], SLOT)
 
 
 class LayoutStruct(Structure):

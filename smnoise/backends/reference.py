@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .. import reference
@@ -36,6 +37,19 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     outputs = allocate(batch, tokens, groups * visible, wanted)
     for i, row in enumerate(scores.detach().numpy()):
         result = reference.threshold(row.reshape(groups, -1), visible)
+        for name, tensor in outputs.items():
+            tensor[i] = torch.from_numpy(getattr(result, name))
+    return outputs
+
+
+def slot_threshold(
+    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
+) -> dict:
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted)
+    own = np.tile(np.array(counts), (batch, 1)) if rank is None else np.array(counts)[rank.numpy()]
+    for i, row in enumerate(scores.detach().numpy()):
+        result = reference.threshold(row.reshape(len(counts), -1), own[i])
         for name, tensor in outputs.items():
             tensor[i] = torch.from_numpy(getattr(result, name))
     return outputs

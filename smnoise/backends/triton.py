@@ -71,6 +71,29 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     return outputs
 
 
+@cache  # never dropped: captured graphs hold the addresses
+def _counts(counts: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    if device.type == "cuda":
+        outside_capture("uploading counts")
+    return torch.tensor([counts], dtype=torch.int32, device=device)
+
+
+def slot_threshold(
+    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
+) -> dict:
+    from ..kernels import threshold as kernels
+
+    scores = scores.contiguous()
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
+    table = _counts(counts, scores.device)
+    if batch and outputs:
+        own = table if rank is None else table[0][rank.long()]
+        with _on(scores.device):
+            kernels.threshold(scores, sum(counts), len(counts), outputs, own)
+    return outputs
+
+
 def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wrap: bool) -> torch.Tensor:
     from ..kernels import color
 

@@ -14,6 +14,7 @@ from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
 from .random_words import random_words
+from .slot_threshold import slot_threshold
 from .strategy_mask import strategy_mask
 from .threshold import threshold
 
@@ -27,6 +28,7 @@ __all__ = [
     "optim_blue",
     "patch_loss",
     "random_words",
+    "slot_threshold",
     "strategy_mask",
     "threshold",
 ]

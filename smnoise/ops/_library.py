@@ -18,10 +18,12 @@ LIBRARY = torch.library.Library("smnoise", "DEF")
 def register(schema: str, implementation, fake) -> None:
     """Define smnoise::<schema>. The implementation chooses the backend, so it serves every device."""
     name = schema.split("(", 1)[0]
+    # Arguments before the first with a default, which every op has.
+    required = schema.split("=", 1)[0].count(",")
 
     @wraps(implementation)
     def run(*args, **kw):
-        if any(a is None for a in args):  # which torch lets through for a tensor
+        if any(a is None for a in args[:required]):  # which torch lets through for a tensor
             raise TypeError(f"{schema}: an argument is None")
         return implementation(*args, **kw)
 
@@ -76,6 +78,15 @@ def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]
         else torch.empty(0, dtype=torch.bool if n == "mask" else torch.int64, device=device)
         for n in NAMES
     )
+
+
+def check_scores(scores: torch.Tensor) -> None:
+    if scores.dtype != torch.float32:
+        raise TypeError(f"scores must be float32, got {scores.dtype}; convert with scores.float()")
+    if scores.dim() != 2:
+        raise ValueError(f"scores must have shape [B, L], got {tuple(scores.shape)}")
+    if scores.shape[1] > 2**31 - 2**16:
+        raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {scores.shape[1]}")
 
 
 def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:
