@@ -57,7 +57,15 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
             "before_ptr": INTS,
         },
         [
-            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, "COUNTS": counts, **ones}
+            {
+                "MASK": True,
+                "KEEP": True,
+                "HIDE": True,
+                "RESTORE": True,
+                "BLOCK": 1024,
+                "COUNTS": counts,
+                **ones,
+            }
             for counts, ones in (
                 (False, {}),
                 (False, {"groups": 1}),

@@ -25,7 +25,8 @@ def keys_of(scores):
 @triton.jit
 def threshold_kernel(
     scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, counts_ptr, before_ptr, groups, n, visible, counts_row,
-    COUNTS: tl.constexpr, MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr, BLOCK: tl.constexpr,
+    COUNTS: tl.constexpr, MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """scores float32 [B, groups, n]; mask uint8 [B, groups * n]; keep, hide, restore int64, rows as in the contract.
 

@@ -120,7 +120,7 @@ def _check_values(where: str, entry: dict, lengths: dict[str, int]) -> None:
     for name in ("t", "y", "x", "values", "first_visible"):
         if name in entry and (not isinstance(entry[name], list) or not entry[name]):
             raise ValueError(f"{where}: {name} must be a list of numbers, got {entry[name]!r}")
-    if "sha256" in entry and ("ratio" in entry) == ("num_visible" in entry):
+    if "sha256" in entry and "counts" not in entry and ("ratio" in entry) == ("num_visible" in entry):
         raise ValueError(f"{where}: give either ratio or num_visible")
 
 
@@ -204,6 +204,15 @@ def _random_words(module, backend, entry):
     return entry["words"], words[0, -4:].tolist()
 
 
+def _counts(module, backend, entry):
+    from .samplers import FrameCounts
+
+    parameters = {k: entry[k] for k in ("strategy", "drawn", "seed") if k in entry}
+    samples = _tensors(backend, entry)[1]
+    masks = FrameCounts(tuple(entry["grid"]), entry["counts"], **parameters)(samples, backend=backend)
+    return _compare(entry, masks[:4])
+
+
 def _visible(entry: dict, tokens: int) -> int:
     return entry["num_visible"] if "num_visible" in entry else visible_of_ratio(tokens, entry["ratio"])
 
@@ -255,6 +264,11 @@ CHECKS = {
         _optim_blue,
         {"seed", "sample", "grid", "sha256"},
         {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,
+    ),
+    "counts": (
+        _counts,
+        {"strategy", "seed", "sample", "grid", "counts", "sha256"},
+        {"drawn", "visible", "first_visible"},
     ),
     "random_words": (_random_words, {"seed", "sample", "purpose", "call", "words"}, set()),
     "strategy": (

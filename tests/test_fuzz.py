@@ -246,7 +246,9 @@ def test_optim_blue(parameters, call, views):
 
 
 # PoolSampler, which is there once somebody imports it, needs a pool.
-OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - {"OptimBlue", "PoolSampler"})
+# Custom needs a registered function; FrameCounts has a test of its own.
+APART = {"OptimBlue", "PoolSampler", "Custom", "FrameCounts"}
+OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - APART)
 PLANES = ["Block", "InverseBlock", "Grid", "FrequencyBars", "TimeBars", "TimeFrequencyBars"]
 ones, planes, few = (
     st.tuples(st.integers(2, 30)),
@@ -276,6 +278,29 @@ def test_other_strategies(kind, data, call):
     sampler = attempt("strategy", smnoise.samplers.KINDS[kind], **one_count(parameters))
     if sampler is not None:
         run_sampler("strategy", sampler, call)
+
+
+COUNTS = {
+    "grid": grids, "counts": st.lists(st.integers(0, 9), min_size=1, max_size=12).map(tuple),
+    "strategy": st.sampled_from(["random", "green-3d", "blue-2d", "tube", "block", "red-2d-tube"]),
+    "parameters": st.just({}) | st.just({"boundary": "wrap"}) | st.just({"per": "frame"}),
+    "drawn": st.booleans(), "seed": st.integers(0, 2**64 - 1),
+}  # fmt: skip
+
+
+@fuzz
+@given(arguments(COUNTS, optional=("strategy", "parameters", "drawn", "seed")), calls, st.data())
+def test_frame_counts(parameters, call, data):
+    if data.draw(st.integers(0, 3)) and type(grid := parameters["grid"]) is tuple and len(grid) == 3:
+        frame = st.integers(0, int(grid[1]) * int(grid[2]))
+        parameters["counts"] = data.draw(st.lists(frame, min_size=grid[0], max_size=grid[0]))
+    sampler = attempt("counts", smnoise.FrameCounts, **parameters)
+    if sampler is None:
+        return
+    run_sampler("counts", sampler, call)
+    shown = (~sampler([0, 1]).mask).view(2, len(sampler.counts), -1).sum(2)
+    for row in shown.tolist():
+        assert sorted(row) == sorted(sampler.counts) if sampler.drawn else tuple(row) == sampler.counts
 
 
 @fuzz
@@ -357,6 +382,28 @@ def tensors(*dtypes, rank: int, largest: int = 6):
 
 
 OTHERS = (torch.float64, torch.bfloat16, torch.int64, torch.bool)
+
+
+@fuzz
+@given(
+    mostly(tensors(torch.float32, rank=2, largest=40), tensors(*OTHERS, rank=2), junk),
+    mostly(st.lists(st.integers(0, 9), min_size=1, max_size=4)), st.booleans(), junk, st.integers(0, 9),
+    mostly(st.sampled_from(["auto", "cpu", "reference"])),
+)  # fmt: skip
+def test_slot_threshold(scores, counts, with_line, other, seed, backend):
+    line = None
+    if with_line and isinstance(scores, torch.Tensor) and scores.dim() == 2 and type(counts) is list:
+        line = torch.randn(len(scores), len(counts), generator=torch.Generator().manual_seed(seed))
+    elif with_line:
+        line = other
+    got = attempt("slot_threshold", ops.slot_threshold, scores, counts, line, backend)
+    if got is None:
+        return
+    want = ops.slot_threshold(scores, counts, line, "reference")
+    assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+    shown = (~got[0]).view(len(scores), len(counts), -1).sum(2)
+    for row in shown.tolist():
+        assert row == list(counts) if line is None else sorted(row) == sorted(counts)
 
 
 @fuzz

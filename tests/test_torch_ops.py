@@ -21,7 +21,11 @@ OPS = {
     "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "patch_loss": (torch.ones(2, 3, 36), CLIPS, IDS, [2, 3, 3], 1e-6, False, True),
     "random_words": (SEED, SAMPLES, 5, 7),
-    "slot_threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), [5, 0, 1, 3], torch.ones(3, 4)),
+    "slot_threshold": (
+        torch.randn(3, 20, generator=torch.Generator().manual_seed(0)),
+        [5, 0, 1, 3],
+        torch.ones(3, 4),
+    ),
     "strategy_mask": (SEED, SAMPLES, StrategySpec("blocks", (2, 4, 4), 5).to_json()),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }

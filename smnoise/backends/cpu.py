@@ -215,9 +215,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     return outputs
 
 
-def slot_threshold(
-    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
-) -> dict:
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
     scores = scores.contiguous()
     (batch, tokens), slots = scores.shape, len(counts)
     outputs = allocate(batch, tokens, sum(counts), wanted)

@@ -210,9 +210,7 @@ def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, to
     return Slots(len(counts), tokens, sum(counts), table.data_ptr()), table
 
 
-def slot_threshold(
-    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
-) -> dict:
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
     scores = scores.contiguous()
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)

@@ -42,9 +42,7 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     return outputs
 
 
-def slot_threshold(
-    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
-) -> dict:
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, sum(counts), wanted)
     own = np.tile(np.array(counts), (batch, 1)) if rank is None else np.array(counts)[rank.numpy()]

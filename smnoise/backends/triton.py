@@ -78,9 +78,7 @@ def _counts(counts: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.tensor([counts], dtype=torch.int32, device=device)
 
 
-def slot_threshold(
-    scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted
-) -> dict:
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
     from ..kernels import threshold as kernels
 
     scores = scores.contiguous()

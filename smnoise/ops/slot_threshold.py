@@ -52,7 +52,9 @@ def _check(scores: torch.Tensor, counts: Sequence[int], line: torch.Tensor | Non
         )
     for slot, count in enumerate(counts):
         if not 0 <= count <= tokens // slots:
-            raise ValueError(f"counts[{slot}] must be in 0..{tokens // slots}, the tokens of a slot; got {count}")
+            raise ValueError(
+                f"counts[{slot}] must be in 0..{tokens // slots}, the tokens of a slot; got {count}"
+            )
     if not 0 < sum(counts) < tokens:
         raise ValueError(
             f"counts must leave at least one token visible and one masked, of {tokens} in all; they show {sum(counts)}"
@@ -62,9 +64,13 @@ def _check(scores: torch.Tensor, counts: Sequence[int], line: torch.Tensor | Non
     if line.dtype != torch.float32:
         raise TypeError(f"line must be float32, got {line.dtype}; convert with line.float()")
     if tuple(line.shape) != (scores.shape[0], slots):
-        raise ValueError(f"line must have shape [B, slots], {(scores.shape[0], slots)}; got {tuple(line.shape)}")
+        raise ValueError(
+            f"line must have shape [B, slots], {(scores.shape[0], slots)}; got {tuple(line.shape)}"
+        )
     if line.device != scores.device:
-        raise ValueError(f"line is on {line.device} but scores are on {scores.device}; put both on one device")
+        raise ValueError(
+            f"line is on {line.device} but scores are on {scores.device}; put both on one device"
+        )
 
 
 def _ranks(line: torch.Tensor) -> torch.Tensor:

@@ -181,6 +181,10 @@ class PoolSampler(Sampler):
         results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs, self.grid)
 
+    @property
+    def _scored(self) -> bool:
+        return not isinstance(self.pool, MaskPool)
+
     def scores(self, seed: Tensor, samples: Tensor, backend: str = "auto") -> Tensor:
         """What is thresholded: float32 [B, L], the noise of each sample's window, or 1 for each visible token."""
         words = ops.random_words(seed, samples, PURPOSE_POOL, WORDS, backend)

@@ -12,6 +12,7 @@ from .base import KINDS, Sampler, sample_indices
 from .blocks import Block, InverseBlock
 from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
+from .counts import FrameCounts
 from .custom import Custom
 from .flat import (
     FLAT_KINDS,
@@ -45,6 +46,7 @@ __all__ = [
     "Color3D",
     "Custom",
     "Frame",
+    "FrameCounts",
     "FrequencyBars",
     "Green1D",
     "Green2D",

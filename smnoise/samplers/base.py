@@ -27,6 +27,8 @@ class Sampler:
     """
 
     _op: ClassVar
+    _scored: ClassVar[Any] = False
+    """Whether `scores` gives what the masks are cut from; a property where that depends on the parameters."""
 
     grid: Any  # of integers: (T, H, W), for some samplers (H, W)
     mask_ratio: float | None
@@ -110,6 +112,13 @@ class Sampler:
     def _masks(self, spec: str, seed, samples, backend: str, outputs: str) -> MaskBatch:
         return self._batch(type(self)._op(seed, samples, spec, backend, outputs), outputs, self._spec.grid)
 
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
+        """What is thresholded, float32 [B, L]; the largest are visible. seed: int64, one element; samples: int64 [B].
+
+        Raises ValueError for a sampler that does not cut its masks from scores.
+        """
+        raise ValueError(without_scores(self))
+
     def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
         """What an op gave, less the outputs that were not asked for."""
         wanted = [n.strip() for n in outputs.split(",")]
@@ -130,6 +139,13 @@ class Sampler:
         if pool is not None:
             raise ValueError(f"a {cls.__name__} is not drawn from a pool; leave out pool")
         return cls(**values)
+
+
+def without_scores(sampler: Sampler) -> str:
+    return (
+        f"{type(sampler).__name__} does not cut its masks, at any count, from the same scores of tokens; take a colour "
+        "(but no tube), random, a function of your own, or a pool of noise"
+    )
 
 
 def check_sampler(sampler) -> None:

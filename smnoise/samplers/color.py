@@ -43,6 +43,7 @@ class Color3D(Sampler, abstract=True):
 
     color: ClassVar[str]
     _op = staticmethod(ops.color_mask)
+    _scored = True
 
     grid: tuple[int, int, int]
     mask_ratio: float | None = None
@@ -89,6 +90,10 @@ class Color3D(Sampler, abstract=True):
     def visible_per_sample(self) -> int:
         """V, visible tokens per sample, over all its frames."""
         return self._spec.groups * self._spec.visible
+
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
+        """What is thresholded, float32 [B, L]: the noise. seed: int64, one element; samples: int64 [B]."""
+        return ops.color_noise(seed, samples, self._spec_json, backend).flatten(1)
 
     def noise(self, samples, *, seed=None, device=None, backend: str = "auto") -> torch.Tensor:
         """The noise behind the masks, float32 [B, T, H, W]; its largest values are visible."""

@@ -64,6 +64,8 @@ class Custom(Sampler):
             another shape, when it is called.
     """
 
+    _scored = True
+
     grid: tuple[int, int, int]
     mask_ratio: float | None = None
     num_visible: int | None = field(default=None, kw_only=True)
@@ -102,7 +104,7 @@ class Custom(Sampler):
         results = ops.threshold(self.scores(seed, samples), self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs, self.grid)
 
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
         """What is thresholded, float32 [B, L]."""
         scores = FUNCTIONS[self.name](seed, samples, self.grid, **self.parameters)
         shapes = (len(samples), self.num_tokens), (len(samples), *self.grid)

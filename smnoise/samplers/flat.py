@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import torch
+
 from .. import ops
 from ..spec import ColorSpec, as_float, as_grid, as_int, as_tuple
-from .base import Sampler
+from .base import Sampler, without_scores
 from .random import with_ones
 from .repeated import repeat_frames, visible_per_frame
 
@@ -29,6 +31,19 @@ class FlatColor(Sampler, abstract=True):
         spec = ColorSpec(self.color, grid, visible, per=per, anisotropy=anisotropy, **same)
         self._put(**{n: getattr(spec, n) for n in same}, seed=as_int("seed", self.seed, 0, 2**64 - 1))
         self._put_spec(spec)
+
+    @property
+    def _scored(self) -> bool:
+        return not getattr(self, "tube", False)
+
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
+        """What is thresholded, float32 [B, L]: the noise. seed: int64, one element; samples: int64 [B].
+
+        Raises ValueError for tubes, which repeat one frame's mask.
+        """
+        if not self._scored:
+            raise ValueError(without_scores(self))
+        return ops.color_noise(seed, samples, self._spec_json, backend).flatten(1)
 
 
 @dataclass(frozen=True)

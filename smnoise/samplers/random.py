@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import torch
+
 from .. import ops
 from ..spec import ColorSpec, as_choice, as_grid, as_int
 from .base import Sampler
@@ -32,6 +34,7 @@ class Random(Sampler):
     """
 
     _op = staticmethod(ops.color_mask)
+    _scored = True
 
     grid: tuple[int, ...]
     mask_ratio: float | None = None
@@ -51,6 +54,10 @@ class Random(Sampler):
     def visible_per_sample(self) -> int:
         """V, visible tokens per sample."""
         return self._spec.groups * self._spec.visible
+
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
+        """What is thresholded, float32 [B, L]: white noise. seed: int64, one element; samples: int64 [B]."""
+        return ops.color_noise(seed, samples, self._spec_json, backend).flatten(1)
 
 
 def with_ones(grid):
