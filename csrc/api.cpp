@@ -14,13 +14,14 @@ struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
     const int64_t* samples;
+    const int64_t* sigma_table;
     smn_outputs out;
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Color& job = (const Color&)base;
         const smn_ranking& r = job.plan->ranking;
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
-            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table, &out, scratch);
         }
     }
 };
@@ -37,6 +38,19 @@ struct Threshold : Job {
             smn_outputs out = row_of(job.out, i, tokens, (int64_t)r.groups * r.visible);
             job.kernels->threshold(&r, job.scores + i * tokens, &out, scratch);
         }
+    }
+};
+
+struct AddBias : Job {
+    const float *scores, *bias;
+    float weight;
+    int64_t tokens;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void*) {
+        const AddBias& job = (const AddBias&)base;
+        const int64_t first = from * job.tokens;
+        job.kernels->add_bias(job.scores + first, job.bias + first, job.weight, (to - from) * job.tokens,
+                              job.out + first);
     }
 };
 
@@ -203,16 +217,18 @@ SMN_API void smn_white_values(uint64_t seed, uint64_t sample, const int64_t* t, 
     for (int64_t i = 0; i < n; ++i) values[i] = smn_white(seed, sample, t[i], y[i], x[i]);
 }
 
-SMN_API void smn_sigma_draws(const int32_t* first, uint64_t seed, const int64_t* samples, int64_t n,
-                             int32_t* index) {
-    for (int64_t i = 0; i < n; ++i) smn_sigma_draw(seed, (uint64_t)samples[i], first, index + 2 * i);
+SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_t seed, const int64_t* samples,
+                             int64_t n, int32_t* index) {
+    for (int64_t i = 0; i < n; ++i)
+        smn_sigma_draw(seed, (uint64_t)samples[i], first, (const smn_i64*)table, index + 2 * i);
 }
 
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples, *out};
+    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
+                 sigma_table, *out};
     return run(job, threads, parallel);
 }
 
@@ -221,6 +237,14 @@ SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, para
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
     Threshold job = {{Threshold::some, kernels, kernels->threshold_bytes(ranking), batch}, ranking, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_add_bias(int isa, int threads, parallel_fn parallel, const float* scores, const float* bias,
+                         float weight, int64_t batch, int64_t tokens, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    AddBias job = {{AddBias::some, kernels, 64, batch}, scores, bias, weight, tokens, out};
     return run(job, threads, parallel);
 }
 

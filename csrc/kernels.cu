@@ -10,6 +10,7 @@
 typedef struct {
     const int64_t* seed;     // [1]
     const int64_t* samples;  // [B]
+    const int64_t* sigma_table;  // [31] of extension 12, or null; of the colours only
     float* scores;           // [B, L], written where a sample's scores do not fit into shared memory
     smn_outputs out;         // [B, ...] each; null: not wanted
 } smn_call;
@@ -38,7 +39,7 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     const smn_outputs out = rows_of(call.out, row, plan.ranking);
     float* held = (float*)(shared + SMN_SCRATCH_BYTES);
     float* scores = plan.layout.fused ? held : call.scores + row * tokens;
-    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row],
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], call.sigma_table,
                                plan.layout.fused ? held + tokens : held);
     if (!plan.layout.fused) {
         color_field<TORUS, TWO>(block, c, blockIdx.y, scores);
@@ -73,6 +74,12 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
     threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
 
+SMN_KERNEL add_bias(const float* scores, const float* bias, float* out, float weight, int64_t count) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
+        out[i] = smn_biased(scores[i], bias[i], weight);
+}
+
 // rank: [B, slots], or null where every slot has the entry of its own number.
 SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t* rank,
                           const __grid_constant__ smn_call call) {
@@ -89,8 +96,8 @@ SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
 }
 
 // For the conformance check: index[2] of one sample.
-SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
-    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
+SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, const int64_t* table, int* index) {
+    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, table, index);
 }
 
 // out: [batch, count]. A thread takes Philox calls, of four words each.

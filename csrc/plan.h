@@ -133,9 +133,13 @@ typedef struct {
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
     size_t (*color_bytes)(const smn_plan*);
-    void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
+    // sigma_table: [31], extension 12; or null.
+    void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const int64_t* sigma_table, const smn_outputs*,
+                  void* workspace);
     size_t (*threshold_bytes)(const smn_ranking*);
     void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
+    // out[i] = scores[i] + weight * bias[i], extension 11.
+    void (*add_bias)(const float* scores, const float* bias, float weight, int64_t count, float* out);
     // rank: [slots], which entry of the table each slot has; null: its own number. workspace: threshold_bytes.
     void (*slot_threshold)(const smn_slots*, const int32_t* rank, const float* scores, const smn_outputs*, void* workspace);
     size_t (*gaussian_bytes)(const smn_gaussian*);

@@ -17,6 +17,12 @@ SMN_FN unsigned smn_key(float score) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// Extension 11: two roundings; a sum that is NaN is the quiet one.
+SMN_FN float smn_biased(float score, float bias, float weight) {
+    const float sum = score + weight * bias;
+    return sum == sum ? sum : Block::float_of(0x7FC00000u);
+}
+
 struct Cut {
     unsigned key;  // the V-th largest key
     int equal;     // how many tokens with just this key are visible: the lowest numbered ones

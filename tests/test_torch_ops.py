@@ -13,6 +13,7 @@ SEED, SAMPLES = torch.tensor(5), torch.arange(3)
 CLIPS = torch.arange(2 * 2 * 4 * 6 * 6, dtype=torch.uint8).reshape(2, 2, 4, 6, 6)
 IDS = torch.tensor([[0, 5, 7], [1, 2, 6]])
 OPS = {
+    "add_bias": (torch.ones(3, 20), torch.arange(60.0).view(3, 20), 0.1),
     "color_mask": (SEED, SAMPLES, SPEC),
     "color_noise": (SEED, SAMPLES, SPEC),
     "decoder_tokens": (torch.ones(2, 3, 5), torch.ones(5), torch.ones(8, 5), IDS, 7 - IDS, False),

@@ -7,9 +7,9 @@ With TRITON_INTERPRET=1 set before smnoise is imported, it runs on CPU tensors, 
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 
 from ..errors import BackendError
@@ -41,21 +41,32 @@ def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None,
 
 
 def _on(device: torch.device):
-    """Triton launches on the current device, whatever the tensors' own."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    """Triton launches on the current device, whatever the tensors' own. The interpreter's NumPy need not warn of floats
+    that a GPU makes without a word."""
+    return torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore")
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+) -> torch.Tensor:
     from ..kernels import color
 
     if not len(samples):
         return torch.empty(0, *spec.grid, dtype=torch.float32, device=samples.device)
     with _on(samples.device):
-        return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
+        tables = _tables(spec, samples.device)
+        table = None if sigma_table is None else sigma_table.contiguous()
+        return color.color_noise(seed, samples.contiguous(), spec, *tables, table)
 
 
-def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
-    scores = color_noise(seed, samples, spec).flatten(1)
+def color_mask(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    wanted,
+    sigma_table: torch.Tensor | None = None,
+) -> dict:
+    scores = color_noise(seed, samples, spec, sigma_table).flatten(1)
     return threshold(scores, spec.visible, spec.groups, wanted)
 
 
@@ -69,6 +80,13 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
         with _on(scores.device):
             kernels.threshold(scores, visible, groups, outputs)
     return outputs
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
+    from ..kernels import add_bias as kernels
+
+    with _on(scores.device):
+        return kernels.add_bias(scores.contiguous(), bias.contiguous(), weight)
 
 
 @cache  # never dropped: captured graphs hold the addresses
@@ -207,13 +225,17 @@ def philox(counter: list[int], seed: int) -> list[int]:
     return words.tolist()
 
 
-def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
-    """Contract section 3, for the conformance check."""
+def draw_sigmas(
+    seed: int, sample: int, first: list[int] | None, table: list[int] | None = None
+) -> tuple[int, int]:
+    """Contract section 3 and extension 12, for the conformance check."""
     from ..kernels import random
 
     key, samples = (torch.tensor([signed64(v)], device=DEVICES[0]) for v in (seed, sample))
     firsts = torch.tensor([0] if first is None else first, dtype=torch.int32, device=DEVICES[0])
     index = torch.empty(1, 2, dtype=torch.int32, device=DEVICES[0])
-    random.sigma_kernel[(1,)](key, samples, firsts, index, 1, TWO=first is not None, BLOCK=16)
+    entries = torch.tensor([0] if table is None else table, dtype=torch.int64, device=DEVICES[0])
+    which = {"TWO": first is not None, "TABLE": table is not None}
+    random.sigma_kernel[(1,)](key, samples, firsts, entries, index, 1, **which, BLOCK=16)
     i, j = index[0].tolist()
     return i, j

@@ -6,6 +6,7 @@ would be frozen into a compiled or captured graph.
 """
 
 from ._library import ALL_OUTPUTS
+from .add_bias import add_bias
 from .color_mask import color_mask
 from .color_noise import color_noise
 from .decoder_tokens import decoder_tokens
@@ -20,6 +21,7 @@ from .threshold import threshold
 
 __all__ = [
     "ALL_OUTPUTS",
+    "add_bias",
     "color_mask",
     "color_noise",
     "decoder_tokens",

@@ -89,6 +89,31 @@ def check_scores(scores: torch.Tensor) -> None:
         raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {scores.shape[1]}")
 
 
+def check_sigma_table(table: torch.Tensor | None, device: torch.device, values: bool) -> None:
+    """values: look at them too, where no GPU must be waited for."""
+    if table is None:
+        return
+    if table.dtype != torch.int64:
+        raise TypeError(
+            f"sigma_table must be an int64 tensor, got {table.dtype}; make one with smnoise.sigma_table"
+        )
+    if tuple(table.shape) != (31,):
+        raise ValueError(
+            f"sigma_table must have shape [31], got {tuple(table.shape)}; make one with smnoise.sigma_table"
+        )
+    if table.device != device:
+        raise ValueError(
+            f"sigma_table is on {table.device} but samples are on {device}; put both on one device"
+        )
+    if values and table.device.type == "cpu":
+        numbers = table.tolist()
+        if numbers != sorted(numbers) or numbers[0] < 0 or numbers[-1] > 2**32:
+            raise ValueError(
+                f"sigma_table must hold numbers of 0 .. 2^32 that never fall, got {numbers}; make one with "
+                "smnoise.sigma_table"
+            )
+
+
 def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:
     for name, tensor in (("seed", seed), ("samples", samples)):
         if tensor.dtype != torch.int64:

@@ -39,6 +39,8 @@ def slot_threshold(
             tokens (ties to the lower slot), so that counts are exact whatever they are.
         backend, outputs, returns: as in `color_mask`.
     """
+    if not hasattr(counts, "__iter__"):
+        raise TypeError(f"counts must be integers, one for each slot; got {counts!r}")
     return torch.ops.smnoise.slot_threshold(scores, tuple(counts), line, backend, outputs)
 
 
