@@ -68,12 +68,21 @@ class FrameCounts(Sampler):
         """V, visible tokens per sample, over all its frames."""
         return sum(self.counts)
 
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
-        """What is thresholded in each frame, float32 [B, L]. seed: int64, one element; samples: int64 [B]."""
-        return self._scorer.scores(seed, samples, backend)
+    @property
+    def _colored(self) -> bool:
+        return self._scorer._colored
 
-    def _masks(self, spec, seed, samples, backend: str, outputs: str) -> MaskBatch:
-        scores, line = self.scores(seed, samples, backend), None
+    def scores(
+        self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto", **tables
+    ) -> torch.Tensor:
+        """What is thresholded in each frame, float32 [B, L]. Arguments as in `Sampler.scores`."""
+        return self._scorer.scores(seed, samples, backend, **tables)
+
+    def _masks(self, spec, seed, samples, backend: str, outputs: str, **tables) -> MaskBatch:
+        return self._cut(self.scores(seed, samples, backend, **tables), seed, samples, backend, outputs)
+
+    def _cut(self, scores, seed, samples, backend: str, outputs: str) -> MaskBatch:
+        line = None
         if self.drawn:
             words = ops.random_words(seed, samples, PURPOSE_COUNTS, len(self.counts), backend)
             line = (words >> 8).float()

@@ -99,12 +99,15 @@ class Custom(Sampler):
         return self._groups * self._visible
 
     def _masks(
-        self, spec, seed: torch.Tensor, samples: torch.Tensor, backend: str, outputs: str
+        self, spec, seed: torch.Tensor, samples: torch.Tensor, backend: str, outputs: str, **_
     ) -> MaskBatch:
-        results = ops.threshold(self.scores(seed, samples), self._visible, self._groups, backend, outputs)
+        return self._cut(self.scores(seed, samples), seed, samples, backend, outputs)
+
+    def _cut(self, scores, seed, samples, backend: str, outputs: str) -> MaskBatch:
+        results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs, self.grid)
 
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto", **_) -> torch.Tensor:
         """What is thresholded, float32 [B, L]."""
         scores = FUNCTIONS[self.name](seed, samples, self.grid, **self.parameters)
         shapes = (len(samples), self.num_tokens), (len(samples), *self.grid)

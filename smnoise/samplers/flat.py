@@ -6,11 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-
 from .. import ops
 from ..spec import ColorSpec, as_float, as_grid, as_int, as_tuple
-from .base import Sampler, without_scores
+from .base import Sampler
 from .random import with_ones
 from .repeated import repeat_frames, visible_per_frame
 
@@ -20,6 +18,7 @@ class FlatColor(Sampler, abstract=True):
 
     color: ClassVar[str]
     _op = staticmethod(ops.color_mask)
+    _colored = True
 
     def _prepare(self, grid, visible: int, per: str, anisotropy) -> None:
         """grid, anisotropy: of the noise."""
@@ -35,15 +34,6 @@ class FlatColor(Sampler, abstract=True):
     @property
     def _scored(self) -> bool:
         return not getattr(self, "tube", False)
-
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
-        """What is thresholded, float32 [B, L]: the noise. seed: int64, one element; samples: int64 [B].
-
-        Raises ValueError for tubes, which repeat one frame's mask.
-        """
-        if not self._scored:
-            raise ValueError(without_scores(self))
-        return ops.color_noise(seed, samples, self._spec_json, backend).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,8 @@ class Color2D(FlatColor, abstract=True):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
-    def _masks(self, *arguments):
-        masks = super()._masks(*arguments)
+    def _masks(self, *arguments, **tables):
+        masks = super()._masks(*arguments, **tables)
         return repeat_frames(masks, self.grid[0], self._spec.visible) if self.tube else masks
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import torch
-
 from .. import ops
 from ..spec import ColorSpec, as_choice, as_grid, as_int
 from .base import Sampler
@@ -54,10 +52,6 @@ class Random(Sampler):
     def visible_per_sample(self) -> int:
         """V, visible tokens per sample."""
         return self._spec.groups * self._spec.visible
-
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto") -> torch.Tensor:
-        """What is thresholded, float32 [B, L]: white noise. seed: int64, one element; samples: int64 [B]."""
-        return ops.color_noise(seed, samples, self._spec_json, backend).flatten(1)
 
 
 def with_ones(grid):
@@ -106,5 +100,5 @@ class Tube(Sampler):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
-    def _masks(self, *arguments):
-        return repeat_frames(super()._masks(*arguments), self.grid[0], self._spec.visible)
+    def _masks(self, *arguments, **tables):
+        return repeat_frames(super()._masks(*arguments, **tables), self.grid[0], self._spec.visible)
