@@ -246,8 +246,8 @@ def test_optim_blue(parameters, call, views):
 
 
 # PoolSampler, which is there once somebody imports it, needs a pool.
-# Custom needs a registered function; FrameCounts has a test of its own.
-APART = {"OptimBlue", "PoolSampler", "Custom", "FrameCounts"}
+# Custom needs a registered function; FrameCounts and ContextTargets have tests of their own.
+APART = {"OptimBlue", "PoolSampler", "Custom", "FrameCounts", "ContextTargets"}
 OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - APART)
 PLANES = ["Block", "InverseBlock", "Grid", "FrequencyBars", "TimeBars", "TimeFrequencyBars"]
 ones, planes, few = (
@@ -301,6 +301,63 @@ def test_frame_counts(parameters, call, data):
     shown = (~sampler([0, 1]).mask).view(2, len(sampler.counts), -1).sum(2)
     for row in shown.tolist():
         assert sorted(row) == sorted(sampler.counts) if sampler.drawn else tuple(row) == sampler.counts
+
+
+SETS = {
+    "grid": grids, "num_context": st.integers(1, 9), "num_target": st.integers(1, 5), "target_sets": st.integers(1, 4),
+    "strategy": st.sampled_from(["random", "green-3d", "blue-2d", "tube", "block"]),
+    "parameters": st.just({}) | st.just({"boundary": "wrap"}), "seed": st.integers(0, 2**64 - 1),
+}  # fmt: skip
+
+
+@fuzz
+@given(arguments(SETS, optional=("target_sets", "strategy", "parameters", "seed")), calls)
+def test_context_and_targets(parameters, call):
+    sampler = attempt("sets", smnoise.ContextTargets, **parameters)
+    if sampler is None:
+        return
+    run_sampler("sets", sampler, call)
+    sets = sampler.sets([0, 2**64 - 1])
+    assert sets.targets.shape == (2, sampler.target_sets, sampler.num_target)
+    ids = torch.cat([sets.context.ids_keep, sets.targets.flatten(1)], 1).sort(1).values
+    assert (ids.diff(dim=1) > 0).all()
+    assert ids.min() >= 0
+    assert ids.max() < sampler.num_tokens
+    assert (sets.distances() > 0).all()
+
+
+SCORED = [
+    smnoise.Green3D((2, 3, 4), 0.75),
+    smnoise.Random((2, 3, 4), 0.5, per="frame"),
+    smnoise.FrameCounts((2, 3, 4), (12, 1), strategy="red-3d", drawn=True),
+    smnoise.OptimBlue((4, 6), 0.75),
+]
+
+
+@fuzz
+@given(
+    st.sampled_from(SCORED),
+    mostly(
+        st.integers(0, 9).map(lambda n: torch.randn(2, 24, generator=torch.Generator().manual_seed(n))), junk
+    ),
+    mostly(st.floats(-3, 3)),
+    mostly(
+        st.none() | st.lists(st.integers(0, 9), min_size=32, max_size=32), st.lists(st.floats(), max_size=33)
+    ),
+)
+def test_bias_and_sigma_table(sampler, bias, weight, weights):
+    table = None if weights is None else attempt("sigma table", smnoise.sigma_table, weights)
+    if table is not None:
+        assert len(table) == 31
+        assert (table.diff() >= 0).all()
+        assert table[0] >= 0
+        assert table[-1] <= 2**32
+    call = {"bias": bias, "bias_weight": weight, "sigma_table": table}
+    masks = attempt("bias", sampler, [3, 4], **call)
+    if masks is not None:
+        check_masks(masks, sampler)
+        want = sampler([3, 4], backend="reference", **call)
+        assert torch.equal(masks.mask, want.mask)
 
 
 @fuzz

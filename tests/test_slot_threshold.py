@@ -105,6 +105,7 @@ SCORES = torch.zeros(2, 8)
         (SCORES[0], (1, 1), None, ValueError, r"\[B, L\]"),
         (SCORES, (1, 1, 1), None, ValueError, "3 slots do not divide the 8"),
         (SCORES, (), None, ValueError, "0 slots"),
+        (SCORES, 3, None, TypeError, "one for each slot; got 3"),
         (SCORES, (5, 0), None, ValueError, r"counts\[0\] must be in 0..4"),
         (SCORES, (1, -1), None, ValueError, r"counts\[1\]"),
         (SCORES, (4, 4), None, ValueError, "at least one"),
