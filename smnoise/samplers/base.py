@@ -188,10 +188,10 @@ class Sampler:
         return cls(**values)
 
 
-def without_scores(sampler: Sampler) -> str:
+def without_scores(sampler: Sampler, others: str = ", or a pool of noise") -> str:
     return (
         f"{type(sampler).__name__} does not cut its masks, at any count, from the same scores of tokens; take a colour "
-        "(but no tube), random, a function of your own, or a pool of noise"
+        f"(but no tube), random, or a function of your own{others}"
     )
 
 

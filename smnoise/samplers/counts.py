@@ -126,5 +126,5 @@ def scorer_of(strategy, grid, parameters) -> tuple[Sampler, dict]:
         raise ValueError(f"grid {grid} has one token in each frame; at least two are needed")
     scorer = named(strategy, grid, num_visible=grid[0], **parameters)
     if not scorer._scored:
-        raise ValueError(without_scores(scorer))
+        raise ValueError(without_scores(scorer, others=""))
     return scorer, dict(parameters)
