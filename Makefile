@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at a time.
 JOBS ?= 2
 
-.PHONY: test-processes demo demo-audio test sanitize bench study clean docs pictures
+.PHONY: test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
@@ -27,6 +27,16 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 # Trainers in several processes, and trainers that are killed: a quarter of an hour by themselves.
 test-processes: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_distributed.py tests/test_kill.py $(PYTEST_OPTIONS)
+
+# The compiled GPU code on the CPU (tests/ptx): all cases for all architectures, of which `make test` runs a part.
+test-gpu-code: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
+		--gpu-code=all tests/ptx $(PYTEST_OPTIONS)
+
+# The same with each barrier taken out in turn.
+test-barriers: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc \
+		--gpu-code=barriers tests/ptx $(PYTEST_OPTIONS)
 
 # The CPU core and the fuzzing under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize: $(VENV)/.test

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the CPU library: C++17 with a C ABI, no torch, no nvcc. Without a compiler the install goes on.
 
-SMNOISE_CUDA_ARCHITECTURES=80,90 also puts the CUDA kernels, compiled by nvcc, into the wheel; without it they are
-compiled at first use.
+SMNOISE_CUDA_ARCHITECTURES=80,90 also puts the CUDA kernels, compiled by nvcc, into the wheel, "all" for every
+architecture below; without it they are compiled at first use.
 """
 
 import hashlib
@@ -38,6 +38,19 @@ CUDA_SOURCES += ["gaussian_block.h", "optim_blue.h", "optim_blue_block.h", "stra
 CUDA_SOURCES += ["strategy_block.h", "words_block.h"]
 
 
+CUDA_ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+
+
+def cuda_architectures():
+    """Those that SMNOISE_CUDA_ARCHITECTURES asks for."""
+    asked = [a.strip() for a in os.environ.get("SMNOISE_CUDA_ARCHITECTURES", "").split(",") if a.strip()]
+    if wrong := [a for a in asked if a != "all" and not a.isdecimal()]:
+        sys.exit(
+            f"SMNOISE_CUDA_ARCHITECTURES must be numbers with commas between, such as 80,90, or all; got {wrong}"
+        )
+    return list(dict.fromkeys(n for a in asked for n in (CUDA_ARCHITECTURES if a == "all" else (a,))))
+
+
 def precompile_cuda(folder, architecture):
     """kernels_sm_NN.cubin: the sha256 of the sources, a new line, the machine code (smnoise/backends/nvrtc.py)."""
     path = Path(folder) / f"kernels_sm_{architecture}.cubin"
@@ -53,9 +66,8 @@ class BuildLibrary(build_ext):
     def run(self):
         super().run()
         folder = os.path.dirname(self.get_ext_fullpath("smnoise.libsmnoise_cpu"))
-        for architecture in os.environ.get("SMNOISE_CUDA_ARCHITECTURES", "").split(","):
-            if architecture:
-                precompile_cuda(folder, architecture)
+        for architecture in cuda_architectures():
+            precompile_cuda(folder, architecture)
 
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"

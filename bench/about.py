@@ -53,6 +53,9 @@ def installed(name: str) -> str | None:
 
 
 def git(*arguments: str) -> str | None:
-    """What git says, None where this is no checkout."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    """What git says, None where this is no checkout, or git is not installed."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -19,7 +19,7 @@ from smnoise.backends import nvrtc
 from smnoise.files import write_text
 
 PATH = Path(__file__).parent / "results" / "resources.md"
-ARCHITECTURES = (80, 90, 100)
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 
 def rows() -> list[tuple]:

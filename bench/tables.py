@@ -200,7 +200,8 @@ def gpu_table(path: Path = RESULTS / "gpu.json", every: bool = False) -> str:
     """What bench/gpu found, or that it has not run. every: all strategies, for bench/results/gpu.md."""
     if not path.exists():
         return (
-            "On a GPU: **not measured yet**, for want of a machine. `python bench/gpu` on a machine with one runs the "
+            "On a GPU: **not measured yet**, for want of a machine. The kernels' compiled code runs in the tests on a "
+            "CPU (docs/status.md), which says nothing of time. `python bench/gpu` on a machine with a GPU runs the "
             "tests, NVIDIA's sanitizer and the benchmark, and this table then shows what came out."
         )
     results = json.loads(path.read_text())

@@ -17,9 +17,21 @@
 
 enum { SMN_LANES_OF_WARP = 32, SMN_MAX_WARPS = 32, SMN_CANDIDATES = 32 };
 
+// A warp's part of a result.
+union BlockPart {
+    int sum;
+    float roughly;
+    smn_u64 wide;
+    smn_u32 narrow;
+    SMN_METHOD void put(smn_u64 key) { wide = key; }
+    SMN_METHOD void put(smn_u32 key) { narrow = key; }
+    SMN_METHOD smn_u64 get(smn_u64) const { return wide; }
+    SMN_METHOD smn_u32 get(smn_u32) const { return narrow; }
+};
+
 // What collectives need of shared memory.
 struct BlockScratch {
-    union { int sum; float roughly; smn_u64 least; } partial[2][SMN_MAX_WARPS];  // by turns: one barrier each is enough
+    BlockPart partial[2][SMN_MAX_WARPS];  // by turns: one barrier each is enough
     int kept[SMN_MAX_WARPS], equal[SMN_MAX_WARPS];
     unsigned candidates[SMN_CANDIDATES];
     int found;
@@ -30,6 +42,32 @@ struct BlockScratch {
 enum { SMN_SCRATCH_BYTES = 1024 };
 static_assert(sizeof(BlockScratch) <= SMN_SCRATCH_BYTES, "backends/layout.py counts on it");
 
+#ifdef __CUDACC__
+// Over the lanes of a warp, on every lane.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+SMN_FN int warp_sum(int value) { return __reduce_add_sync(0xFFFFFFFFu, value); }
+SMN_FN unsigned warp_least(unsigned value) { return __reduce_min_sync(0xFFFFFFFFu, value); }
+#else  // before sm_80 without an instruction of their own
+SMN_FN int warp_sum(int value) {
+    for (int lane = SMN_LANES_OF_WARP / 2; lane; lane /= 2) value += __shfl_xor_sync(0xFFFFFFFFu, value, lane);
+    return value;
+}
+SMN_FN unsigned warp_least(unsigned value) {
+    for (int lane = SMN_LANES_OF_WARP / 2; lane; lane /= 2) {
+        const unsigned other = __shfl_xor_sync(0xFFFFFFFFu, value, lane);
+        value = other < value ? other : value;
+    }
+    return value;
+}
+#endif
+SMN_FN smn_u64 warp_least(smn_u64 value) {
+    // The upper halves first: of those that tie there, the lower halves.
+    const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
+    const unsigned least_high = warp_least(high);
+    return (smn_u64)least_high << 32 | warp_least(high == least_high ? low : 0xFFFFFFFFu);
+}
+#endif
+
 struct Block {
     int threads;  // a multiple of 32
     BlockScratch* scratch;
@@ -38,16 +76,11 @@ struct Block {
     SMN_METHOD int warps() const { return threads / SMN_LANES_OF_WARP; }
 
 #ifdef __CUDACC__
-    // f(thread) on every thread, then a barrier.
-    template <class F> SMN_METHOD void each(F f) {
-        f((int)threadIdx.x);
-        __syncthreads();
-    }
-    // f(warp) on every warp, all lanes together, then a barrier.
-    template <class F> SMN_METHOD void each_warp(F f) {
-        f((int)threadIdx.x / SMN_LANES_OF_WARP);
-        __syncthreads();
-    }
+    SMN_METHOD void barrier() { __syncthreads(); }
+    // f(thread) on every thread. Without a barrier, for what nobody touches before the next one.
+    template <class F> SMN_METHOD void each_freely(F f) { f((int)threadIdx.x); }
+    // f(warp) on every warp, all lanes together. Without a barrier.
+    template <class F> SMN_METHOD void each_warp_freely(F f) { f((int)threadIdx.x / SMN_LANES_OF_WARP); }
     // Within each_warp: bit l is f(l) of lane l.
     template <class F> SMN_METHOD unsigned ballot(F f) {
         return __ballot_sync(0xFFFFFFFFu, f((int)threadIdx.x % SMN_LANES_OF_WARP));
@@ -57,7 +90,7 @@ struct Block {
     // The sum of f(thread) over the block, on every thread.
     template <class F> SMN_METHOD int sum(F f) {
         auto* partial = scratch->partial[turn ^= 1];
-        int value = __reduce_add_sync(0xFFFFFFFFu, f((int)threadIdx.x));
+        const int value = warp_sum(f((int)threadIdx.x));
         if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].sum = value;
         __syncthreads();
         int total = 0;
@@ -75,29 +108,34 @@ struct Block {
         for (int w = 0; w < warps(); ++w) total += partial[w].roughly;
         return total;
     }
-    // The least f(thread) of the block, on every thread.
-    template <class F> SMN_METHOD smn_u64 least(F f) {
+    // The least f(thread) of the block, on every thread; of 32 or 64 bits.
+    template <class F> SMN_METHOD auto least(F f) {
         auto* partial = scratch->partial[turn ^= 1];
-        const smn_u64 value = f((int)threadIdx.x);
-        // The upper halves first: of those that tie there, the lower halves.
-        const unsigned high = (unsigned)(value >> 32), low = (unsigned)value;
-        const unsigned least_high = __reduce_min_sync(0xFFFFFFFFu, high);
-        const unsigned least_low = __reduce_min_sync(0xFFFFFFFFu, high == least_high ? low : 0xFFFFFFFFu);
-        if (threadIdx.x % SMN_LANES_OF_WARP == 0)
-            partial[threadIdx.x / SMN_LANES_OF_WARP].least = (smn_u64)least_high << 32 | least_low;
+        const auto value = warp_least(f((int)threadIdx.x));
+        if (threadIdx.x % SMN_LANES_OF_WARP == 0) partial[threadIdx.x / SMN_LANES_OF_WARP].put(value);
         __syncthreads();
-        smn_u64 best = partial[0].least;
-        for (int w = 1; w < warps(); ++w) best = partial[w].least < best ? partial[w].least : best;
+        auto best = partial[0].get(value);
+        for (int w = 1; w < warps(); ++w) {
+            const auto other = partial[w].get(value);
+            best = other < best ? other : best;
+        }
         return best;
     }
+    // Within each_warp: the least f(lane), on every lane.
+    template <class F> SMN_METHOD auto least_of_warp(F f) {
+        return warp_least(f((int)threadIdx.x % SMN_LANES_OF_WARP));
+    }
+    // Within each_warp: what lanes wrote before is there for the others.
+    SMN_METHOD void barrier_of_warp() { __syncwarp(); }
     SMN_METHOD static int take(int* counter) { return atomicAdd(counter, 1); }
     SMN_METHOD static int ones(unsigned bits) { return __popc(bits); }
     SMN_METHOD static unsigned bits_of(float value) { return __float_as_uint(value); }
     SMN_METHOD static float float_of(unsigned bits) { return __uint_as_float(bits); }
     SMN_METHOD static float root(float value) { return __fsqrt_rn(value); }
 #else
-    template <class F> void each(F f) { for (int i = 0; i < threads; ++i) f(i); }
-    template <class F> void each_warp(F f) { for (int w = 0; w < warps(); ++w) f(w); }
+    void barrier() {}
+    template <class F> void each_freely(F f) { for (int i = 0; i < threads; ++i) f(i); }
+    template <class F> void each_warp_freely(F f) { for (int w = 0; w < warps(); ++w) f(w); }
     template <class F> unsigned ballot(F f) {
         unsigned bits = 0;
         for (int lane = 0; lane < SMN_LANES_OF_WARP; ++lane) bits |= (f(lane) ? 1u : 0u) << lane;
@@ -114,14 +152,17 @@ struct Block {
         for (int i = 0; i < threads; ++i) total += f(i);
         return total;
     }
-    template <class F> smn_u64 least(F f) {
-        smn_u64 best = ~0ull;
-        for (int i = 0; i < threads; ++i) {
-            const smn_u64 value = f(i);
-            if (value < best) best = value;
+    template <class F> static auto least_of(int n, F f) {
+        auto least = f(0);
+        for (int i = 1; i < n; ++i) {
+            const auto value = f(i);
+            if (value < least) least = value;
         }
-        return best;
+        return least;
     }
+    template <class F> auto least(F f) { return least_of(threads, f); }
+    template <class F> auto least_of_warp(F f) { return least_of(SMN_LANES_OF_WARP, f); }
+    void barrier_of_warp() {}
     static int take(int* counter) { return (*counter)++; }
     static int ones(unsigned bits) { return __builtin_popcount(bits); }
     static unsigned bits_of(float value) {
@@ -137,9 +178,22 @@ struct Block {
     static float root(float value) { return __builtin_sqrtf(value); }
 #endif
 
-    // f(i) for i < n, spread over the threads, then a barrier.
-    template <class F> SMN_METHOD void tasks(int n, F f) {
+    // The same, then a barrier.
+    template <class F> SMN_METHOD void each(F f) {
+        each_freely(f);
+        barrier();
+    }
+    template <class F> SMN_METHOD void each_warp(F f) {
+        each_warp_freely(f);
+        barrier();
+    }
+    // f(i) for i < n, spread over the threads. Without a barrier, or then one.
+    template <class F> SMN_METHOD void tasks_freely(int n, F f) {
         const int step = threads;
-        each([=](int thread) { for (int i = thread; i < n; i += step) f(i); });
+        each_freely([=](int thread) { for (int i = thread; i < n; i += step) f(i); });
+    }
+    template <class F> SMN_METHOD void tasks(int n, F f) {
+        tasks_freely(n, f);
+        barrier();
     }
 };

@@ -127,7 +127,7 @@ SMN_FN ColorBlock color_block(Block& block, const smn_plan& plan, smn_u64 seed, 
         for (int axis = 0; axis < 3; ++axis) c.radius[b][axis] = b < colors ? plan.radius[row + axis] : 0;
         float* to = shared + b * 3 * stride;
         const float* from = plan.taps + (smn_i64)row * stride;
-        if (b < colors) block.tasks(3 * stride, [=](int i) { to[i] = from[i]; });
+        if (b < colors) block.tasks_freely(3 * stride, [=](int i) { to[i] = from[i]; });  // read behind the noise
     }
     const bool wide = colors == 2;  // the noise has the second bank's halo
     const int rows = lay.tile[1] + 2 * (wide ? lay.halo[1][1] : lay.halo[0][1]);

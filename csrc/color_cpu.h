@@ -19,6 +19,7 @@ struct Axis { int t, y, x; };
 struct Filter {
     const float* taps[3];
     int radius[3];
+    Taps along_x() const { return {taps[2], radius[2]}; }
     bool reads(int first_t, int last_t, const Axis& grid) const {
         return last_t >= -radius[0] && first_t < grid.t + radius[0];
     }
@@ -31,7 +32,7 @@ inline int64_t pitch_of(int64_t width) {
 }
 
 struct Buffers {
-    float *tile, *wrapped, *filtered_x, *rows[3], *planes[3], *field[3], *padded;
+    float *tile, *wrapped, *filtered_x[2], *rows[3], *planes[3], *field[3], *padded;
 };
 
 inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
@@ -48,42 +49,92 @@ inline size_t lay_out(const smn_plan& p, Buffers* b, char* base) {
     Buffers out;
     out.tile = take((X + 2 * rx + 16 + W) * W);
     out.wrapped = take(p.wrap ? (X + 2 * rx) * W : 0);
-    out.filtered_x = take((X + W) * W);
+    for (float*& filtered : out.filtered_x) filtered = take((X + W) * W);
     for (int f = 0; f < 3; ++f) {
         out.rows[f] = take((rows + W) * pitch);
         out.planes[f] = take(times * Y * pitch);
         out.field[f] = take(T * Y * pitch);
     }
-    int64_t wrap_y = (Y + 2 * ry) * pitch, wrap_t = (T + 2 * rt) * Y * pitch;
-    out.padded = take(p.wrap ? (wrap_y > wrap_t ? wrap_y : wrap_t) : 0);
+    out.padded = take(p.wrap ? (Y + 2 * ry) * pitch : 0);
     if (b) *b = out;
     return bytes;
 }
 
-// Noise of W rows over `blocks` blocks of eight along x: tile[8 * block + x][row].
-// high_y, t_word: counter words 0 (without the block) and 1 of each row; even rows first, then odd ones.
-inline void noise_tile(float* tile, int64_t first_block, int blocks, const uint64_t* high_y,
-                       const uint64_t* t_word, uint64_t sample, const Keys& keys) {
-    vq y_even, y_odd, t_even, t_odd;
-    memcpy(&y_even, high_y, sizeof(vq));
-    memcpy(&y_odd, high_y + W / 2, sizeof(vq));
-    memcpy(&t_even, t_word, sizeof(vq));
-    memcpy(&t_odd, t_word + W / 2, sizeof(vq));
-    const vq low = (sample & 0xFFFFFFFFull) - vq{}, high = (sample >> 32) - vq{};
-    for (int b = 0; b < blocks; ++b) {
-        uint64_t block = (uint64_t)(first_block + b) & 0xFFFF;
-        vq even[4] = {y_even | block, t_even, low, high};
-        vq odd[4] = {y_odd | block, t_odd, low, high};
-        philox_lanes(even, keys);
-        philox_lanes(odd, keys);
-        SMN_UNROLL for (int word = 0; word < 4; ++word) {
-            vi bits = (vi)((even[word] & 0xFFFFFFFFull) | (odd[word] << 32));
-            store(tile, to_float((bits << 16) >> 16) * splat(0x1p-16f));
-            store(tile + W, to_float(bits >> 16) * splat(0x1p-16f));
-            tile += 2 * W;
+// The rows of a slab that are worked on, a row a lane: from row 0 on, then W rows further each time.
+struct Rows {
+    vi t, y;
+    const int first_y, per_time;
+    Rows(const Axis& grid, const Axis& reach) : first_y(-reach.y), per_time(grid.y + 2 * reach.y) {
+        int at_t = -reach.t, at_y = first_y;
+        for (int lane = 0; lane < W; ++lane) {
+            t[lane] = at_t;
+            y[lane] = at_y;
+            if (++at_y == first_y + per_time) { at_y = first_y; ++at_t; }
         }
     }
-}
+    void advance() {
+        y += W;
+        for (int left = W; left > 0; left -= per_time) {
+            vi beyond = y >= splat(first_y + per_time);
+            y -= beyond & splat(per_time);
+            t -= beyond;
+        }
+    }
+};
+
+// Counter words 0 (without the block) and 1 of W rows: of even ones, then of odd ones.
+struct RowWords {
+    vq y[2], t[2];
+    RowWords(const Rows& rows, const int32_t origin[3]) {
+        y[0] = (vq)(((vu)rows.y + (uint32_t)origin[1]) << 16);
+        t[0] = (vq)(((vu)rows.t + (uint32_t)origin[0]) & 0x0FFFFFFFu);
+        y[1] = y[0] >> 32;
+        t[1] = t[0] >> 32;
+    }
+};
+static_assert(SMN_PURPOSE_NOISE == 0, "RowWords leaves the purpose out");
+
+// Noise of W rows over blocks of eight along x: tile[8 * block + x][row].
+struct NoiseTile {
+    const RowWords& row;
+    const Keys& keys;
+    // Of the first two rounds, what the blocks of a row have in common.
+    vq third, first, second[2], fourth[2];
+    NoiseTile(const RowWords& row, uint64_t sample, const Keys& keys) : row(row), keys(keys) {
+        const uint64_t p1 = (uint64_t)(uint32_t)sample * SMN_PHILOX_M1;
+        third = splat(sample >> 32) ^ keys.second(0);
+        first = splat(p1) ^ keys.first(1);
+        for (int odd = 0; odd < 2; ++odd) {
+            fourth[odd] = multiply_low(splat(p1 >> 32) ^ row.t[odd] ^ keys.first(0), SMN_PHILOX_M0);
+            second[odd] = (fourth[odd] >> 32) ^ keys.second(1);
+        }
+    }
+    // `count` blocks from `block` on.
+    template <int count> void blocks(float* tile, int64_t block) const {
+        vq c[2 * count][4];
+        SMN_UNROLL for (int i = 0; i < 2 * count; ++i) {
+            const vq number = splat((uint64_t)(block + i / 2) & 0xFFFF);
+            vq p0 = multiply_low(row.y[i % 2] | number, SMN_PHILOX_M0);
+            c[i][1] = multiply_low((p0 >> 32) ^ third, SMN_PHILOX_M1);
+            c[i][0] = (c[i][1] >> 32) ^ first;
+            c[i][2] = p0 ^ second[i % 2];
+            c[i][3] = fourth[i % 2];
+        }
+        philox_lanes<2 * count, 2>(c, keys);
+        SMN_UNROLL for (int word = 0; word < 4 * count; ++word) {
+            // The value in the upper half and zeros below it: a float holds that too.
+            vi bits = low_halves(c[word / 4 * 2][word % 4], c[word / 4 * 2 + 1][word % 4]);
+            store(tile + 2 * word * W, to_float(bits << 16) * splat(0x1p-32f));
+            store(tile + (2 * word + 1) * W, to_float(bits & splat((int32_t)0xFFFF0000)) * splat(0x1p-32f));
+        }
+    }
+    // As many at once as chains keep the multiplier busy.
+    void write(float* tile, int64_t block, int count) const {
+        for (; count > 4 || count == 3; count -= 3, block += 3, tile += 3 * 8 * W) blocks<3>(tile, block);
+        for (; count > 1; count -= 2, block += 2, tile += 2 * 8 * W) blocks<2>(tile, block);
+        if (count) blocks<1>(tile, block);
+    }
+};
 
 struct Color {
     const smn_plan& p;
@@ -101,37 +152,39 @@ struct Color {
     // numbers so small that filters take 1.4 times as long.
     void clear_beyond_rows() const {
         memset(b.tile + (int64_t)blocks() * 8 * W, 0, sizeof(float) * W * W);
-        memset(b.filtered_x + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
+        for (float* filtered : b.filtered_x) memset(filtered + (int64_t)grid.x * W, 0, sizeof(float) * W * W);
     }
 
-    // Rows row0 .. row0 + W - 1 of the slab, filtered along x, into b.rows.
-    void rows(int64_t row0, int& t, int& y, uint64_t sample, const Keys& keys) const {
-        uint64_t high_y[W], t_word[W];
-        const int first_t = t;
-        int last_t = t;
-        for (int lane = 0; lane < W; ++lane) {
-            int at = lane / 2 + (lane & 1) * (W / 2);  // even rows, then odd
-            high_y[at] = smn_counter0(0, (smn_i64)p.origin[1] + y);
-            t_word[at] = smn_counter1((smn_i64)p.origin[0] + t, SMN_PURPOSE_NOISE);
-            last_t = t;
-            if (++y == grid.y + reach.y) { y = -reach.y; ++t; }
-        }
-        noise_tile(b.tile, first_x() >> 3, blocks(), high_y, t_word, sample, keys);
+    // W rows of the slab from row0 on, filtered along x, into b.rows.
+    void rows(int64_t row0, const Rows& of_lanes, uint64_t sample, const Keys& keys) const {
+        const int first_t = of_lanes.t[0], last_t = of_lanes.t[W - 1];
+        const RowWords words(of_lanes, p.origin);
+        NoiseTile(words, sample, keys).write(b.tile, first_x() >> 3, blocks());
         const float* noise = b.tile + (first_x() & 7) * W;
+        const float* centre = noise + (int64_t)reach.x * W;
+        auto wrapped = [&](int radius) -> const float* {
+            if (!p.wrap || radius == 0) return centre;
+            wrap_rows(b.wrapped, noise, grid.x, radius, W);
+            return b.wrapped + (int64_t)radius * W;
+        };
+        auto keep = [&](int f, const float* result) {
+            store_transposed(result, b.rows[f] + row0 * pitch, grid.x, pitch);
+        };
+        const int64_t values = (int64_t)grid.x * W;
         for (int f = 0; f < count; ++f) {
             if (!p.wrap && !filters[f].reads(first_t, last_t, grid)) continue;
-            const int radius = filters[f].radius[2];
-            const float* centre = noise + (int64_t)reach.x * W;
-            if (p.wrap && radius > 0) {
-                wrap_rows(b.wrapped, noise, grid.x, radius, W);
-                centre = b.wrapped + (int64_t)radius * W;
+            const Taps taps[2] = {filters[f].along_x(), filters[f + 1].along_x()};
+            if (taps[0].radius == 0) {
+                keep(f, centre);
+            } else if (f + 1 < count) {  // two low-pass filters, the wider one last
+                filter_twice(b.filtered_x, wrapped(taps[1].radius), values, W, taps);
+                keep(f, b.filtered_x[0]);
+                keep(f + 1, b.filtered_x[1]);
+                break;
+            } else {
+                filter(b.filtered_x[0], wrapped(taps[0].radius), values, W, taps[0].g, taps[0].radius);
+                keep(f, b.filtered_x[0]);
             }
-            const float* result = centre;
-            if (radius > 0) {
-                filter(b.filtered_x, centre, (int64_t)grid.x * W, W, filters[f].taps[2], radius);
-                result = b.filtered_x;
-            }
-            store_transposed(result, b.rows[f] + row0 * pitch, grid.x, pitch);
         }
     }
 
@@ -152,12 +205,10 @@ struct Color {
     void volume(int f) const {
         const int64_t size = grid.y * pitch;
         const int radius = filters[f].radius[0];
-        const float* in = b.planes[f] + reach.t * size;
-        if (p.wrap && radius > 0) {
-            wrap_rows(b.padded, in, grid.t, radius, size);
-            in = b.padded + radius * size;
-        }
-        filter(b.field[f], in, grid.t * size, size, filters[f].taps[0], radius);
+        const float *in = b.planes[f] + reach.t * size, *g = filters[f].taps[0];
+        if (!p.wrap) return filter(b.field[f], in, grid.t * size, size, g, radius);
+        const Ring ring = {(ptrdiff_t)size, in, in + (grid.t - 1) * size};
+        for (int64_t t = 0; t < grid.t; ++t) filter_by(b.field[f] + t * size, in + t * size, size, ring, g, radius);
     }
 };
 
@@ -218,7 +269,7 @@ inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const in
     rest += lay_out(p, &b, rest);
 
     int index[2];
-    Filter filters[3];
+    Filter filters[4] = {};  // and one that is not used
     smn_sigma_draw(seed, sample, p.first, (const smn_i64*)sigma_table, index);
     const int count = use_filters(p, index, filters);
 
@@ -233,11 +284,13 @@ inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const in
     const Color c = {p, grid, reach, b, filters, count, pitch};
     c.clear_beyond_rows();
     const Keys keys(seed);
-    const int64_t per_time = grid.y + 2 * reach.y, rows = (grid.t + 2 * reach.t) * per_time;
-    int t = -reach.t, y = -reach.y, whole = -reach.t;  // whole: times before it have all their rows
+    Rows of_lanes(grid, reach);
+    const int64_t rows = (int64_t)(grid.t + 2 * reach.t) * of_lanes.per_time;
+    int whole = -reach.t;  // times before it have all their rows
     for (int64_t row = 0; row < rows; row += W) {
-        c.rows(row, t, y, sample, keys);
-        for (; whole < grid.t + reach.t && whole < t; ++whole)
+        c.rows(row, of_lanes, sample, keys);
+        of_lanes.advance();
+        for (const int next = of_lanes.t[0]; whole < grid.t + reach.t && whole < next; ++whole)
             for (int f = 0; f < count; ++f)
                 if (p.wrap || filters[f].reads(whole, whole, grid)) c.plane(f, whole);
     }

@@ -83,8 +83,10 @@ size_t optim_blue_bytes(const smn_optim_blue* p) { return (size_t)p->bytes; }
 void optim_blue(const smn_optim_blue* p, uint64_t seed, uint64_t partition, int32_t* label, void* workspace) {
     BlockScratch scratch;
     Block block = {SMN_BLUE_THREADS, &scratch, 0};
-    const int* by_token = blue_partition(block, blue_block(*p, (char*)workspace), seed, partition);
-    memcpy(label, by_token, sizeof(int32_t) * (size_t)p->tokens);
+    const BlueBlock b = blue_block(*p, (char*)workspace);
+    const int* found = p->narrow ? blue_partition<true>(block, b, seed, partition)
+                                 : blue_partition<false>(block, b, seed, partition);
+    memcpy(label, found, sizeof(int32_t) * (size_t)p->tokens);
 }
 
 void optim_blue_mask(const smn_optim_blue* p, const int32_t* label, int32_t mask, const smn_outputs* out, uint8_t*) {

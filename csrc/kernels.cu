@@ -52,35 +52,50 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
 }
 
 #define SMN_THREADS 256
-#define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS)
+// Two blocks a multiprocessor: more is not what shared memory allows, and to make room for it registers would spill.
+#define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS, 2)
+// backends/nvrtc.py compiles one kernel at a time: with SMN_ONE defined, that of which SMN_ONE_<name> is defined.
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_window_one)
 SMN_KERNEL color_window_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<false, false>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_window_two)
 SMN_KERNEL color_window_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<false, true>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_torus_one)
 SMN_KERNEL color_torus_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<true, false>(plan, call);
 }
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_color_torus_two)
 SMN_KERNEL color_torus_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
     color<true, true>(plan, call);
 }
+#endif
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_threshold)
 SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_constant__ smn_call call) {
     __shared__ BlockScratch scratch;
     Block block = {(int)blockDim.x, &scratch, 0};
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
     threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
+#endif
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_add_bias)
 SMN_KERNEL add_bias(const float* scores, const float* bias, float* out, float weight, int64_t count) {
     const int64_t step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
         out[i] = smn_biased(scores[i], bias[i], weight);
 }
+#endif
 
 // rank: [B, slots], or null where every slot has the entry of its own number.
+#if !defined(SMN_ONE) || defined(SMN_ONE_slot_threshold)
 SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t* rank,
                           const __grid_constant__ smn_call call) {
     __shared__ BlockScratch scratch;
@@ -89,18 +104,24 @@ SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t
     slot_threshold_block(block, slots, rank ? rank + row * slots.slots : nullptr, call.scores + row * tokens,
                          rows_of(call.out, row, tokens, slots.visible));
 }
+#endif
 
 // For the conformance check: words [4], counter in, answer out.
+#if !defined(SMN_ONE) || defined(SMN_ONE_philox)
 SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
     if (threadIdx.x == 0) smn_philox(words, (smn_u64)*seed);
 }
+#endif
 
 // For the conformance check: index[2] of one sample.
+#if !defined(SMN_ONE) || defined(SMN_ONE_sigmas)
 SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, const int64_t* table, int* index) {
     if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, table, index);
 }
+#endif
 
 // out: [batch, count]. A thread takes Philox calls, of four words each.
+#if !defined(SMN_ONE) || defined(SMN_ONE_random_words)
 SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* out, int64_t batch, int64_t count,
                         int32_t purpose) {
     const int64_t calls = (count + 3) / 4, step = (int64_t)gridDim.x * blockDim.x;
@@ -108,12 +129,15 @@ SMN_KERNEL random_words(const int64_t* seed, const int64_t* samples, int64_t* ou
         write_words((smn_u64)*seed, (smn_u64)samples[i / calls], (smn_u32)purpose, i % calls, count,
                     out + i / calls * count);
 }
+#endif
 
 // One axis of a Gaussian filter of a given volume.
+#if !defined(SMN_ONE) || defined(SMN_ONE_gaussian)
 SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
     const int64_t tasks = gaussian_tasks(axis), step = (int64_t)gridDim.x * blockDim.x;
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < tasks; i += step) gaussian_task(axis, i);
 }
+#endif
 
 // Optim Blue: what changes from call to call.
 typedef struct {
@@ -126,28 +150,56 @@ typedef struct {
 
 // Any number of blocks. Rows side by side that share a partition are done by the block that meets the first of them;
 // which rows those are is found out here, so that the host need not know the sample indices.
-SMN_KERNEL optim_blue(const __grid_constant__ smn_optim_blue plan, const __grid_constant__ smn_blue_call call) {
-    extern __shared__ float4 memory[];
-    char* shared = (char*)memory;
-    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
-    const BlueBlock b = blue_block(plan, plan.shared ? shared + SMN_SCRATCH_BYTES
-                                                     : call.workspace + (int64_t)blockIdx.x * plan.bytes);
+template <bool NARROW>
+__device__ __forceinline__ void blue(const smn_optim_blue& plan, const smn_blue_call& call, char* scratch,
+                                     char* arrays) {
+    Block block = {SMN_BLUE_THREADS, (BlockScratch*)scratch, 0};
+    const BlueBlock b = blue_block(plan, arrays);
     const smn_ranking ranking = {1, plan.tokens, plan.visible, 0, 0};
     for (int64_t i = blockIdx.x; i < call.batch; i += gridDim.x) {
         const smn_u64 number = smn_partition_of(&plan, (smn_u64)call.samples[i]);
         if (i > 0 && smn_partition_of(&plan, (smn_u64)call.samples[i - 1]) == number) continue;
-        const int* by_token = blue_partition(block, b, (smn_u64)*call.seed, number);
+        const int* label = blue_partition<NARROW>(block, b, (smn_u64)*call.seed, number);
         for (int64_t j = i; j < call.batch && smn_partition_of(&plan, (smn_u64)call.samples[j]) == number; ++j) {
             const int rows = plan.rows == SMN_VIEWS ? plan.masks : 1;
             for (int k = 0; k < rows; ++k) {
                 const int mask = rows > 1 ? k : smn_mask_of(&plan, (smn_u64)call.samples[j]);
-                blue_mask(block, plan, by_token, mask, rows_of(call.out, j * rows + k, ranking));
+                blue_mask(block, plan, label, mask, rows_of(call.out, j * rows + k, ranking));
             }
         }
     }
 }
 
+// As many blocks a multiprocessor as do not make registers spill; shared memory allows about as many.
+#define SMN_BLUE_KERNEL(BLOCKS) extern "C" __global__ void __launch_bounds__(SMN_BLUE_THREADS, BLOCKS)
+// Arrays in shared memory, whose addresses have 32 bits: of plans that are narrow, and of the others.
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue)
+SMN_BLUE_KERNEL(8) optim_blue(const __grid_constant__ smn_optim_blue plan,
+                              const __grid_constant__ smn_blue_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    blue<true>(plan, call, shared, shared + SMN_SCRATCH_BYTES);
+}
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue_wide)
+SMN_BLUE_KERNEL(8) optim_blue_wide(const __grid_constant__ smn_optim_blue plan,
+                                   const __grid_constant__ smn_blue_call call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    blue<false>(plan, call, shared, shared + SMN_SCRATCH_BYTES);
+}
+#endif
+// Arrays in the workspace; of any plan.
+#if !defined(SMN_ONE) || defined(SMN_ONE_optim_blue_global)
+SMN_BLUE_KERNEL(5) optim_blue_global(const __grid_constant__ smn_optim_blue plan,
+                                     const __grid_constant__ smn_blue_call call) {
+    __shared__ BlockScratch scratch;
+    blue<false>(plan, call, (char*)&scratch, call.workspace + (int64_t)blockIdx.x * plan.bytes);
+}
+#endif
+
 // One block a sample. call.scores: [B, L], where a sample's scores do not fit into shared memory.
+#if !defined(SMN_ONE) || defined(SMN_ONE_strategy_mask)
 SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid_constant__ smn_call call) {
     extern __shared__ float4 memory[];
     char* shared = (char*)memory;
@@ -159,3 +211,4 @@ SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid
     const StrategyBlock b = {&plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], steps, steps + ranked, bits};
     strategy_block(block, b, rows_of(call.out, row, plan.ranking));
 }
+#endif

@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 9
+#define SMN_ABI 10
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -20,7 +20,7 @@ typedef struct {
     int32_t groups;   // rankings per sample: 1 (per clip) or T (per frame)
     int32_t tokens;   // tokens in each ranking
     int32_t visible;  // visible tokens in each ranking
-    float quantile;   // standard normal quantile of the threshold: where the search for it starts
+    float quantile;   // the threshold in standard deviations of the scores, guessed: where the search for it starts
     float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
 } smn_ranking;
 
@@ -90,11 +90,11 @@ typedef struct {
     int32_t steps;
     int32_t rows;          // smn_rows: which masks of which partition a sample's rows are
     int32_t entries;
-    int32_t bytes;         // of the arrays of optim_blue_block.h; this and table are for block algorithms only
+    int32_t bytes;         // of the arrays of optim_blue_block.h; this, shared and narrow are for block algorithms only
     int32_t shared;        // 1: they fit into shared memory
+    int32_t narrow;        // 1: a change of energy above a rank fits into 32 bits
     int32_t rings;
     const int32_t* stamp;  // [entries][4]: displacement t, y, x and its crowding weight S
-    const int32_t* table;  // S as [2T - 1][2Y - 1][2X - 1], displacement 0 in the middle
     const int32_t* ring;   // [L] 0 .. rings - 1, equal where the contract's R is: who may change places with the rest
 } smn_optim_blue;
 

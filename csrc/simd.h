@@ -21,15 +21,28 @@
 // Arrays of vectors stay in registers only where the loops over them are unrolled, which -O2 alone does not.
 #if defined(__clang__)
 #define SMN_UNROLL _Pragma("clang loop unroll(full)")
+#define SMN_UNROLL_BY_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define SMN_UNROLL _Pragma("GCC unroll 16")
+#define SMN_UNROLL_BY_4 _Pragma("GCC unroll 4")
 #endif
 
+#define SMN_INLINE __attribute__((always_inline))
+
 namespace {
+
+// f(0) .. f(n - 1), one after the other: where the loop is too long for SMN_UNROLL.
+template <int n, class F> SMN_INLINE inline void times(F f) {
+    if constexpr (n > 0) {
+        times<n - 1>(f);
+        f(n - 1);
+    }
+}
 
 constexpr int W = SMN_LANES;
 typedef float vf __attribute__((vector_size(4 * SMN_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * SMN_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * SMN_LANES)));
 typedef uint64_t vq __attribute__((vector_size(4 * SMN_LANES)));  // W / 2 lanes
 
 inline vf load(const float* p) { vf v; memcpy(&v, p, sizeof v); return v; }
@@ -38,6 +51,7 @@ inline void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
 inline void store(int32_t* p, vi v) { memcpy(p, &v, sizeof v); }
 inline vf splat(float x) { return x - vf{}; }  // x - 0 is x, -0 too: the compiler drops it
 inline vi splat(int32_t x) { return x - vi{}; }
+inline vq splat(uint64_t x) { return x - vq{}; }
 inline vi numbered() {  // 0, 1, 2, ...
     vi lanes;
     for (int i = 0; i < W; ++i) lanes[i] = i;
@@ -58,6 +72,19 @@ inline vi pick(vi table, vi index) {
 #endif
 }
 
+inline int32_t sum_of(vi v) {
+    int32_t sum = 0;
+    SMN_UNROLL for (int l = 0; l < W; ++l) sum += v[l];
+    return sum;
+}
+inline int32_t least_of(vi v) {
+    for (int apart = W / 2; apart; apart /= 2) {
+        vi other = pick(v, numbered() ^ splat(apart));
+        v = other < v ? other : v;
+    }
+    return v[0];
+}
+
 // Product of the low 32 bits of each lane with m. The high halves of `a` may hold anything.
 inline vq multiply_low(vq a, uint32_t m) {
 #if defined(__AVX512F__)
@@ -66,6 +93,17 @@ inline vq multiply_low(vq a, uint32_t m) {
     return (vq)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(m));
 #else
     return (a & 0xFFFFFFFFull) * (uint64_t)m;
+#endif
+}
+
+// The low halves of 64-bit lanes, in turns: of even, odd, even, ...
+inline vi low_halves(vq even, vq odd) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_mask_shuffle_epi32((__m512i)even, 0xAAAA, (__m512i)odd, _MM_PERM_CCAA);
+#elif defined(__AVX2__)
+    return (vi)_mm256_blend_epi32((__m256i)even, _mm256_shuffle_epi32((__m256i)odd, 0xA0), 0xAA);
+#else
+    return (vi)((even & 0xFFFFFFFFull) | (odd << 32));
 #endif
 }
 
@@ -98,14 +136,43 @@ inline void store_ids8(int64_t* dst, const uint8_t* offset, int64_t base) {
 #endif
 }
 
-// dst[i] = rank[i] + (bit i of set ? if_set : if_clear) for eight ranks.
-inline void store_ranks8(int64_t* dst, const uint8_t* rank, uint32_t set, int64_t if_set, int64_t if_clear) {
+// dst[i] = rank[i] + (set[i] ? if_set : if_clear) for eight ranks and eight bytes of set, 0 or 1.
+inline void store_ranks8(int64_t* dst, const uint8_t* rank, const uint8_t* set, int64_t if_set, int64_t if_clear) {
 #if defined(__AVX512F__)
-    __m512i base = _mm512_mask_set1_epi64(_mm512_set1_epi64(if_clear), (__mmask8)set, if_set);
-    __m512i ranks = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)rank));
+    __m512i base = _mm512_set1_epi64(if_clear), ranks = _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i*)rank));
+    __m128i bytes = _mm_loadl_epi64((const __m128i*)set);
+    base = _mm512_mask_set1_epi64(base, (__mmask8)_mm_test_epi8_mask(bytes, bytes), if_set);
     _mm512_storeu_si512(dst, _mm512_add_epi64(ranks, base));
+#elif defined(__AVX2__)
+    const __m256i clear = _mm256_set1_epi64x(if_clear), more = _mm256_set1_epi64x(if_set - if_clear);
+    for (int i = 0; i < 8; i += 4) {
+        uint32_t four_ranks, four_set;
+        memcpy(&four_ranks, rank + i, 4);
+        memcpy(&four_set, set + i, 4);
+        __m256i is_set = _mm256_cvtepi8_epi64(_mm_cvtsi32_si128((int)(four_set * 255)));  // 1 to all bits
+        __m256i ranks = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)four_ranks));
+        ranks = _mm256_add_epi64(_mm256_add_epi64(ranks, clear), _mm256_and_si256(is_set, more));
+        _mm256_storeu_si256((__m256i*)(dst + i), ranks);
+    }
 #else
-    for (int i = 0; i < 8; ++i) dst[i] = rank[i] + ((set >> i & 1) ? if_set : if_clear);
+    for (int i = 0; i < 8; ++i) dst[i] = rank[i] + (set[i] ? if_set : if_clear);
+#endif
+}
+
+// The lanes of v whose bit is set, one behind the other, and something behind them: W are written. positions[b]: of
+// the set bits of b.
+inline void store_picked(int32_t* dst, vi v, uint32_t bits, const uint8_t (*positions)[8]) {
+#if defined(__AVX512F__)
+    (void)positions;
+    _mm512_storeu_si512(dst, _mm512_maskz_compress_epi32((__mmask16)bits, (__m512i)v));
+#elif defined(__AVX2__)
+    store(dst, pick(v, (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)positions[bits]))));
+#else
+    (void)positions;
+    for (int i = 0, n = 0; i < W; ++i) {
+        dst[n] = v[i];
+        n += bits >> i & 1;
+    }
 #endif
 }
 

@@ -98,7 +98,8 @@ SMN_FN Place place_of(const smn_ranking& r, int group) {
     return {(long long)group * r.tokens, (long long)group * r.visible, (long long)r.groups * r.visible};
 }
 
-// One ranking's part of the outputs: n tokens.
+// One ranking's part of the outputs: n tokens. Ends without a barrier: before the next ranking's part there must be one,
+// as find_cut has.
 template <class Keys>
 SMN_FN void write_outputs(Block& block, Keys keys, int n, Place place, Cut cut, const smn_outputs& out) {
     const int lanes = SMN_LANES_OF_WARP;
@@ -114,7 +115,7 @@ SMN_FN void write_outputs(Block& block, Keys keys, int n, Place place, Cut cut, 
             if (lane == 0) { scratch->kept[warp] = above; scratch->equal[warp] = equal; }
         });
     });
-    block.each_warp([&](int warp) {
+    block.each_warp_freely([&](int warp) {
         int above = 0, equal = 0;  // in the runs of earlier warps
         for (int w = 0; w < warp; ++w) { above += scratch->kept[w]; equal += scratch->equal[w]; }
         for (int i = warp * run; i < (warp + 1) * run && i < n; i += lanes) {
@@ -167,6 +168,8 @@ SMN_FN void slot_threshold_block(Block& block, const smn_slots& s, const int32_t
         if (slot.visible > 0 && slot.visible < s.tokens) {
             const smn_ranking r = {1, s.tokens, slot.visible, slot.quantile, slot.slope};
             cut = find_cut(block, keys, [=](int token) { return row[token]; }, r);
+        } else {
+            block.barrier();  // the slot before counts in the same places
         }
         write_outputs(block, keys, s.tokens, place, cut, out);
         place.token += s.tokens;

@@ -78,23 +78,43 @@ inline int64_t padded(int64_t n) { return (n + W - 1) / W * W; }
 
 // How many of the keys are >= pivot. Lanes beyond n hold INT32_MIN, so pivot > INT32_MIN is required.
 inline int count_from(const int32_t* keys, int64_t lanes, int32_t pivot) {
-    vi least = splat(pivot), count0 = vi{}, count1 = vi{};
+    const vi least = splat(pivot);
+    vi less[4] = {};
     int64_t i = 0;
-    for (; i + 2 * W <= lanes; i += 2 * W) {
-        count0 -= load(keys + i) >= least;
-        count1 -= load(keys + i + W) >= least;
-    }
-    if (i < lanes) count0 -= load(keys + i) >= least;
-    count0 += count1;
-    int total = 0;
-    for (int l = 0; l < W; ++l) total += count0[l];
-    return total;
+    for (; i + 4 * W <= lanes; i += 4 * W)
+        SMN_UNROLL for (int u = 0; u < 4; ++u) less[u] += load(keys + i + u * W) < least;
+    for (; i < lanes; i += W) less[0] += load(keys + i) < least;
+    return (int)lanes + sum_of((less[0] + less[1]) + (less[2] + less[3]));
 }
 
 struct Cut {
     int32_t key;   // the V-th largest key
     int spare;     // tokens with just this key that are masked all the same: the highest numbered ones
 };
+
+// The cut among `found` candidates, at most CANDIDATES, of which it is one; above: keys greater than all of them.
+// Writes INT32_MIN behind them.
+inline Cut cut_of(int32_t* candidate, int found, int above, int visible) {
+    constexpr int VECTORS = CANDIDATES / W;
+    for (int c = found; c < CANDIDATES; c += W) store(candidate + c, splat(INT32_MIN));
+    vi key[VECTORS], greater[VECTORS] = {};
+    SMN_UNROLL for (int v = 0; v < VECTORS; ++v) key[v] = load(candidate + v * W);
+    for (int c = 0; c < found; ++c) {
+        const vi other = splat(candidate[c]);
+        SMN_UNROLL for (int v = 0; v < VECTORS; ++v) greater[v] -= other > key[v];
+    }
+    // The cut is the least key that fewer than this many are greater than.
+    const vi wanted = splat((int32_t)(visible - above));
+    vi least = splat(INT32_MAX), from = vi{};
+    SMN_UNROLL for (int v = 0; v < VECTORS; ++v) {
+        vi shown = greater[v] < wanted ? key[v] : splat(INT32_MAX);
+        least = shown < least ? shown : least;
+    }
+    const int32_t cut = least_of(least);
+    SMN_UNROLL for (int v = 0; v < VECTORS; ++v) from -= key[v] >= splat(cut);
+    const int shown = sum_of(from);  // if the cut is INT32_MIN, with what stands behind the candidates
+    return {cut, above + (shown < found ? shown : found) - visible};
+}
 
 inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, float mean, float deviation) {
     const int64_t lanes = padded(n);
@@ -114,26 +134,19 @@ inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, float mean
     }
 
     if (high - low == 1) return {(int32_t)low, at_low - visible};
-    int32_t candidate[CANDIDATES];
+    int32_t candidate[CANDIDATES + W];
     int found = 0;
-    vi least = splat((int32_t)low), most = splat((int32_t)(high - 1));
-    for (int64_t i = 0; i < lanes; i += W) {
-        vi key = load(keys + i);
-        uint32_t outside = less_bits(key, least) | less_bits(most, key);
-        for (uint32_t in = ~outside & (uint32_t)((1ull << W) - 1); in; in &= in - 1) {
-            int64_t at = i + __builtin_ctz(in);
-            if (at < n) candidate[found++] = keys[at];
-        }
-    }
-    for (int c = 0; c < found; ++c) {
-        int above = at_high, equal = 0;
-        for (int d = 0; d < found; ++d) {
-            above += candidate[d] > candidate[c];
-            equal += candidate[d] == candidate[c];
-        }
-        if (above < visible && visible <= above + equal) return {candidate[c], above + equal - visible};
-    }
-    return {(int32_t)low, 0};  // not reached: one candidate is always the cut
+    const vi least = splat((int32_t)low), most = splat((int32_t)(high - 1));
+    auto collect = [&](int64_t i, uint32_t lanes_of_keys) {
+        const vi key = load(keys + i);
+        const uint32_t in = lanes_of_keys & ~(less_bits(key, least) | less_bits(most, key));
+        store_picked(candidate + found, key, in, BYTES.positions);
+        found += __builtin_popcount(in);
+    };
+    int64_t i = 0;
+    for (; i + W <= n; i += W) collect(i, (uint32_t)((1ull << W) - 1));
+    if (i < n) collect(i, (1u << (n - i)) - 1);
+    return cut_of(candidate, found, at_high, visible);
 }
 
 // mask[i] = 1 where the token is masked. mean, deviation: of the scores, roughly; keys: lanes beyond hold INT32_MIN.
@@ -171,33 +184,43 @@ inline void cut_scores(const smn_ranking& r, const float* score, uint8_t* mask, 
     cut_keys(r, keys, mean, deviation, mask);
 }
 
-inline void write_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs& out) {
-    int64_t kept = 0, hidden = 0, masked = tokens - visible;
-    auto tail = [&](int64_t i) {
-        if (mask[i]) {
-            if (out.ids_mask) out.ids_mask[hidden] = i;
-            if (out.ids_restore) out.ids_restore[i] = visible + hidden;
-            ++hidden;
-        } else {
-            if (out.ids_keep) out.ids_keep[kept] = i;
-            if (out.ids_restore) out.ids_restore[i] = kept;
-            ++kept;
+// One of the two lists of token numbers, filled eight at a time: what is too much is overwritten, or, where the list
+// has no room for it, does not get there.
+struct IdList {
+    int64_t* ids;  // or null: not wanted
+    const int64_t size;
+    int64_t filled;
+    void append(const uint8_t* offset, int64_t base, int count) {
+        if (ids && filled + 8 <= size) {
+            store_ids8(ids + filled, offset, base);
+        } else if (ids) {
+            int64_t eight[8];
+            store_ids8(eight, offset, base);
+            memcpy(ids + filled, eight, sizeof(int64_t) * (size_t)count);
         }
-    };
+        filled += count;
+    }
+};
+
+inline void write_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs& out) {
+    IdList keep = {out.ids_keep, visible, 0}, hide = {out.ids_mask, tokens - visible, 0};
     int64_t i = 0;
-    // Eight at a time while a whole vector still fits behind either list.
-    for (; i + 8 <= tokens && kept + 8 <= visible && hidden + 8 <= masked; i += 8) {
+    for (; i + 8 <= tokens; i += 8) {
         uint64_t bytes;
         memcpy(&bytes, mask + i, 8);
-        uint32_t bits = (uint32_t)((bytes * 0x0102040810204080ull) >> 56);  // byte i to bit i
-        if (out.ids_mask) store_ids8(out.ids_mask + hidden, BYTES.positions[bits], i);
-        if (out.ids_keep) store_ids8(out.ids_keep + kept, BYTES.positions[bits ^ 0xFF], i);
-        if (out.ids_restore) store_ranks8(out.ids_restore + i, BYTES.ranks[bits], bits, visible + hidden, kept);
-        int count = __builtin_popcount(bits);
-        hidden += count;
-        kept += 8 - count;
+        const uint32_t bits = (uint32_t)((bytes * 0x0102040810204080ull) >> 56);  // byte i to bit i
+        if (out.ids_restore)
+            store_ranks8(out.ids_restore + i, BYTES.ranks[bits], mask + i, visible + hide.filled, keep.filled);
+        const int count = __builtin_popcount(bits);
+        hide.append(BYTES.positions[bits], i, count);
+        keep.append(BYTES.positions[bits ^ 0xFF], i, 8 - count);
     }
-    for (; i < tokens; ++i) tail(i);
+    for (; i < tokens; ++i) {
+        IdList& list = mask[i] ? hide : keep;
+        if (out.ids_restore) out.ids_restore[i] = (mask[i] ? visible : 0) + list.filled;
+        if (list.ids) list.ids[list.filled] = i;
+        ++list.filled;
+    }
 }
 
 inline size_t threshold_bytes(const smn_ranking* r) {

@@ -10,7 +10,8 @@ OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 BLOCK = 1 << 15 if triton.knobs.runtime.interpret else 1024
 
 
-@triton.jit
+# As in random.py: no other batch, and no bias that lies elsewhere, is compiled for anew.
+@triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=["scores_ptr", "bias_ptr"])
 def add_bias_kernel(scores_ptr, bias_ptr, out_ptr, weight, count, BLOCK: tl.constexpr):
     """out = scores + weight * bias, two roundings; a sum that is NaN is the quiet one. Programs: blocks of numbers."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -17,9 +17,10 @@ OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
 WORKSPACE_BYTES = 512 << 20
 # Elements of a program. Triton's interpreter pays for each program, not for each element.
 BLOCK = 1 << 15 if triton.knobs.runtime.interpret else 512
+MAX_VALUES = 65535 * BLOCK  # of a volume: a launch has at most so many blocks along y
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["in_stride", "in_bank", "out_bank", "outputs", "n", "halo", "stride"])
 def filter_kernel(
     in_ptr, out_ptr, index_ptr, taps_ptr, radius_ptr, in_stride, in_bank, out_bank, banks, outputs, n, n_out,
     inner, halo, stride, AXIS: tl.constexpr, WRAP: tl.constexpr, BLOCK: tl.constexpr,
@@ -54,7 +55,7 @@ def filter_kernel(
     tl.store(out + o, acc, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens"])
 def mix_kernel(
     noise_ptr, low_ptr, out_ptr, tokens, TWO: tl.constexpr, WHITE: tl.constexpr, BLOCK: tl.constexpr
 ):

@@ -8,7 +8,7 @@ import triton.language as tl
 from .gather_patches import OPTIONS
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["kept", "hidden", "tokens"])
 def decoder_tokens_kernel(
     visible_ptr, mask_token_ptr, positions_ptr, keep_ptr, hide_ptr, out_ptr, kept, hidden, tokens,
     WIDTH: tl.constexpr, IN_GRID: tl.constexpr, BLOCK: tl.constexpr,

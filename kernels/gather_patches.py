@@ -19,7 +19,7 @@ def pixel_places(token, channel, at, T, H, WIDTH, t: tl.constexpr, h: tl.constex
     return ((channel * T + frame) * H + y) * WIDTH + x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["picked"])
 def gather_patches_kernel(
     pixels_ptr, ids_ptr, scale_ptr, shift_ptr, out_ptr, picked, T, H, WIDTH,
     C: tl.constexpr, t: tl.constexpr, h: tl.constexpr, w: tl.constexpr, BLOCK: tl.constexpr,

@@ -8,7 +8,7 @@ import triton.language as tl
 from .gather_patches import OPTIONS, pixel_places
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["picked"])
 def patch_loss_kernel(
     prediction_ptr, pixels_ptr, ids_ptr, sums_ptr, gradient_ptr, scale_ptr, picked, T, H, WIDTH, unit, eps,
     C: tl.constexpr, t: tl.constexpr, h: tl.constexpr, w: tl.constexpr,

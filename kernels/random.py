@@ -34,7 +34,12 @@ def white(word, half):
     return bits.to(tl.float32) * 1.52587890625e-05  # 2^-16, exact
 
 
-@triton.jit
+# Numbers that no division needs are not specialised on, nor where callers' tensors lie: other values, such as another
+# size of a batch, would be compiled anew, which a captured graph does not allow.
+CALLERS = ["seed_ptr", "samples_ptr"]
+
+
+@triton.jit(do_not_specialize=["batch"], do_not_specialize_on_alignment=[*CALLERS, "table_ptr"])
 def sigma_kernel(
     seed_ptr, samples_ptr, first_ptr, table_ptr, index_ptr, batch,
     TWO: tl.constexpr, TABLE: tl.constexpr, BLOCK: tl.constexpr,
@@ -59,7 +64,9 @@ def sigma_kernel(
     tl.store(index_ptr + 2 * row + 1, j, mask=inside)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["from_t", "from_y", "from_x", "rows", "width"], do_not_specialize_on_alignment=CALLERS
+)
 def noise_kernel(
     seed_ptr, samples_ptr, out_ptr, from_t, from_y, from_x, rows, height, width, calls, BLOCK: tl.constexpr
 ):
@@ -82,7 +89,7 @@ def noise_kernel(
         tl.store(out + x, white(word, e % 2), mask=(row < rows) & (x >= 0) & (x < width))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"], do_not_specialize_on_alignment=CALLERS)
 def random_words_kernel(seed_ptr, samples_ptr, out_ptr, count, PURPOSE: tl.constexpr, BLOCK: tl.constexpr):
     """out int64 [B, count]. Programs: (sample, block of Philox calls)."""
     row = tl.program_id(0).to(tl.int64)
@@ -113,6 +120,7 @@ def philox_kernel(seed_ptr, words_ptr):
     c0, c1 = tl.load(at).to(tl.uint32), tl.load(at + 1).to(tl.uint32)
     c2, c3 = tl.load(at + 2).to(tl.uint32), tl.load(at + 3).to(tl.uint32)
     k0, k1 = (seed & 0xFFFFFFFF).to(tl.uint32), ((seed >> 32) & 0xFFFFFFFF).to(tl.uint32)
+    tl.debug_barrier()  # every warp has the counter before one thread overwrites it
     c0, c1, c2, c3 = tl.philox_impl(c0, c1, c2, c3, k0, k1, 10)
     tl.store(at, c0.to(tl.int64))
     tl.store(at + 1, c1.to(tl.int64))

@@ -12,6 +12,7 @@ import triton.language as tl
 from .random import words
 
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 4}
+LANES = 64  # of a warp, at most: 32 of NVIDIA's, 64 of AMD's gfx9
 # Tokens of a program. Triton's interpreter pays for each program, not for each element.
 BLOCK = 1 << 13 if triton.knobs.runtime.interpret else 512
 PURPOSE_STRATEGY, PURPOSE_TIE = tl.constexpr(3), tl.constexpr(4)
@@ -166,10 +167,15 @@ def box_scores_kernel(
         i += BLOCK
 
 
+def tokens_of_program(tokens: int) -> int:
+    """Not below the threads of a program: two would own a token, one load it behind the other's store."""
+    return min(triton.next_power_of_2(max(tokens, LANES * OPTIONS["num_warps"])), BLOCK)
+
+
 def strategy_scores(seed, samples, spec, durations, sizes) -> torch.Tensor:
     """float32 [B, L]. durations, sizes: spec.boxes on the device."""
     scores = torch.empty(len(samples), spec.tokens, dtype=torch.float32, device=samples.device)
-    block = min(triton.next_power_of_2(spec.tokens), BLOCK)
+    block = tokens_of_program(spec.tokens)
     if spec.kind == "blocks":
         box_scores_kernel[(len(samples),)](
             seed, samples, durations, sizes, scores, spec.tokens, *spec.grid, spec.boxed,

@@ -22,7 +22,7 @@ def keys_of(scores):
     return tl.where(bits >= 0x80000000, bits ^ 0xFFFFFFFF, bits | 0x80000000).to(tl.uint32)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["groups", "visible", "counts_row"])
 def threshold_kernel(
     scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, counts_ptr, before_ptr, groups, n, visible, counts_row,
     COUNTS: tl.constexpr, MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr,

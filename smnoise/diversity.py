@@ -55,6 +55,7 @@ def diversity(
     """
     check_sampler(sampler)
     check_device(device)
+    device = "cpu" if device is None else device
     masks, first = as_int("masks", masks, 2, 2**40), as_int("first", first, 0, 2**63 - 1 - masks)
     compare, batch_size = as_int("compare", compare, 2, 2**20), as_int("batch_size", batch_size, 1, 2**24)
     tokens, visible = sampler.num_tokens, sampler.visible_per_sample

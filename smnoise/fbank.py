@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from .spec import as_int
+from .tensors import check_tensors
 
 PRE_EMPHASIS = 0.97
 LOW_HZ = 20.0
@@ -74,10 +75,10 @@ class LogMel(torch.nn.Module):
             )
         self.fft_size = 1 << (self.window - 1).bit_length()
         first, weights = mel_bank(sample_rate, self.fft_size, num_mels)
-        self.register_buffer("first", first, persistent=False)
-        self.register_buffer("weights", weights, persistent=False)
-        hann = torch.hann_window(self.window, periodic=False, dtype=torch.float64)
-        self.register_buffer("hann", hann.float(), persistent=False)
+        hann = torch.hann_window(self.window, periodic=False, dtype=torch.float64, device="cpu").float()
+        device = torch.get_default_device()  # computed on the CPU, then put where modules are made
+        for name, value in (("first", first), ("weights", weights), ("hann", hann)):
+            self.register_buffer(name, value.to(device), persistent=False)
 
     def num_frames(self, samples):
         """Whole frames in so many samples (an int or an integer tensor): none where a window does not fit."""
@@ -98,6 +99,7 @@ class LogMel(torch.nn.Module):
         On a CPU a clip's features do not depend on the batch that it is in, to the bit.
         Raises TypeError for integer samples, ValueError for a wrong shape.
         """
+        check_tensors(waves=waves)
         if not waves.is_floating_point():
             raise TypeError(
                 f"expected floating point waveforms in [-1, 1], got {waves.dtype}; divide int16 by 32768"
@@ -132,17 +134,20 @@ class LogMel(torch.nn.Module):
 
 def mel_bank(sample_rate: int, fft_size: int, num_mels: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Kaldi's triangles over the lines of a Fourier transform: the first line of each bin, int64 [num_mels],
-    and the weights from there on, float32 [widest, num_mels]. The line at half the sample rate has no weight."""
-    hertz = torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate / fft_size
+    and the weights from there on, float32 [widest, num_mels], both on the CPU. The line at half the sample rate has
+    no weight."""
+    hertz = torch.arange(fft_size // 2 + 1, dtype=torch.float64, device="cpu") * sample_rate / fft_size
     lines = 1127 * torch.log1p(hertz / 700)
     low, high = (1127 * math.log1p(hz / 700) for hz in (LOW_HZ, sample_rate / 2))
-    edges = low + (high - low) / (num_mels + 1) * torch.arange(num_mels + 2, dtype=torch.float64)
+    edges = low + (high - low) / (num_mels + 1) * torch.arange(
+        num_mels + 2, dtype=torch.float64, device="cpu"
+    )
     left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bank = torch.minimum((lines - left) / (center - left), (right - lines) / (right - center)).clamp(min=0)
     bank[:, -1] = 0
     widest = max(1, int((bank > 0).sum(dim=1).max()))
     first = (bank > 0).int().argmax(dim=1).clamp(max=fft_size // 2 + 1 - widest)
-    weights = bank.gather(1, first[:, None] + torch.arange(widest))
+    weights = bank.gather(1, first[:, None] + torch.arange(widest, device="cpu"))
     return first, weights.T.float().contiguous()
 
 

@@ -3,16 +3,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 
 from . import ops
-from .spec import as_choice, as_grid, as_ratio, visible_of_ratio
+from .spec import as_choice, as_grid, as_ratio, visible_of_ratio, with_ones
 from .spec.checks import as_visible
+from .tensors import as_device, check_tensors
 
 
-class MaskBatch(NamedTuple):
+class _Fields(NamedTuple):
+    mask: torch.Tensor | None
+    ids_keep: torch.Tensor | None
+    ids_mask: torch.Tensor | None
+    ids_restore: torch.Tensor | None
+    grid: tuple[int, int, int]
+    num_visible: int
+
+
+class MaskBatch(_Fields):
     """Masks of B samples over a grid of L = T * H * W tokens, V of them visible in every sample.
 
     Tokens are numbered t, y, x with x fastest. Outputs that were not asked for are None.
@@ -21,6 +32,8 @@ class MaskBatch(NamedTuple):
         ids_keep:    int64 [B, V], the visible tokens, ascending
         ids_mask:    int64 [B, L - V], the masked tokens, ascending
         ids_restore: int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x
+        grid:        (T, H, W)
+        num_visible: V, visible tokens per sample
 
     >>> import smnoise
     >>> masks = smnoise.White3D((1, 2, 3), num_visible=2)([0])
@@ -30,13 +43,22 @@ class MaskBatch(NamedTuple):
     ([[[[1, 0, 1], [0, 1, 1]]]], 4)
     """
 
-    mask: torch.Tensor | None
-    ids_keep: torch.Tensor | None
-    ids_mask: torch.Tensor | None
-    ids_restore: torch.Tensor | None
-    grid: tuple[int, int, int]
-    num_visible: int
-    """V, visible tokens per sample."""
+    __slots__ = ()
+
+    def __new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible) -> MaskBatch:
+        # Loaders that pin or convert a batch rebuild tuples as lists.
+        if isinstance(grid, (list, torch.Size)):
+            grid = tuple(grid)
+        if isinstance(grid, tuple) and any(isinstance(n, torch.Tensor) and n.numel() > 1 for n in grid):
+            raise TypeError(
+                "a MaskBatch is already a batch, and cannot be collated with others: give the data set's items their "
+                "masks with smnoise.adapters.dataloader.MaskCollate, or collate the tensors that you need"
+            )
+        return super().__new__(cls, mask, ids_keep, ids_mask, ids_restore, grid, num_visible)
+
+    @classmethod
+    def _make(cls, iterable):  # type: ignore[override]  # of a plainer type
+        return cls(*iterable)  # the inherited one, and _replace with it, would pass __new__ by
 
     @classmethod
     def from_mask(cls, mask: torch.Tensor, grid: tuple[int, ...] | None = None) -> MaskBatch:
@@ -56,6 +78,7 @@ class MaskBatch(NamedTuple):
         if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
             came = f"a tensor of {mask.dtype}" if isinstance(mask, torch.Tensor) else type(mask).__name__
             raise TypeError(f"mask must be a bool tensor, True = masked; got {came}")
+        check_tensors(mask=mask)
         if mask.dim() < 2 or not mask.shape[0]:
             raise ValueError(
                 f"mask must have shape [B, L] or [B, T, H, W], B at least 1; got {tuple(mask.shape)}"
@@ -96,10 +119,9 @@ class MaskBatch(NamedTuple):
                 f"shape {tuple(scores.shape)}" if isinstance(scores, torch.Tensor) else type(scores).__name__
             )
             raise TypeError(f"scores must be a tensor [B, L] or [B, T, H, W], got {came}")
-        axes = tuple(scores.shape[1:]) if grid is None else tuple(grid)
-        t, h, w = as_grid((1,) * (3 - len(axes)) + axes)
-        if (tokens := t * h * w) != scores[0].numel():
-            raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {scores[0].numel()}")
+        t, h, w = as_grid(with_ones(tuple(scores.shape[1:]) if grid is None else grid))
+        if (tokens := t * h * w) != (there := math.prod(scores.shape[1:])):
+            raise ValueError(f"grid {(t, h, w)} has {tokens} tokens, the scores have {there}")
         if (mask_ratio is None) == (num_visible is None):
             raise ValueError("give either mask_ratio or num_visible (just one of them)")
         groups = t if as_choice("per", per, ("clip", "frame")) == "frame" else 1
@@ -151,7 +173,7 @@ class MaskBatch(NamedTuple):
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
         """The same masks on another device."""
-        device = torch.device(device)  # no dtype: ids and masks keep theirs
+        device = as_device(device)  # no dtype: ids and masks keep theirs
         mask, keep, hide, restore = (
             v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
         )

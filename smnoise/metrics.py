@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .tensors import check_tensors
+
 
 class MeanAveragePrecision(NamedTuple):
     """Average precision over classes."""
@@ -37,6 +39,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> float:
     Returns:
         A number in (0, 1]; NaN where no label is positive.
     """
+    check_tensors(scores=scores, labels=labels)
     _check(scores, labels, labels.shape == scores.shape and scores.dim() == 1, "both [N]")
     if ((labels != 0) & (labels != 1)).any():
         raise ValueError("labels must be 0 or 1: average precision is for yes and no, not for class numbers")
@@ -60,9 +63,10 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> MeanAveragePrecisi
         scores: [N, C], higher for what is more likely.
         labels: [N, C], 0 or 1, or bool.
     """
+    check_tensors(scores=scores, labels=labels)
     _check(scores, labels, labels.shape == scores.shape and scores.dim() == 2, "both [N, C]")
     pairs = zip(scores.unbind(1), labels.unbind(1), strict=True)
-    per_class = torch.tensor([average_precision(s, y) for s, y in pairs], dtype=torch.float64)
+    per_class = torch.tensor([average_precision(s, y) for s, y in pairs], dtype=torch.float64, device="cpu")
     left_out = per_class.isnan()
     return MeanAveragePrecision(per_class.nanmean().item(), per_class, left_out.nonzero()[:, 0].tolist())
 
@@ -77,6 +81,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
         scores: [N, C], logits or probabilities; of equal scores one is taken.
         labels: integers [N], the class of each sample.
     """
+    check_tensors(scores=scores, labels=labels)
     _check(scores, labels, scores.dim() == 2 and labels.shape == scores.shape[:1], "[N, C] and [N]")
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise TypeError(f"labels must be class numbers, integers; got {labels.dtype}")

@@ -46,8 +46,8 @@ def spread(masks: MaskBatch) -> Spread:
         raise ValueError(
             f"spread needs masks of at least two visible tokens, got ids_keep {tuple(keep.shape)}"
         )
-    every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in masks.grid))
-    sums = torch.zeros(4, dtype=torch.float64)
+    every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64, device="cpu") for n in masks.grid))
+    sums = torch.zeros(4, dtype=torch.float64, device="cpu")
     for ids in keep:
         apart = torch.cdist(every, every[ids], compute_mode="donot_use_mm_for_euclid_dist")
         between = apart[ids].fill_diagonal_(torch.inf).amin(1)
@@ -86,11 +86,12 @@ def radial_spectrum(masks: MaskBatch, bins: int = 16) -> tuple[Tensor, Tensor]:
     even = masks.num_tokens**2 * share * (1 - share) / (masks.num_tokens - 1)
     power = torch.fft.fft2(shown - share).abs().square().mean(0) / even
     frequency = torch.hypot(
-        torch.fft.fftfreq(h, dtype=torch.float64)[:, None], torch.fft.fftfreq(w, dtype=torch.float64)
+        torch.fft.fftfreq(h, dtype=torch.float64, device="cpu")[:, None],
+        torch.fft.fftfreq(w, dtype=torch.float64, device="cpu"),
     )
     place = (frequency * 2 * bins).ceil().long() - 1  # frequency 0 falls out, and the corners beyond 0.5
-    sums, counts = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
+    sums, counts = torch.zeros(2, bins, dtype=torch.float64, device="cpu")
     inside = (place >= 0) & (place < bins)
     sums.index_add_(0, place[inside], power[inside])
     counts.index_add_(0, place[inside], torch.ones_like(power[inside]))
-    return (torch.arange(bins, dtype=torch.float64) + 0.5) / (2 * bins), sums / counts
+    return (torch.arange(bins, dtype=torch.float64, device="cpu") + 0.5) / (2 * bins), sums / counts

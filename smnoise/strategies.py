@@ -22,8 +22,8 @@ from .samplers.custom import FUNCTIONS, Custom, Scores
 from .samplers.flat import FLAT_KINDS
 from .samplers.optim_blue import OptimBlue
 from .samplers.presets import presets
-from .samplers.random import Random, Tube, with_ones
-from .spec import COLORS, as_choice
+from .samplers.random import Random, Tube
+from .spec import COLORS, as_choice, with_ones
 
 
 def _color_3d(kind, grid, *arguments, **parameters):
@@ -92,9 +92,10 @@ def register(name: str, function: Scores | None = None) -> Any:
     Args:
         name: what it is called from now on; no name that smnoise itself has.
         function: called as function(seed, samples, grid, **parameters) with seed int64 [], samples int64 [B] and grid
-            (T, H, W); gives float or integer scores [B, L] or [B, T, H, W] on the device of samples. Its result must
-            depend on nothing else, or masks are no longer a function of (seed, sample index, parameters): take random
-            numbers from `smnoise.ops.random_words` (purposes 12 to 15 are yours), not from torch's generators.
+            (T, H, W); gives float or integer scores [B, L] or [B, T, H, W] on the device of samples, of any width: none
+            is rounded before it is compared. Its result must depend on nothing else, or masks are no longer a function
+            of (seed, sample index, parameters): take random numbers from `smnoise.ops.random_words` (purposes 12 to 15
+            are yours), not from torch's generators.
 
     Returns the function, so that it can be used as a decorator: @register("name").
 
@@ -126,7 +127,14 @@ def imported(name: str) -> Scores:
         try:
             function = getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"strategy {name!r} names a function module:function, but: {error}") from error
+            hint = "; is its folder in PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+            raise ValueError(
+                f"strategy {name!r} names a function module:function, but: {error}{hint}"
+            ) from error
+        if not callable(function):
+            raise ValueError(
+                f"strategy {name!r} names no function: {type(function).__name__} cannot be called"
+            )
         register(name, function)
     return FUNCTIONS[name]
 
@@ -153,7 +161,7 @@ def sampler_of(
             - a strategy's name (`smnoise.STRATEGIES`), a published recipe's (`smnoise.presets`), or that of a function
               of your own: registered (`smnoise.register`), or "package.module:function";
             - a sampler's JSON, as `to_json` writes it, or "@FILE" or a path that ends with .json, which hold it. What
-              it leaves out (grid, ratio, seed) is what is given here;
+              it leaves out (grid, ratio, seed) is what is given here; a function that it names is imported;
             - the path of a pool's .safetensors file.
         grid: tokens along (T, H, W), or as the strategy has it. None: a recipe, JSON and a pool have their own.
         mask_ratio, num_visible: the share that is masked, or the visible tokens of a sample; at most one of them. If
@@ -171,7 +179,7 @@ def sampler_of(
         raise TypeError(f"a mask is named by a text, such as 'green-3d', got {text!r}")
     parameters = {name: value for name, value in parameters.items() if value is not None}
     if text.lstrip().startswith("{") or text.startswith("@") or text.endswith(".json"):
-        own = text if text.lstrip().startswith("{") else Path(text.removeprefix("@")).read_text()
+        own = text if text.lstrip().startswith("{") else _text_of(Path(text.removeprefix("@")))
         given = {"mask_ratio": mask_ratio, "num_visible": num_visible, **parameters}
         return _of_json(own, grid, usual_grid, seed, {n: v for n, v in given.items() if v is not None})
     budget = mask_ratio is not None or num_visible is not None
@@ -206,6 +214,13 @@ def sampler_of(
     return replace(sampler, **_known(type(sampler), parameters)) if parameters else sampler  # type: ignore[type-var]
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} does not hold the JSON of a sampler: {error}") from None
+
+
 def usual_ratio(grid: tuple[int, ...]) -> float:
     """What is masked unless it is said: 0.9 of a clip, 0.8 where there is no time axis."""
     return 0.9 if len(grid) == 3 and grid[0] > 1 else 0.8
@@ -223,15 +238,22 @@ def _known(kind: type[Sampler], parameters: dict) -> dict:
 def _of_json(text: str, grid, usual_grid, seed: int, given: dict) -> Sampler:
     """The sampler of a JSON, which may leave out what is given besides; what is in both must be equal."""
     values, kind = _values(text)
+    if isinstance(name := values.get("name"), str) and ":" in name:
+        imported(name)
     names = {f.name for f in _fields(kind)}
     counts = [name for name in COUNTS if values.get(name) is not None]
     for name, value in _known(kind, given).items():
         if name in COUNTS and counts and name not in counts:
             raise ValueError(f"the JSON of the mask has its {counts[0]}; leave out {name}, here or there")
-        if values.setdefault(name, value) != value:
+        if values.setdefault(name, value) not in (value, list(value) if isinstance(value, tuple) else value):
             raise ValueError(f"the JSON of the mask says {name} {values[name]}, but {value} is asked for")
-    own_grid = values.get("grid")
-    if own_grid is not None and grid is not None and tuple(with_ones(own_grid)) != tuple(with_ones(grid)):
+    if (own_grid := values.get("grid")) is None:
+        values.pop("grid", None)
+    elif not isinstance(own_grid, list):
+        raise ValueError(
+            f"the grid in the JSON of a mask must be a list such as [8, 14, 14], got {own_grid!r}"
+        )
+    elif grid is not None and tuple(with_ones(own_grid)) != tuple(with_ones(grid)):
         raise ValueError(
             f"the JSON of the mask is for grid {tuple(own_grid)}, but {tuple(grid)} is asked for"
         )
@@ -259,11 +281,20 @@ def _fields(kind: type[Sampler]) -> tuple[Field, ...]:
     return fields(kind)  # type: ignore[arg-type]  # a dataclass
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict:
+    """An object of JSON. Raises ValueError where it says something twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {next(name for name in names if names.count(name) > 1)!r} twice")
+    return values
+
+
 def _values(text: str) -> tuple[dict, type[Sampler]]:
     """What a sampler's JSON says, and of which kind it is. Raises ValueError for anything else."""
     try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, TypeError, RecursionError) as error:
+        values = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"not the JSON of a sampler: {error}") from None
     name = values.pop("sampler", None) if isinstance(values, dict) else None
     if not isinstance(name, str) or name not in KINDS:

@@ -36,6 +36,7 @@ class MaskStream:
         backend, outputs: as in `smnoise.ops.color_mask`.
 
     The step after the last batch is `stream.step`, an int64 tensor of shape []; `stream.step.fill_(n)` goes to batch n.
+    `state_dict` and `load_state_dict` are for checkpoints.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class MaskStream:
             step, batch_size, rank=rank, world_size=world_size, device=device
         )  # raises for what cannot be
         self.sampler = sampler
-        self.arguments: dict[str, Any] = {
-            "rank": rank,
-            "world_size": world_size,
-            "backend": backend,
-            "outputs": outputs,
-        }
+        self.ranks = {"rank": rank, "world_size": world_size}
+        self.arguments: dict[str, Any] = {**self.ranks, "backend": backend, "outputs": outputs}
         self.batch_size = batch_size
+        device = "cpu" if device is None else device
         self.step = torch.full((), int(step), dtype=torch.int64, device=device)
         # Held: made anew in each call it would cost a kernel each time.
         self.seed = torch.full((), signed64(sampler.seed), dtype=torch.int64, device=device)
+        # Else a compiled step that advances the counter is not made a CUDA graph (mode="reduce-overhead").
+        for tensor in (self.step, self.seed):
+            torch._dynamo.mark_static_address(tensor)
         self._masks()  # compiles and uploads what the first batch needs, which cannot be done in a capture
 
     def __call__(self) -> MaskBatch:
@@ -72,6 +73,20 @@ class MaskStream:
         masks = self._masks()
         self.step.add_(1)
         return masks
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint needs: the number of the next batch. Waits for the device."""
+        return {"step": int(self.step)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on with the batch of `state_dict`. A captured graph goes on with it too.
+
+        Raises TypeError, ValueError for a state that is none.
+        """
+        if set(state) != {"step"}:
+            raise ValueError(f"the state of a MaskStream is {{'step': n}}, got {state!r}")
+        sample_indices(state["step"], self.batch_size, **self.ranks)  # raises for what cannot be
+        self.step.fill_(int(state["step"]))
 
     def _masks(self) -> MaskBatch:
         return self.sampler(batch_size=self.batch_size, step=self.step, seed=self.seed, **self.arguments)

@@ -2,6 +2,7 @@
 """Every (backend, device) that can run, as one fixture; uninitialised memory filled with poison.
 
 pytest --require=avx512      a skip of that target becomes a failure; may be repeated
+pytest --gpu-code=all        tests/ptx: all cases for all architectures, not a part of them; =barriers: those alone
 """
 
 from __future__ import annotations
@@ -97,6 +98,9 @@ def skip_without(config, name: str, why: str | None) -> None:
 def pytest_addoption(parser):
     names = ", ".join(sorted(REQUIRABLE))
     parser.addoption("--require", action="append", default=[], help=f"fail, not skip, without: {names}")
+    parser.addoption(
+        "--gpu-code", choices=("part", "all", "barriers"), default="part", help="which of tests/ptx runs"
+    )
 
 
 def pytest_report_header(config):

@@ -15,7 +15,8 @@ def arguments(config) -> list[str]:
     parts = []
     for name, field in type(config).__dataclass_fields__.items():
         value = getattr(config, name)
-        if value == field.default:
+        # A run that goes on has its own settings as defaults.
+        if (value == field.default and not config.resume) or value is None or isinstance(value, tuple):
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -14,19 +14,18 @@ from smnoise import DataError
 from smnoise.fbank import LogMel
 from smnoise.train import sound_file
 from smnoise.train.audio_data import (
+    SOUND,
     AudioClips,
     AudioFile,
     EveryFile,
     collate,
     find_sounds,
-    label_sets_by_list,
     labels_by_folder,
-    labels_by_list,
     loader,
-    missing_from_list,
     read_resampled,
 )
 from smnoise.train.draws import beta_10_10
+from smnoise.train.lists import label_sets, lines_without_file
 
 RATE = 8000
 
@@ -58,8 +57,8 @@ def test_folders_and_lists(sounds):
     assert [p.name for p in find_sounds(sounds)] == ["noise.wav", "short one.flac", "wide.ogg"]
     (sounds / "train.csv").write_text("noise.wav 1\nshort one.flac,0\ngone.wav 1\nsub/wide.ogg\t2\n")
     assert [p.name for p in find_sounds(sounds / "train.csv")] == ["noise.wav", "short one.flac", "wide.ogg"]
-    assert missing_from_list(sounds / "train.csv") == ["gone.wav 1"]
-    assert labels_by_list(sounds / "train.csv") == [1, 0, 2]
+    assert lines_without_file(sounds / "train.csv", SOUND) == ["gone.wav 1"]
+    assert label_sets(sounds / "train.csv", SOUND) == [[1], [0], [2]]
 
 
 def test_errors_say_what_was_looked_for(sounds, tmp_path):
@@ -70,16 +69,16 @@ def test_errors_say_what_was_looked_for(sounds, tmp_path):
     for line in ("noise.wav", "noise.wav dog", "noise.wav -1"):
         (sounds / "labels.csv").write_text(line)
         with pytest.raises(DataError, match=r"expected labels .* behind noise\.wav"):
-            labels_by_list(sounds / "labels.csv")
+            label_sets(sounds / "labels.csv", SOUND)
 
 
 def test_lists_with_several_labels(sounds):
     (sounds / "several.csv").write_text("noise.wav 3;17\nshort one.flac 0, 2\nsub/wide.ogg\t5\n")
-    assert label_sets_by_list(sounds / "several.csv") == [[3, 17], [0, 2], [5]]
+    assert label_sets(sounds / "several.csv", SOUND) == [[3, 17], [0, 2], [5]]
     for line in ("noise.wav", "noise.wav dog", "noise.wav 1;", "noise.wav 1;dog", "noise.wav -1"):
         (sounds / "several.csv").write_text(line)
         with pytest.raises(DataError, match=r"expected labels .* behind noise\.wav"):
-            label_sets_by_list(sounds / "several.csv")
+            label_sets(sounds / "several.csv", SOUND)
 
 
 def test_labels_by_folder(tmp_path):

@@ -411,3 +411,10 @@ def test_the_table_of_visibility_shows_both(monkeypatch, tmp_path):
     assert "| 6 x 7, 0.4 | either | 1 | 17 | 1.750, 1.500 | 1.250, 1.250 |" in text
     assert "| 8, 10 |" in text
     assert "0.005 (corners)" in text
+
+
+def test_about_needs_no_git(monkeypatch):
+    import about
+
+    monkeypatch.setenv("PATH", "")
+    assert about.git("rev-parse", "HEAD") is None

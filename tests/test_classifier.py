@@ -173,3 +173,12 @@ def test_video_layer_decay_through_timm(video_model):
         assert value == 0.5 ** (4 - layer), name
     with pytest.raises(ValueError, match=r"head_drop must be in \[0, 1\), got 1"):
         VideoClassifier(VideoEncoder(video_model), 5, head_drop=1)
+
+
+def test_features_are_what_the_head_reads():
+    model = VideoClassifier(VideoEncoder(VideoMAE("nano", (2, 2, 2), tubelet=2, patch=8)), 3).eval()
+    clips = torch.rand(2, 3, 4, 16, 16)
+    assert torch.equal(model.head(model.features(clips)), model(clips))
+    model = AudioClassifier(AudioMAE("tiny", (2, 2)).encoder, 3).eval()
+    sounds = torch.randn(2, 32, 32)
+    assert torch.equal(model.head(model.features(sounds)), model(sounds))

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from smnoise.convert import convert_files, load_model, read
 from smnoise.convert.states import unwrapped
 from smnoise.errors import CheckpointError
+from smnoise.train.pretrained import pretrained
 
 STATE = official_video()
 
@@ -62,6 +63,22 @@ def test_files_that_are_something_else_are_named(tmp_path, what, name):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
         read(tmp_path / name)
+
+
+def test_which_of_several_weights_is_told(tmp_path):
+    torch.save({"model_ema": {k: v + 1 for k, v in STATE.items()}, "model": STATE}, tmp_path / "two.pth")
+    converted = convert_files(tmp_path / "two.pth", tmp_path / "out", "official", **WIDTHS)
+    assert same_bits(converted.state, STATE)
+    assert "read from 'model'; the file also has 'model_ema'" in converted.notes
+
+
+def test_weights_that_are_no_numbers_are_told_and_not_used(tmp_path):
+    name = next(n for n, v in STATE.items() if v.dim() > 1)
+    torch.save({"model": {**STATE, name: torch.full_like(STATE[name], torch.nan)}}, tmp_path / "nan.pth")
+    converted = convert_files(tmp_path / "nan.pth", tmp_path / "out", "smnoise", grid=VIDEO.grid, **WIDTHS)
+    assert [note for note in converted.notes if note.startswith("warning: 1 tensors hold NaN or Inf")]
+    with pytest.raises(CheckpointError, match="weights that are NaN or Inf"):
+        pretrained(tmp_path / "out")
 
 
 def test_the_content_decides_not_the_name(tmp_path):

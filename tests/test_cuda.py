@@ -3,6 +3,7 @@
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from conftest import Target, skip_without
@@ -47,8 +48,6 @@ def test_replays_of_a_captured_graph_give_the_next_masks(gpu, sampler):
 
 
 def test_a_sampler_that_was_never_called_cannot_be_captured(gpu):
-    if gpu != "cuda":
-        pytest.skip("Triton compiles while capturing")
     fresh = Green3D((3, 5, 11), 0.9, sigma1=(0.41, 1.43))
     samples, seed = torch.arange(4, device="cuda"), torch.zeros((), dtype=torch.int64, device="cuda")
     with pytest.raises(BackendError, match="before capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
@@ -91,6 +90,43 @@ def test_compiled(gpu):
 
     for step in range(3):
         assert torch.equal(train().cpu(), want(SAMPLER, step).mask.float() * 2)
+
+
+def test_reduce_overhead_keeps_its_graphs(gpu):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
+
+    @torch.compile(mode="reduce-overhead", fullgraph=True)
+    def train():
+        return stream().mask.float() * 2
+
+    for step in range(5):  # warm-up, recording, replays
+        torch.compiler.cudagraph_mark_step_begin()
+        assert torch.equal(train().cpu(), want(SAMPLER, step).mask.float() * 2)
+    assert torch._dynamo.utils.counters["inductor"]["cudagraph_skips"] == 0
+
+
+def test_a_prepared_sampler_can_be_captured(gpu):
+    fresh = Green3D((3, 5, 11), 0.9, sigma1=(0.42, 1.44))
+    samples, seed = torch.arange(6, device="cuda"), torch.zeros((), dtype=torch.int64, device="cuda")
+    fresh.prepare("cuda", backend=gpu)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        masks = fresh(samples, seed=seed, backend=gpu)
+    graph.replay()
+    assert torch.equal(masks.ids_restore.cpu(), fresh(range(6)).ids_restore)
+
+
+def test_tables_are_none_of_the_memory_that_torch_may_take_back(gpu):
+    if gpu != "cuda":
+        pytest.skip("Triton's tables are tensors")
+    from smnoise.backends import cuda
+
+    before = torch.cuda.memory_allocated()
+    address = cuda._upload(np.arange(1 << 20), torch.cuda.current_device())
+    assert address
+    assert torch.cuda.memory_allocated() == before
 
 
 def test_large_batches_and_grids(gpu):

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import launch
 import pytest
@@ -112,6 +113,33 @@ def test_two_processes_are_two_accumulated_passes(trainer, config, tmp_path):
     assert done.returncode == 0, done.stdout
     assert "resumed after step 4" in done.stdout
     assert losses(both) == pytest.approx(losses(config), rel=1e-5)
+
+
+@dataclass
+class Nothing:
+    """Settings of a command whose options are given by themselves."""
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["ddp", "shard"])
+def test_fine_tuning_in_two_processes_is_two_accumulated_passes(data, tmp_path, shard):
+    for side in ("train", "test"):
+        (data / f"{side}.txt").write_text("".join(f"{n}.mp4 {n % 2}\n" for n in range(3)))
+    alone, both = (SimpleNamespace(out=tmp_path / name) for name in ("alone", "both"))
+    common = ["--train", data / "train.txt", "--test", data / "test.txt", "--from-scratch", "--model", "nano",
+              "--frames", 4, "--stride", 2, "--size", 32, "--patch", 8, "--views", 2, "--epochs", 6, "--batch-size", 1,
+              "--segments", 1, "--crops", 1, "--base-lr", 0.05, "--warmup-epochs", 1, "--drop-path", 0,
+              "--workers", 0, "--device", "cpu", "--log-every", 1]  # fmt: skip
+    for run, ranks, more in (
+        (alone, 1, ["--accumulate", 2]),
+        (both, 2, ["--accumulate", 1, *["--shard"] * shard]),
+    ):
+        options = map(str, ["--out", run.out, *common, *more])
+        done = launch.run(["-m", "smnoise.train.finetune_video"], Nothing(), *options, ranks=ranks)
+        assert done.returncode == 0, done.stdout
+    assert len(losses(alone)) == 9
+    assert losses(both) == pytest.approx(losses(alone), rel=1e-5)
+    scores = [[r["score"] for r in log.read(c.out) if "score" in r] for c in (alone, both)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("trainer", ["audio"])

@@ -18,9 +18,10 @@ from media import write_video
 from smnoise import CheckpointError, DataError
 from smnoise.train import checkpoint, log, video
 from smnoise.train.finetune_video import classifier_of, evaluate, finetune, pretrained
-from smnoise.train.finetune_video_config import PRESETS, RECIPE, Config
+from smnoise.train.finetune_video_config import PRESETS, Config
 from smnoise.train.labels import labelled_videos
 from smnoise.train.numbered import loader
+from smnoise.train.settings import recipe_fields
 from smnoise.train.video_augment import LabelledClips, mixed, seeded_globals, spread_indices
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -273,7 +274,14 @@ def test_presets_are_the_published_recipes(preset, tmp_path):
     assert (config.mixup, config.cutmix, config.erasing) == (0.8, 1.0, 0.25)
     assert config.randaugment == "rand-m7-n4-mstd0.5-inc1"
     assert set(PRESETS[preset]) == set(PRESETS["ucf101"])
-    assert set(RECIPE) <= set(Config.__dataclass_fields__)
+
+
+def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
+    """Files, classes, encoder and inputs are in it as what they are."""
+    elsewhere = {"out", "resume", "recipe", "device", "dtype", "compile", "checkpoint_blocks", "shard", "workers",
+                 "log_every", "save_every", "keep_every", "knn_every", "knn_train", "knn_test", "train", "test", "run",
+                 "preset", "classes", "model", "tubelet", "patch", "frames", "stride", "size"}  # fmt: skip
+    assert set(recipe_fields(Config)) == set(Config.__dataclass_fields__) - elsewhere
 
 
 def test_broken_files_of_either_set_are_named_and_left_out(config, corpus, tmp_path):

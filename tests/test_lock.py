@@ -150,6 +150,25 @@ def test_a_forked_process_does_not_hold_it(tmp_path):
         os.waitpid(child, 0)
 
 
+def test_a_holder_that_cannot_write_its_name_holds_nothing(tmp_path):
+    """On a full disk, which a limit on sizes of files stands for."""
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from smnoise.train import lock\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "for size in (0, resource.RLIM_INFINITY):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))\n"
+        "    try:\n"
+        "        with lock.held(Path(sys.argv[1])):\n"
+        "            print('held')\n"
+        "    except OSError as error:\n"
+        "        print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.split() == ["OSError", "held"], done.stdout + done.stderr
+
+
 def test_a_folder_made_for_nothing_is_taken_away_and_one_with_something_stays(tmp_path):
     with pytest.raises(ValueError, match="x"), lock.held(tmp_path / "a" / "b"):
         raise ValueError("x")

@@ -105,11 +105,25 @@ def test_pools(tmp_path):
     ("text", "words"),
     [("gren-3d", "did you mean green-3d"), ("random", "needs a grid"), ("no_module_of_that_name:f", "No module"),
      ("json:absent", "absent"), (":f", "Empty module name"), ("{", "not the JSON"),
-     ('{"sampler": "Nothing"}', "one of")],
+     ('{"sampler": "Nothing"}', "one of"), ("no_module_of_that_name:f", "PYTHONPATH"),
+     ("json:__name__", "names no function"), ('{"sampler": "Green3D", "grid": 5}', "must be a list such as"),
+     ('{"sampler": "Green3D", "grid": null}', "needs grid"),
+     ('{"sampler": "Tube", "seed": 1, "sampler": "Random"}', "has 'sampler' twice")],
 )  # fmt: skip
 def test_what_names_nothing(text, words):
     with pytest.raises(ValueError, match=words):
         sampler_of(text)
+
+
+def test_bytes_that_are_no_json(tmp_path):
+    (tmp_path / "film.mp4").write_bytes(b"\xda\xff\0")
+    with pytest.raises(ValueError, match=r"film\.mp4 does not hold the JSON of a sampler"):
+        sampler_of(f"@{tmp_path / 'film.mp4'}", GRID)
+
+
+def test_a_range_in_json_is_the_same_as_a_pair():
+    text = '{"sampler": "Green3D", "sigma1": [0.5, 1.0]}'
+    assert sampler_of(text, GRID, sigma1=(0.5, 1.0)) == smnoise.Green3D(GRID, 0.9, sigma1=(0.5, 1.0))
 
 
 class TestCustom:
@@ -150,7 +164,21 @@ class TestCustom:
         custom.FUNCTIONS.clear()
         with pytest.raises(ValueError, match="no strategy 'my_masks_of_a_test:rows' is registered"):
             smnoise.from_json(sampler.to_json())  # what a file says is not imported
+        named = sampler_of('{"sampler": "Custom", "name": "my_masks_of_a_test:rows"}', GRID, num_visible=24)
+        assert named == sampler  # what a person says is
         sys.modules.pop("my_masks_of_a_test")
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.int32])
+    def test_scores_that_float32_does_not_tell_apart(self, dtype):
+        near = torch.arange(144).to(dtype) + (2**30 if dtype == torch.int32 else 2**40)
+        assert (near.float()[1:] == near.float()[:-1]).float().mean() > 0.9
+        smnoise.register("near", lambda seed, samples, grid: near.expand(len(samples), -1))
+        sampler = smnoise.strategy("near", GRID, num_visible=20)
+        assert sampler([3]).ids_keep.tolist() == [list(range(124, 144))]
+        smnoise.register("tied", lambda seed, samples, grid: (near // 50 * 50).expand(len(samples), -1))
+        want = near[None] // 50 * 50
+        shown = smnoise.strategy("tied", GRID, num_visible=20)([3]).ids_keep[0]
+        assert shown.tolist() == want[0].argsort(descending=True, stable=True)[:20].sort().values.tolist()
 
     def test_names_are_taken_once(self):
         smnoise.register("first", self.first)
@@ -161,6 +189,47 @@ class TestCustom:
             smnoise.register("tube", self.first)
         with pytest.raises(TypeError, match="function of"):
             smnoise.register("other", 3)
+
+    @pytest.mark.parametrize("scores", [
+        torch.arange(8) + 2**40, -(torch.arange(8, dtype=torch.int32) + 2**24), 1 + torch.arange(8).double() * 1e-12,
+        torch.tensor([3, 2**53 + 1, 2**53, 3, -1, 2**53, 2**62, 2**62 + 1]), torch.arange(8) % 2 == 0,
+        torch.tensor([0.0, -0.0, 1, torch.inf, -torch.inf, torch.nan, 1 + 1e-9, 1], dtype=torch.float64),
+    ])  # fmt: skip
+    def test_scores_that_float32_cannot_tell_apart(self, scores):
+        """Whole numbers and doubles rank as what they are, ties to the lower token."""
+        smnoise.register("fine", lambda seed, samples, grid: scores.expand(len(samples), 8))
+        order = sorted(range(8), key=lambda i: (not scores[i].isnan(), -scores[i].item(), i))
+        for visible in range(1, 8):
+            masks = smnoise.strategy("fine", (2, 2, 2), num_visible=visible)([0, 1])
+            assert masks.ids_keep.tolist() == [sorted(order[:visible])] * 2
+
+    @pytest.mark.parametrize(
+        "seed", [torch.tensor(0.5), torch.tensor([1, 2]), torch.tensor(1, dtype=torch.int32)]
+    )
+    def test_a_seed_that_is_none(self, seed):
+        smnoise.register("plain", lambda seed, samples, grid: torch.zeros(len(samples), 144))
+        with pytest.raises((TypeError, ValueError), match="seed must"):
+            sampler_of("plain", GRID)([0], seed=seed)
+
+    def test_the_function_gets_a_seed_without_axes(self):
+        seen = []
+
+        def plain(seed, samples, grid):
+            seen.append(seed)
+            return torch.zeros(len(samples), 144)
+
+        smnoise.register("plain", plain)
+        sampler_of("plain", GRID)([0], seed=torch.tensor([7]))
+        assert [tuple(s.shape) for s in seen] == [()]
+
+    def test_parameters_are_what_json_holds(self):
+        smnoise.register("first", self.first)
+        sampler = smnoise.strategy("first", GRID, 0.9, parameters={"shift": (1, 2)})
+        assert smnoise.from_json(sampler.to_json()) == sampler
+        with pytest.raises(TypeError, match="JSON"):
+            smnoise.strategy("first", GRID, 0.9, parameters={"shift": torch.zeros(1)})
+        with pytest.raises(ValueError, match="no function"):
+            sampler_of("os:sep", GRID)
 
     @pytest.mark.parametrize(
         ("given", "words"),
@@ -173,6 +242,9 @@ class TestCustom:
     )
     def test_scores_that_cannot_be(self, given, words):
         smnoise.register("wrong", given)
+        smnoise.register("sparse", lambda seed, samples, grid: torch.zeros(2, 144).to_sparse())
+        with pytest.raises(TypeError, match="dense"):
+            sampler_of("sparse", GRID)([0, 1])
         with pytest.raises(ValueError, match=words):
             sampler_of("wrong", GRID)([0, 1])
 
@@ -184,6 +256,18 @@ class TestOfElsewhere:
             got = MaskBatch.from_mask(mask, grid)
             assert got[4:] == want[4:]
             assert all(torch.equal(a, b) for a, b in zip(got.tensors, want.tensors, strict=True))
+
+    def test_an_empty_batch(self):
+        masks = MaskBatch.from_scores(torch.zeros(0, 2, 3), 0.5)
+        assert (masks.mask.shape, masks.ids_keep.shape, masks.grid) == ((0, 6), (0, 3), (1, 2, 3))
+
+    def test_a_grid_that_is_none(self):
+        with pytest.raises((TypeError, ValueError), match="grid must be"):
+            MaskBatch.from_scores(torch.zeros(2, 9), 0.5, grid=9)
+
+    def test_only_dense_masks(self):
+        with pytest.raises(TypeError, match="dense"):
+            MaskBatch.from_mask(torch.eye(4).bool().to_sparse())
 
     def test_from_scores(self):
         sampler = smnoise.Green3D(GRID, 0.75, per="frame")

@@ -615,8 +615,12 @@ def test_every_damage_to_an_archive_is_refused(tmp_path):
         (lambda: pools.NoisePool(torch.zeros(2, 0, 4, 4)), ValueError, "grid T"),
         (lambda: pools.NoisePool(torch.zeros(2, 3, 4, 4), source={1, 2}), TypeError, "JSON"),
         (lambda: pools.MaskPool(MASKS.data.numpy(), GRID, 17), TypeError, "torch.from_numpy"),
-        (lambda: pools.MaskPool.of_masks([[True, False]], GRID), TypeError, "must be a tensor, got list"),
-        (lambda: pools.NoisePool(None), TypeError, "must be a tensor, got NoneType"),
+        (
+            lambda: pools.MaskPool.of_masks([[True, False]], GRID),
+            TypeError,
+            "must be a tensor, got a Python list",
+        ),
+        (lambda: pools.NoisePool(None), TypeError, "must be a tensor, got None"),
         (lambda: pools.save("pool", "a"), TypeError, "MaskPool"),
         (lambda: PoolSampler("pool", GRID, 0.9), TypeError, "MaskPool or a NoisePool"),
         (

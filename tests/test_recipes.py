@@ -77,10 +77,11 @@ def test_a_runs_own_config_is_a_recipe(tmp_path):
     """But for where it was and what it ran on."""
     before = audio.Config(data=Path("a"), out=Path("b"), model="tiny", resume=True, device="cpu", views=2,
                           knn_every=5, knn_train=Path("c"), knn_test=Path("d"), keep_every=1000,
-                          statistics=(-7.0, 4.0), blue_weights=(1, 2, 3, 4), clip_grad=0.5)  # fmt: skip
+                          statistics=(-7.0, 4.0), mask="green-3d", sigma1=(0.5, 1.0), clip_grad=0.5)  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(asdict(before), default=str))
     config = parse(audio.Config, "", ["--recipe", f"@{tmp_path}/config.json", *PLACE])
     now = {"data": Path("somewhere"), "out": Path("elsewhere"), "resume": False, "device": "auto",
+           "recipe": f"@{tmp_path}/config.json",
            "knn_every": 0, "knn_train": None, "knn_test": None}  # fmt: skip
     assert asdict(config) == asdict(before) | now
 
@@ -95,6 +96,13 @@ def test_a_runs_own_config_is_a_recipe(tmp_path):
         ("@file.json", "[1]", "must be a JSON object"),
         ("@file.json", '{"mels": 3}', "has settings that this trainer has not: mels"),
         ("@file.json", '{"epochs": 0}', "epochs must be at least 1"),
+        ("@file.json", '{"epochs": "3"}', "@file.json: epochs must be int, got '3'"),
+        ("@file.json", '{"epochs": true}', "epochs must be int, got True"),
+        ("@file.json", '{"batch_size": 2.5}', "batch_size must be int, got 2.5"),
+        ("@file.json", '{"compile": "false"}', "compile must be bool, got 'false'"),
+        ("@file.json", '{"model": "giant"}', "model must be .*'huge'.*, got 'giant'"),
+        ("@file.json", '{"betas": [0.9]}', r"betas must be tuple.*, got \(0.9,\)"),
+        ("@file.json", '{"mask": 5}', "mask must be str, got 5"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, content, words):
@@ -105,9 +113,15 @@ def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, c
         parse(video.Config, "", ["--recipe", name, *PLACE])
 
 
+def test_a_run_to_resume_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"no run to resume in .*nowhere: it has no config\.json"):
+        parse(video.Config, "", ["--resume", "--out", str(tmp_path / "nowhere")])
+    assert parse(video.Config, "", ["--resume", *PLACE]).resume
+
+
 def test_without_a_recipe_it_is_the_defaults():
     assert parse(video.Config, "", PLACE) == video.Config(data=Path("somewhere"), out=Path("elsewhere"))
-    assert recipes.required(video.Config) == ["data", "out"]
+    assert recipes.required(video.Config) == ["out", "data"]
 
 
 @pytest.mark.parametrize("trainer", ["video", "audio"])

@@ -6,32 +6,17 @@ import importlib
 import json
 import math
 import pickle
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from by_name import LINE, SPECTROGRAM, VIDEO, grid_of, made, volume
 
 import smnoise
-from smnoise import STRATEGIES, MaskBatch, presets, reference, strategy
+from smnoise import STRATEGIES, MaskBatch, presets, strategy
 from smnoise.backends.outputs import NAMES
 from smnoise.samplers import KINDS
-
-VIDEO, SPECTROGRAM, LINE = (8, 14, 14), (64, 8), (48,)
-
-
-def grid_of(name: str) -> tuple[int, ...]:
-    return LINE if name.endswith("-1d") else SPECTROGRAM if "bars" in name or name == "optim-blue" else VIDEO
-
-
-def made(name: str, **parameters):
-    return strategy(name, grid_of(name), **{"mask_ratio": 0.75, **parameters})
-
-
-def volume(name: str, samples=range(40), **parameters) -> torch.Tensor:
-    """bool [B, T, H, W], True = visible."""
-    return ~made(name, **parameters)(samples).volume()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -129,109 +114,6 @@ def test_every_token_is_visible_equally_often(name):
     assert (shown - 0.25).abs().max() < 6 * math.sqrt(0.25 * 0.75 / 4000)
 
 
-def test_blocks_within_the_grid_favour_the_border_and_those_that_stick_out_do_not():
-    def corner_and_middle(name, **parameters):
-        share = volume(name, range(2000), **parameters).double().mean((0, 1))
-        return share[0, 0].item(), share[7, 7].item()
-
-    corner, middle = corner_and_middle("block")
-    assert corner > 0.7
-    assert middle < 0.1
-    for name in ("block", "multiblock", "inverse-block"):
-        for share in corner_and_middle(name, placement="overhang"):
-            assert share == pytest.approx(0.25, abs=0.06)
-
-
-@pytest.mark.parametrize("side", [1, 2, 3, 4, 7])
-def test_a_box_that_is_placed_by_its_centre_begins_half_its_side_before_it(side):
-    """Every token is the centre equally often; what sticks out of the grid is cut off."""
-    sampler = smnoise.InverseBlock(
-        (5, 7), 0.5, size=(side if side < 6 else 5, side), placement="centre", num_boxes=1
-    )
-    spec, found = replace(sampler.spec, visible=1), Counter()
-    for sample in range(1400):
-        levels = reference.strategy_scores(0, sample, spec).view(np.uint32) >> 18
-        shown = (levels == levels.max()).reshape(5, 7)
-        rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-        assert np.array_equal(shown, shown.any(1)[:, None] & shown.any(0))
-        found[rows[0], rows[-1] + 1, columns[0], columns[-1] + 1] += 1
-    height, width = sampler.size[1:]
-    expected = Counter()
-    for y in range(5):
-        for x in range(7):
-            top, left = y - height // 2, x - width // 2
-            expected[max(0, top), min(5, top + height), max(0, left), min(7, left + width)] += 40
-    assert set(found) == set(expected)
-    for box, count in expected.items():
-        assert abs(found[box] - count) < 5 * math.sqrt(count), box
-
-
-def test_a_number_of_boxes_is_laid_and_the_count_met_at_random():
-    """Of too many tokens in boxes some are shown, or hidden, of too few all, and others beside; those at random."""
-    how = {"size": (4, 4), "num_boxes": 2, "placement": "inside"}
-    kinds = [smnoise.InverseBlock((20, 20), num_visible=n, **how) for n in (9, 60)]
-    kinds += [smnoise.Block((20, 20), num_visible=n, **how) for n in (391, 340)]
-    n = 3000
-    few, many, hidden_few, hidden_many = (~kind(range(n)).mask for kind in kinds)
-    scores = (
-        np.stack([reference.strategy_scores(0, i, kinds[0].spec) for i in range(n)]).view(np.uint32) >> 18
-    )
-    boxed = torch.from_numpy(scores == scores.max())
-    assert set(boxed.sum(1).tolist()) <= set(range(16, 33))
-    assert boxed.sum(1).unique().numel() > 5
-    assert not (few & ~boxed).any()
-    assert not (boxed & ~many).any()
-    assert not (~hidden_few & ~boxed).any()
-    assert not (boxed & hidden_many).any()
-    for some, of in ((few, boxed), (many & ~boxed, ~boxed), (~hidden_many & ~boxed, ~boxed)):
-        share, number = some.sum() / of.sum(), of.sum(0)  # of each token, how often it could have been chosen
-        error = (share * (1 - share) / number).sqrt()
-        assert ((some.sum(0) / number - share).abs() < 6 * error).all()
-
-
-def repaired(grid, side: int, boxes: int, visible: int, masks: int) -> np.ndarray:
-    """Masks as data2vec 2 and EAT draw them, bool [N, H, W]: boxes about tokens drawn with replacement, of which what
-    lies in the grid is shown; then tokens are hidden or shown at random until the count is met."""
-    random, (height, width) = np.random.default_rng(5), grid
-    y, x = np.arange(height)[:, None], np.arange(width)
-    shown = np.zeros((masks, height, width), bool)
-    for _ in range(boxes):
-        top, left = (random.integers(n, size=(masks, 1, 1)) - side // 2 for n in grid)
-        shown |= (y >= top) & (y < top + side) & (x >= left) & (x < left + side)
-    score = (shown + random.random(shown.shape)).reshape(masks, -1)
-    edge = np.partition(score, -visible, axis=1)[:, -visible]
-    return (score >= edge[:, None]).reshape(shown.shape)
-
-
-def alone(shown: np.ndarray) -> np.ndarray:
-    """[N]: visible tokens without a visible one beside, above or below."""
-    padded = np.pad(shown, ((0, 0), (1, 1), (1, 1)))
-    near = padded[:, 2:, 1:-1] | padded[:, :-2, 1:-1] | padded[:, 1:-1, 2:] | padded[:, 1:-1, :-2]
-    return (shown & ~near).sum((1, 2))
-
-
-@pytest.mark.parametrize(("name", "side", "boxes"), [("eat", 5, 5), ("data2vec2", 3, 5)])
-def test_inverse_blocks_of_recipes_have_the_published_law(name, side, boxes):
-    """Against the published procedure, over 10000 masks of each, to five standard errors."""
-    sampler, n = presets[name](), 10000
-    ours = (~sampler(range(n)).volume()[:, 0]).numpy()
-    theirs = repaired(sampler.grid[1:], side, boxes, sampler.visible_per_sample, n)
-    share = theirs.mean(0)
-    error = np.sqrt(2 * share * (1 - share) / n)
-    assert (np.abs(ours.mean(0) - share) < 5 * error).all()
-    one, other = alone(ours), alone(theirs)
-    assert abs(one.mean() - other.mean()) < 5 * math.sqrt((one.var() + other.var()) / n)
-    # What the official programs were found to have, in two digits: the mean of the corners, of the first and last
-    # time steps (rows), of the outer frequencies (columns), of the middle.
-    found = ours.mean(0)
-    corners, rows, columns = found[[0, 0, -1, -1], [0, -1, 0, -1]].mean(), found[[0, -1]], found[:, [0, -1]]
-    middle = found[found.shape[0] // 4 : -found.shape[0] // 4, 3:-3]
-    measured = [corners, rows.mean(), columns.mean(), middle.mean()]
-    assert measured == pytest.approx(
-        [0.09, 0.12, 0.15, 0.24] if name == "eat" else [0.1, 0.15, 0.15, 0.21], abs=0.015
-    )
-
-
 @pytest.mark.parametrize("name", ["tube", *(n for n in STRATEGIES if n.endswith("-tube"))])
 def test_no_token_of_a_tube_differs_between_frames(name):
     shown = volume(name)
@@ -320,67 +202,6 @@ def test_bars_of_both_kinds_grow_by_one_bar_at_a_time(kept):
         before = shown
 
 
-def boxes_of(hidden: torch.Tensor) -> bool:
-    """Whether [H, W] is a union of rectangles of at least two by two: no token sticks out alone."""
-    h, w = hidden.shape
-    square = hidden[:-1, :-1] & hidden[1:, :-1] & hidden[:-1, 1:] & hidden[1:, 1:]
-    covered = torch.zeros_like(hidden)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            covered[dy : h - 1 + dy, dx : w - 1 + dx] |= square
-    return torch.equal(covered, hidden)
-
-
-@pytest.mark.parametrize("name", ["block", "multiblock"])
-def test_blocks_hide_rectangles_over_the_whole_clip(name):
-    for shown in volume(name, range(30), mask_ratio=None, num_visible=8 * 60):
-        frames = shown.flatten(1).unique(dim=0)
-        assert len(frames) == 1  # 60 tokens a frame: the last block is cut along whole tubes
-    near = 0
-    for shown in volume(name, range(200), mask_ratio=0.5):
-        near += boxes_of(~shown[0])
-    assert near > 60  # a cut block may leave a row's end of one token
-
-
-def test_blocks_have_the_sizes_that_were_asked_for():
-    """One block is enough here, and none is cut: its own rectangle is what is hidden."""
-    sampler = smnoise.Block((14, 14), num_visible=196 - 12, size=(3, 4))
-    places = set()
-    for hidden in sampler(range(400)).mask.unflatten(1, (14, 14)):
-        rows, columns = hidden.any(1).nonzero()[:, 0], hidden.any(0).nonzero()[:, 0]
-        assert (len(rows), len(columns)) == (3, 4)
-        assert torch.equal(hidden, hidden.any(1)[:, None] & hidden.any(0))
-        places.add((int(rows[0]), int(columns[0])))
-    assert {y for y, _ in places} == set(range(12))
-    assert {x for _, x in places} == set(range(11))
-
-
-def test_a_block_that_is_cut_keeps_whole_rows_or_columns():
-    """Of a block as large as the grid half is hidden, in a compact piece from one of four sides."""
-    sides = set()
-    for hidden in smnoise.Block((10, 12), num_visible=60, size=(10, 12))(range(60)).mask.unflatten(
-        1, (10, 12)
-    ):
-        whole_rows, whole_columns = hidden.all(1).sum().item(), hidden.all(0).sum().item()
-        assert (whole_rows, whole_columns) in {(5, 0), (0, 6)}
-        sides.add((whole_rows, bool(hidden[0, 0])))
-    assert len(sides) == 4
-
-
-def test_inverse_blocks_show_rectangles():
-    for shown in volume("inverse-block", range(50), mask_ratio=None, num_visible=8 * 9, placement="inside"):
-        rows, columns = shown[0].any(1), shown[0].any(0)
-        assert (int(rows.sum()), int(columns.sum())) == (3, 3)
-        assert torch.equal(shown[0], rows[:, None] & columns)
-        assert torch.equal(shown, shown[:1].expand_as(shown))
-
-
-def test_blocks_of_a_part_of_the_clip_begin_and_end():
-    masks = ~smnoise.Block(VIDEO, 0.25, scale=(0.3, 0.3), duration=(0.25, 0.5))(range(20)).mask
-    masks = masks.unflatten(1, VIDEO)
-    assert ((~masks).flatten(2).sum(2).double().std(1) > 10).all()
-
-
 def test_a_grid_shows_the_same_places_of_every_cell():
     for shown in volume("grid", range(20)):
         cells = shown.unflatten(2, (7, 2)).unflatten(1, (7, 2))
@@ -405,81 +226,6 @@ def test_a_running_cell_moves_back_by_one_place():
     assert len(phases) == 4
     odd = ~smnoise.RunningCell((7, 13, 15), 0.5, cell=(2, 3))([0, 1]).volume()
     assert odd.sum((1, 2, 3)).tolist() == [682, 682]
-
-
-@pytest.mark.parametrize(("ratio", "first"), [(0.25, "1110"), (0.5, "1100"), (0.75, "1000")])
-def test_running_cells_are_the_four_masks_of_videomaev2(target, ratio, first):
-    """A cell of 2 x 2 places, read row by row, of which the first ones are shown; each step shows the previous places,
-    around the cell. The four masks begin at its four rotations."""
-    grid = (4, 4, 6) if target.backend == "triton" else VIDEO
-    expected = set()
-    for phase in range(4):
-        steps = []
-        for t in range(grid[0]):
-            turns = phase + t
-            cell = np.array([first[(place + turns) % 4] == "1" for place in range(4)]).reshape(2, 2)
-            steps.append(np.tile(cell, (grid[1] // 2, grid[2] // 2)))
-        expected.add(np.stack(steps).tobytes())
-    sampler = presets["videomaev2-decoder"](grid, ratio)
-    masks = target.strategy_mask(sampler.spec, range(16 if target.backend == "triton" else 40))["mask"]
-    assert {(~mask).numpy().tobytes() for mask in masks} == expected
-
-
-PUBLISHED = {
-    "videomae-tube": (VIDEO, 160), "videomaev2-decoder": (VIDEO, 784), "mae-st": (VIDEO, 156), "mgmae": (VIDEO, 152),
-    "mae": ((14, 14), 49), "audiomae": (SPECTROGRAM, 102), "audiomae-2d": (SPECTROGRAM, 95),
-    "cav-mae": (SPECTROGRAM, 128), "cav-mae-image": ((14, 14), 49), "beit": ((14, 14), 121), "ijepa": ((14, 14), 98),
-    "vjepa-short": (VIDEO, 580), "vjepa-long": (VIDEO, 297), "data2vec2": ((14, 14), 39), "eat": (SPECTROGRAM, 102),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", presets)
-def test_presets_have_the_published_counts(name):
-    grid, visible = PUBLISHED[name]
-    sampler = presets[name](seed=9)
-    assert sampler.seed == 9
-    masks = sampler(range(4))
-    assert masks.grid == ((1,) * (3 - len(grid))) + grid
-    assert (~masks.mask).sum(1).tolist() == [visible] * 4
-    assert smnoise.from_json(sampler.to_json()) == sampler
-    assert presets[name].__doc__
-
-
-@pytest.mark.parametrize(
-    ("name", "boxes", "scale", "hidden"), [("vjepa-short", 8, 0.15, 0.627), ("vjepa-long", 2, 0.7, 0.812)]
-)
-def test_blocks_of_vjepa_hide_what_the_published_ones_do(name, boxes, scale, hidden):
-    """The published procedure: one size a batch, drawn evenly by its aspect, and so many blocks of it; a mask that
-    hides everything is drawn again. Its mean is our count, to half a percent of all tokens; a token is visible about as
-    often, though here every mask has the count that there is the mean."""
-    random, shown = np.random.default_rng(7), []
-    while len(shown) < 12000:
-        if len(shown) % 8 == 0:
-            aspect, area = random.uniform(0.75, 1.5), int(196 * scale)
-            h, w = (min(14, round(math.sqrt(a))) for a in (area * aspect, area / aspect))
-        seen = np.ones((14, 14), bool)
-        for _ in range(boxes):
-            y, x = random.integers(15 - h), random.integers(15 - w)
-            seen[y : y + h, x : x + w] = False
-        if seen.any():
-            shown.append(seen)
-    theirs = np.mean(shown, axis=0)
-    assert 1 - theirs.mean() == pytest.approx(hidden, abs=0.005)
-    sampler = presets[name]()
-    assert sampler.mask_ratio == pytest.approx(hidden, abs=0.005)
-    ours = (~sampler(range(6000)).volume()).double().mean((0, 1)).numpy()
-    assert np.abs(ours - theirs).max() < 0.06
-
-
-def test_presets_have_the_published_structure():
-    tube = ~presets["videomae-tube"]()(range(3)).volume()
-    assert (tube.sum((2, 3)) == 20).all()
-    assert torch.equal(tube, tube[:, :1].expand_as(tube))
-    assert (presets["mgmae"]()(range(3)).volume().logical_not().sum((2, 3)) == 19).all()
-    assert len(set(presets["mae-st"]()([0]).volume().logical_not().sum((2, 3))[0].tolist())) > 1
-    assert presets["videomae-tube"]((8, 14, 14), 0.75).visible_per_sample == 392  # UCF101: 49 a frame
-    assert presets["videomae-tube"](grid=(16, 14, 14)).visible_per_sample == 320
-    assert presets["audiomae-2d"]((32, 8)).visible_per_sample == 9 * 5
 
 
 def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():

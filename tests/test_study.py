@@ -15,6 +15,7 @@ from scipy import ndimage, stats
 
 import smnoise
 from smnoise import DataError
+from smnoise.train import video_runs
 from smnoise.train.video_data import open_video
 
 sys.path.append(str(Path(__file__).parent.parent))
@@ -91,6 +92,13 @@ def test_a_study_makes_every_cell_and_its_table(study):
     assert "2 seeds are few" in text
     with Image.open(study.out / PICTURE) as picture:
         assert picture.width > 300
+
+
+def test_a_checkpoint_of_a_cell_names_the_mask_that_it_was_trained_with(study):
+    for color in ("green", "red", "blue"):
+        run_folder = study.out / "runs" / f"video-{color}-3d-8-1"
+        sampler = video_runs.of_run(run_folder).sampler()
+        assert sampler == smnoise.strategy(f"{color}-3d", sampler.grid, num_visible=8, seed=1)
 
 
 def test_a_study_goes_on_where_it_stopped_and_cells_come_out_the_same(study, capsys):

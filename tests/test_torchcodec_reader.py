@@ -22,11 +22,11 @@ def fresh():
     torchcodec_reader.reason.cache_clear()
 
 
-@pytest.mark.parametrize(("name", "options"), [("x.mp4", {}), ("b.mp4", {"codec": "libx264", "bf": "2"})])
+@pytest.mark.parametrize(("name", "options"), [("x.mp4", {}), ("b.mp4", {"bf": "2"})])
 def test_the_frames_are_those_of_pyav(tmp_path, name, options):
     if why := torchcodec_reader.reason():
         pytest.skip(why)
-    path = write_video(tmp_path / name, 30, moving=True, **options)
+    path = write_video(tmp_path / name, 30, moving=True, codec="libx264", **options)
     indices = [0, 3, 4, 17, 29, 29]
     file = VideoFile(path)
     assert torchcodec_reader.reads_alike(file)

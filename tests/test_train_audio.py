@@ -27,6 +27,7 @@ from smnoise.train.audio_inputs import Spectrograms, Statistics, measure
 from smnoise.train.audio_runs import trained
 from smnoise.train.draws import torch_seeded
 from smnoise.train.log import RunLog
+from smnoise.train.settings import recipe_fields
 
 RATE = 8000
 FILES = 4
@@ -129,7 +130,7 @@ def test_masks_are_the_samplers_for_the_global_sample_numbers(config, monkeypatc
     monkeypatch.setattr(
         trainer.AudioMAE, "forward", lambda self, x, masks: seen.append(masks) or forward(self, x, masks)
     )
-    pretrain(replace(config, seed=5, blue_delta=2, blue_steps=9))
+    pretrain(replace(config, seed=5, mask='{"sampler": "OptimBlue", "delta": 2, "steps": 9}'))
     pretrain(replace(config, seed=5, mask="random", out=config.out / "random", epochs=1))
     expected = OptimBlue((4, 4), 0.75, delta=2, steps=9, seed=5)
     for number, masks in enumerate(seen[:18]):
@@ -259,8 +260,8 @@ def test_a_run_is_never_overwritten_by_accident(config):
     with pytest.raises(CheckpointError, match="already holds a run"):
         pretrain(replace(config, epochs=1))
     for change, words in (
-        ({"mask": "random"}, "mask: optim-blue then, random now"),
-        ({"blue_steps": 3}, "blue_steps: 256 then, 3 now"),
+        ({"mask": "random"}, "sampler, sampler: OptimBlue then, Random now"),
+        ({"mask": '{"sampler": "OptimBlue", "steps": 3}'}, "sampler, steps: 256 then, 3 now"),
         ({"statistics": (-7.0, 4.0)}, "statistics: auto then"),
     ):
         with pytest.raises(CheckpointError, match=rf"another recipe(?s:.*){words}"):
@@ -388,8 +389,10 @@ def test_a_run_that_diverges_stops_and_its_checkpoints_are_sound(config):
         ({"mask_ratio": 1.0}, r"\(0, 1\)"),
         ({"mask_ratio": 0.99}, "visible"),
         ({"mask_ratio": 0.99, "mask": "random"}, "visible"),
-        ({"blue_delta": 0}, "delta"),
-        ({"blue_steps": -1}, "steps"),
+        ({"mask": '{"sampler": "OptimBlue", "delta": 0}'}, "delta"),
+        ({"mask": "optim-bleu"}, "did you mean optim-blue"),
+        ({"num_visible": 4}, "just one of them"),
+        ({"sigma1": (0.4, 1.0)}, "OptimBlue has no sigma1"),
         ({"statistics": (1.0, 0.0)}, "positive deviation"),
         ({"statistics": (float("nan"), 1.0)}, "positive deviation"),
         ({"statistics": "imagenet"}, "audioset"),
@@ -409,9 +412,7 @@ def test_a_config_that_cannot_work_is_never_made(config, change, words):
 
 
 def test_the_command_line(config):
-    done = start(
-        replace(config, epochs=1), "--statistics", "-7.5", "4", "--no-gain", "--blue-weights", *"1111"
-    )
+    done = start(replace(config, epochs=1), "--statistics", "-7.5", "4", "--no-gain", "--mask-ratio", "0.5")
     said, _ = done.communicate(timeout=120)
     assert done.returncode == 0, said
     assert "step 3/3" in said
@@ -437,11 +438,12 @@ def test_errors_on_the_command_line_are_one_message_not_a_traceback(arguments, w
 
 
 def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
-    """batch_size and accumulate are in it as their product over all processes, clips_per_step."""
-    elsewhere = {"data", "out", "resume", "batch_size", "accumulate", "device", "dtype", "compile",
+    """batch_size and accumulate are in it as their product over all processes, clips_per_step; the mask as JSON."""
+    elsewhere = {"data", "out", "resume", "recipe", "batch_size", "accumulate", "device", "dtype", "compile",
                  "checkpoint_blocks", "shard", "workers", "log_every", "save_every", "keep_every", "knn_every",
-                 "knn_train", "knn_test"}  # fmt: skip
-    assert set(trainer.RECIPE) == set(Config.__dataclass_fields__) - elsewhere
+                 "knn_train", "knn_test", "mask", "mask_ratio", "num_visible", "sigma1", "sigma2", "boundary", "per",
+                 }  # fmt: skip
+    assert set(recipe_fields(Config)) == set(Config.__dataclass_fields__) - elsewhere
 
 
 def test_a_checkpoint_of_before_there_were_several_processes_is_resumed(config):

@@ -15,14 +15,20 @@ import pytest
 import torch
 from media import write_video
 
-from smnoise import CheckpointError, DataError
-from smnoise.train import checkpoint, log
-from smnoise.train import video as trainer
+import smnoise
+from smnoise import CheckpointError, DataError, pools
+from smnoise.models.videomae import VideoMAE
+from smnoise.samplers import custom
+from smnoise.train import checkpoint, log, loop, video_runs
 from smnoise.train.cache_clips import make
+from smnoise.train.pretrained import pretrained_video
+from smnoise.train.recipes import parse
+from smnoise.train.settings import recipe_fields
 from smnoise.train.signals import StopOnSignal
 from smnoise.train.throughput import LoaderWaits
 from smnoise.train.video import Config, pretrain
 from smnoise.train.video_data import VideoClips
+from smnoise.train.video_runs import trained
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +177,9 @@ def test_a_run_is_never_overwritten_by_accident(config):
     pretrain(replace(config, epochs=1))
     with pytest.raises(CheckpointError, match="already holds a run"):
         pretrain(config)
-    with pytest.raises(CheckpointError, match=r"another recipe(?s:.*)mask: green then, red now"):
+    with pytest.raises(
+        CheckpointError, match=r"another recipe(?s:.*)sampler, sampler: Green3D then, Red3D now"
+    ):
         pretrain(replace(config, epochs=1, mask="red", resume=True))
 
 
@@ -293,6 +301,40 @@ def test_a_config_that_cannot_work_is_never_made(config, change, words):
         replace(config, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"mask": "audiomae-2d", "mask_ratio": 0.8}, "mask audiomae-2d: mask_ratio must be two numbers"),
+     ({"decoder_mask": "audiomae-2d"}, "mask audiomae-2d: mask_ratio must be two numbers")],
+)  # fmt: skip
+def test_a_mask_of_the_wrong_type_is_a_wrong_setting(config, change, words):
+    with pytest.raises(ValueError, match=words):
+        replace(config, **change)
+
+
+def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
+    """What needs its weights alone does not need the function; what needs its masks imports it, or says what to do."""
+    module = tmp_path / "masks_of_a_function.py"
+    module.write_text(
+        "from smnoise.ops import random_words\n"
+        "def f(seed, samples, grid):\n    return random_words(seed, samples, 15, grid[0] * grid[1] * grid[2])\n"
+    )
+    monkeypatch.setattr(custom, "FUNCTIONS", {})
+    monkeypatch.setattr("smnoise.strategies.FUNCTIONS", custom.FUNCTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = replace(config, mask="masks_of_a_function:f", epochs=1)
+    pretrain(config)
+    want = config.sampler()
+
+    custom.FUNCTIONS.clear()
+    assert pretrained_video(config.out).sampler() == want
+    custom.FUNCTIONS.clear()
+    sys.modules.pop("masks_of_a_function")
+    module.unlink()
+    found = pretrained_video(config.out)
+    with pytest.raises(CheckpointError, match=r"masks of a function: .*No module named.*PYTHONPATH"):
+        found.sampler()
+
+
 def test_a_log_cut_short_by_a_kill_is_read_up_to_the_cut(tmp_path):
     (tmp_path / log.NAME).write_text('5\n{"step": "x"}\n{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert log.read(tmp_path) == [{"step": 1, "loss": 2.0}]
@@ -374,7 +416,7 @@ def test_the_share_of_waiting_is_logged_and_a_slow_loader_named(config, monkeypa
         return read(self, index, sample)
 
     monkeypatch.setattr(VideoClips, "read_clip", slow)
-    monkeypatch.setattr(trainer, "LoaderWaits", lambda: LoaderWaits(lambda: clock.seconds))
+    monkeypatch.setattr(loop, "LoaderWaits", lambda: LoaderWaits(lambda: clock.seconds))
     pretrain(replace(config, epochs=2, save_every=100))
     assert [r["loader_wait"] for r in log.read(config.out) if "loss" in r] == [1.0] * 6
     (told,) = [r["event"] for r in log.read(config.out) if "the loader is the limit" in r.get("event", "")]
@@ -426,20 +468,104 @@ def test_encoder_and_decoder_masks_do_not_go_together(config, decoder):
     assert both == pytest.approx(0.25, abs=0.01)
 
 
-def test_a_checkpoint_from_before_dual_masking_is_resumed(config):
-    pretrain(replace(config, epochs=1))
-    state = checkpoint.steps(config.out)[0] / "state.json"
+def rewrite_recipe(run, change):
+    """Change the recipe of a run's newest checkpoint, which stays whole."""
+    state = checkpoint.steps(run)[0] / "state.json"
     said = json.loads(state.read_text())
-    for name in ("decoder_mask", "decode_ratio"):
-        del said["recipe"][name]
+    change(said["recipe"])
     state.write_text(json.dumps(said))
     manifest = state.with_name("manifest.json")
-    digests = json.loads(manifest.read_text()) | {
-        "state.json": hashlib.sha256(state.read_bytes()).hexdigest()
-    }
-    manifest.write_text(json.dumps(digests))
+    digest = hashlib.sha256(state.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"state.json": digest}))
+
+
+@pytest.mark.parametrize("dual_masking", [True, False])
+def test_a_checkpoint_of_before_recipes_held_samplers_is_resumed(config, dual_masking):
+    """It names its masks by words: green, and no decoder mask where there was none yet."""
+
+    def of_old(recipe):
+        del recipe["sampler"], recipe["decoder_sampler"]
+        recipe |= {"mask": "green", "mask_ratio": config.mask_ratio, "boundary": "field"}
+        if dual_masking:
+            recipe["decoder_mask"] = "none"
+        else:
+            del recipe["decode_ratio"]
+
+    pretrain(replace(config, epochs=1))
+    rewrite_recipe(config.out, of_old)
+    _, settings = trained(config.out)
+    assert settings.sampler() == config.sampler()
+    with pytest.raises(CheckpointError, match=r"sampler, boundary: field then, wrap now"):
+        pretrain(replace(config, epochs=1, boundary="wrap", resume=True))
     pretrain(replace(config, epochs=1, resume=True))
 
 
-def test_the_recipe_names_fields_of_the_config(config):
-    assert set(trainer.RECIPE) <= set(config.__dataclass_fields__)
+def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
+    elsewhere = {"data", "out", "resume", "recipe", "batch_size", "accumulate", "device", "dtype", "compile",
+                 "checkpoint_blocks", "shard", "workers", "reader", "cache_mib", "frames_cache", "log_every",
+                 "save_every", "keep_every", "knn_every", "knn_train", "knn_test", "mask", "mask_ratio", "num_visible",
+                 "sigma1", "sigma2", "boundary", "per", "decoder_mask"}  # fmt: skip
+    assert set(recipe_fields(Config)) == set(Config.__dataclass_fields__) - elsewhere
+
+
+def rows(config, function, monkeypatch):
+    """The masks that a run trains on, in order."""
+    seen, forward = [], VideoMAE.forward
+    monkeypatch.setattr(
+        VideoMAE, "forward", lambda self, x, masks: seen.append(masks) or forward(self, x, masks)
+    )
+    function(config)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"mask": "tube", "mask_ratio": 0.75},
+        {"mask": "videomae-tube", "mask_ratio": None},
+        {"mask": "green-2d-tube", "mask_ratio": 0.75, "sigma1": (0.5, 0.9), "sigma2": (1.5, 2.0)},
+        {"mask": "random", "mask_ratio": None, "num_visible": 6, "per": "frame"},
+        {"mask": '{"sampler": "Red3D", "boundary": "wrap", "num_visible": 7}', "mask_ratio": None},
+        {"mask": "optim-blue", "mask_ratio": 0.75},
+    ],
+    ids=lambda given: given["mask"][:20],
+)
+def test_any_mask_trains_and_its_checkpoint_names_it(config, given, monkeypatch):
+    config = replace(config, epochs=1, **given)
+    seen = rows(config, pretrain, monkeypatch)
+    sampler = config.sampler()
+    assert torch.equal(seen[0].mask, sampler(range(len(seen[0].mask))).mask)
+    named = checkpoint.find(config.out)[1]["recipe"]["sampler"]
+    assert smnoise.from_json(json.dumps({"seed": config.seed, **named})) == sampler
+    assert trained(config.out)[1].sampler() == sampler
+
+
+def test_a_mask_from_a_file_and_from_a_pool(config, tmp_path, monkeypatch):
+    sampler = smnoise.Red3D(config.grid, num_visible=7)
+    (tmp_path / "mask.json").write_text(sampler.to_json())
+    assert replace(config, mask=f"@{tmp_path / 'mask.json'}", mask_ratio=None).sampler() == sampler
+    pool = tmp_path / "pool.safetensors"
+    pools.save(pools.build_masks(sampler, 5), pool)
+    config = replace(config, mask=str(pool), mask_ratio=None, epochs=1)
+    pretrain(config)
+    found = video_runs.of_run(config.out)
+    assert torch.equal(found.sampler()([3]).mask, config.sampler()([3]).mask)
+    pool.unlink()
+    assert video_runs.of_run(config.out).model is not None  # needs no masks
+    with pytest.raises(CheckpointError, match=r"drew its masks from the pool .*pool\.safetensors, but"):
+        found.sampler()
+
+
+def test_to_resume_out_is_enough(config, tmp_path):
+    """The other settings are the run's; what is given besides is compared, and told."""
+    whole = replace(config, out=tmp_path / "whole")
+    done = weights(pretrain(whole))
+    stopped = iter([False] * 3 + [True] * 99)
+    pretrain(config, stop=lambda: next(stopped))
+    again = parse(Config, "", ["--resume", "--out", str(config.out), "--log-every", "2", "--workers", "1"])
+    assert again == replace(config, resume=True, log_every=2, workers=1)
+    assert all(torch.equal(done[n], value) for n, value in weights(pretrain(again)).items())
+    events = [r["event"] for r in log.read(config.out) if "event" in r]
+    assert "log_every: 1 then, 2 now" in events
+    assert "workers: 0 then, 1 now" in events
+    assert parse(Config, "", ["--resume", "--out", str(config.out), "--mask", "tube"]).mask == "tube"

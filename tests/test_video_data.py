@@ -15,7 +15,9 @@ from zoo_tools import damage
 from smnoise import DataError
 from smnoise.train.draws import choose, permutation
 from smnoise.train.file_messages import is_served
+from smnoise.train.lists import lines_without_file
 from smnoise.train.video_data import (
+    VIDEO,
     VideoClips,
     VideoFile,
     clip_indices,
@@ -23,7 +25,6 @@ from smnoise.train.video_data import (
     crop_box,
     find_videos,
     loader,
-    missing_from_list,
 )
 from smnoise.train.video_file import _opened
 
@@ -64,7 +65,7 @@ def test_list_files_as_people_have_them(videos, tmp_path):
     )
     names = [p.name for p in find_videos(videos / "train.csv")]
     assert names == ["flat.mp4", "short one.avi", "moving.mp4", "flat.mp4", "flat.mp4"]
-    assert missing_from_list(videos / "train.csv") == ["gone.mp4 1"]
+    assert lines_without_file(videos / "train.csv", VIDEO) == ["gone.mp4 1"]
 
 
 def test_a_line_never_means_another_file(videos, tmp_path):
@@ -73,7 +74,7 @@ def test_a_line_never_means_another_file(videos, tmp_path):
     lines = ["a,b.mp4 3", "a,b.mp4,3", "c.mp4\t3", "c.mp4, 3", "x" * 300]
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
     assert [p.name for p in find_videos(tmp_path / "list.txt")] == ["a,b.mp4", "a,b.mp4", "c.mp4", "c.mp4"]
-    assert missing_from_list(tmp_path / "list.txt") == ["x" * 300]
+    assert lines_without_file(tmp_path / "list.txt", VIDEO) == ["x" * 300]
 
 
 def test_without_videos_the_error_says_what_was_looked_for(videos, tmp_path):

@@ -6,7 +6,7 @@ from media import write_clips_and_sounds
 from torch.nn.parallel import DistributedDataParallel
 
 import smnoise
-from smnoise.train import audio, video, world
+from smnoise.train import audio, loop, video, world
 from smnoise.train.numbered import loader
 from smnoise.train.world import World, settle
 
@@ -72,13 +72,13 @@ def first_pass(module, config, monkeypatch):
     """What `settle` gives the model in a run of one process, as if it were several."""
     seen = []
 
-    def recorded(train, inputs, device, bfloat16):
+    def recorded(train, loss, device):
         stand_in = Seen(train)
-        settle(stand_in, inputs, device, bfloat16)
+        settle(stand_in, loss, device)
         assert all(p.grad is None for p in train.parameters())
         seen.extend(stand_in.given)
 
-    monkeypatch.setattr(module, "settle", recorded)
+    monkeypatch.setattr(loop, "settle", recorded)
     module.pretrain(config)
     return seen
 
@@ -113,7 +113,7 @@ def test_masks_are_made_where_the_model_is(tmp_path, monkeypatch, one_thread):
     """Of sample numbers that went to the device, 8 bytes a clip, and not copied there when they are made."""
     global moved
     moved, kinds = [], []
-    real = video.loader
+    real = loop.loader
 
     def batches(*arguments, **more):
         for batch in real(*arguments, **more):
@@ -125,7 +125,7 @@ def test_masks_are_made_where_the_model_is(tmp_path, monkeypatch, one_thread):
             return super().__call__(samples, *rest, **more)
 
     config = video.Config(**settings(tmp_path), frames=4, stride=2, size=32)
-    monkeypatch.setattr(video, "loader", batches)
+    monkeypatch.setattr(loop, "loader", batches)
     monkeypatch.setattr(
         video.Config, "sampler", lambda self: Sampler(self.grid, self.mask_ratio, seed=self.seed)
     )

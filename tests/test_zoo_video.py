@@ -25,13 +25,6 @@ DOCS = Path(__file__).parents[1] / "docs" / "media.md"
 FFMPEG = 62  # the major version of libavcodec that the table's damaged files were read with
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    av.logging.set_level(None)  # FFmpeg tells each damaged packet
-    yield
-    av.logging.restore_default_callback()
-
-
 def whole_pass(path: Path, kind: Kind) -> list[np.ndarray]:
     """The frames of one pass of PyAV over the file, as they are shown."""
     frames, stamps, got = [], [], []

@@ -8,7 +8,6 @@ and an artist that neither pretraining nor the probe has heard.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-import smnoise
 from smnoise.files import write_text
 from smnoise.train import audio, checkpoint, log
 from smnoise.train.audio_data import AudioClips, EveryFile
@@ -34,17 +32,6 @@ from .plan import INPUTS, UNTRAINED, Audio, Cell
 
 RATE = 8000  # of the sounds
 LIST = "pretraining.txt"
-
-
-@dataclass(frozen=True)
-class Config(audio.Config):
-    """The trainer's settings, but for the mask, which is any strategy at an exact number of visible tokens."""
-
-    strategy: str = "random"
-    visible: int = 1
-
-    def sampler(self):
-        return smnoise.strategy(self.strategy, self.grid, num_visible=self.visible, seed=self.seed)
 
 
 class Sounds(NamedTuple):
@@ -68,9 +55,9 @@ def prepare(task: Audio, sounds: Path, folder: Path) -> Sounds:
     return Sounds(folder, train, test, found)
 
 
-def config_of(task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, device: str) -> Config:
+def config_of(task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, device: str) -> audio.Config:
     """The run of a cell; a baseline's has the first weights of its seed."""
-    return Config(
+    return audio.Config(
         data=sounds.folder / LIST,
         out=out,
         resume=bool(checkpoint.steps(out)),
@@ -80,8 +67,8 @@ def config_of(task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, 
         mels=task.mels,
         patch=task.patch,
         statistics=tuple(sounds.statistics),
-        strategy="random" if cell.visible is None else cell.strategy,
-        visible=cell.visible or 1,
+        mask="random" if cell.visible is None else cell.strategy,
+        num_visible=cell.visible or 1,
         epochs=task.epochs,
         warmup_epochs=task.epochs / 10,
         batch_size=task.batch_size,

@@ -8,7 +8,6 @@ kept as small lossless videos, train/LABEL/CLIP.mkv, which the trainer and the p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
-import smnoise
 from smnoise.files import replace_file, write_text
 from smnoise.train import checkpoint, finetune_video, log, video
 from smnoise.train.features import outputs_of
@@ -33,20 +31,9 @@ from .plan import INPUTS, UNTRAINED, Cell, Video
 DONE = "done.txt"
 
 
-@dataclass(frozen=True)
-class Config(video.Config):
-    """The trainer's settings, but for the mask, which is any strategy at an exact number of visible tokens."""
-
-    strategy: str = "random"
-    visible: int = 1
-
-    def sampler(self):
-        return smnoise.strategy(self.strategy, self.grid, num_visible=self.visible, seed=self.seed)
-
-
-def config_of(task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str) -> Config:
+def config_of(task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str) -> video.Config:
     """The run of a cell; a baseline's has the first weights of its seed."""
-    return Config(
+    return video.Config(
         data=data / "train",
         out=out,
         resume=bool(checkpoint.steps(out)),
@@ -56,8 +43,8 @@ def config_of(task: Video, cell: Cell, data: Path, out: Path, workers: int, devi
         size=task.size,
         tubelet=task.tubelet,
         patch=task.patch,
-        strategy="random" if cell.visible is None else cell.strategy,
-        visible=cell.visible or 1,
+        mask="random" if cell.visible is None else cell.strategy,
+        num_visible=cell.visible or 1,
         epochs=task.epochs,
         warmup_epochs=task.epochs / 10,
         batch_size=task.batch_size,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..spec import as_int
+from ..tensors import check_tensors
 
 if TYPE_CHECKING:
     from transformers import VideoMAEConfig
@@ -55,10 +56,10 @@ def checked(
         TypeError: for anything but booleans.
         ValueError: for another shape, rows with unequal counts, another count, or an inverted mask.
     """
-    if not isinstance(bool_masked_pos, torch.Tensor) or bool_masked_pos.dtype != torch.bool:
-        found = getattr(bool_masked_pos, "dtype", type(bool_masked_pos).__name__)
+    check_tensors(bool_masked_pos=bool_masked_pos)
+    if bool_masked_pos.dtype != torch.bool:
         raise TypeError(
-            f"bool_masked_pos must be a bool tensor, True = masked, got {found}; as an index anything "
+            f"bool_masked_pos must be bool, True = masked, got {bool_masked_pos.dtype}; as an index anything "
             "else picks other tokens: convert with .bool()"
         )
     tokens = _tokens(config)

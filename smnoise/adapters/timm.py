@@ -22,7 +22,7 @@ import torch
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..samplers import Sampler
-from ..samplers.random import with_ones
+from ..spec import with_ones
 from ._samples import SampledModule
 
 

@@ -7,8 +7,11 @@ A backend is a module here with `DEVICES`, `why_not()` and one function per op i
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
+from types import ModuleType
 
 import torch
 
@@ -19,14 +22,19 @@ AUTO = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # device type: fast backen
 VARIABLE = "SMNOISE_BACKEND"
 
 
+@cache
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
 def device_of(name: str) -> str:
     """The device type that backend `name` runs on."""
-    return import_module(f"{__name__}.{name}").DEVICES[0]
+    return _module(name).DEVICES[0]
 
 
 def reason(name: str, op: str, device: str) -> str | None:
     """Why backend `name` cannot run `op` on `device`; None where it can."""
-    module = import_module(f"{__name__}.{name}")
+    module = _module(name)
     if device not in module.DEVICES:
         return f"runs on {' and '.join(module.DEVICES)} tensors, not on {device}"
     return module.why_not() or (None if hasattr(module, op) else f"does not implement {op}")
@@ -37,17 +45,36 @@ def choose(op: str, backend: str, device: str) -> Callable:
     asked = backend
     if backend == "auto":
         backend = os.environ.get(VARIABLE) or "auto"
-        asked = f"{backend} (from {VARIABLE})"
+        if backend != "auto":
+            asked = f"{backend} (from {VARIABLE})"
     if backend not in ("auto", *NAMES):
         raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}; got {asked}")
     for name in AUTO.get(device, ()) if backend == "auto" else (backend,):
         if reason(name, op, device) is None:
-            return getattr(import_module(f"{__name__}.{name}"), op)
+            return getattr(_module(name), op)
     reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
     what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
     if device != "cpu":
         reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
+
+
+_preparing = threading.RLock()
+
+
+def once(function: Callable) -> Callable:
+    """functools.cache for what is prepared on a GPU: of several threads that ask at once one does it and the others
+    wait, so that all get the same, which is never dropped. Captured graphs hold its addresses."""
+    cached = cache(function)
+
+    @wraps(function)
+    def prepared(*key):
+        with _preparing:
+            return cached(*key)
+
+    prepared.cache_parameters = cached.cache_parameters  # type: ignore[attr-defined]
+    prepared.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    return prepared
 
 
 def outside_capture(what: str) -> None:

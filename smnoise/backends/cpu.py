@@ -21,6 +21,7 @@ from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
 from .plan import (
     Gaussian,
+    Held,
     OptimBlue,
     Outputs,
     Patches,
@@ -36,7 +37,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 9
+ABI = 10
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -159,17 +160,14 @@ def threads() -> int:
     return torch.get_num_threads() if _parallel() and not _forked else 1
 
 
-class _Plan:
-    """A Plan with the arrays that it points into."""
-
-    def __init__(self, spec: ColorSpec, isa: str, shared_bytes: int):
-        t = self.tables = tables(spec)
-        first = None if t.first is None else t.first.ctypes.data
-        cut = layout(spec, t.taps.shape[-1], shared_bytes) if isa == "block" else None
-        self.struct = plan_of(spec, t, t.taps.ctypes.data, t.radius.ctypes.data, first, cut)
-
-
-_plan = lru_cache(maxsize=256)(_Plan)
+# The plans hold the arrays that they point into, as those were when they were made: a spec's own may be computed anew
+# by another thread, and every cache here may drop what a call still uses.
+@lru_cache(maxsize=256)
+def _plan(spec: ColorSpec, isa: str, shared_bytes: int) -> Plan:
+    t = tables(spec)
+    first = None if t.first is None else t.first.ctypes.data
+    cut = layout(spec, t.taps.shape[-1], shared_bytes) if isa == "block" else None
+    return plan_of(spec, t, t.taps.ctypes.data, t.radius.ctypes.data, first, cut).holding(t)
 
 
 def _check(status: int) -> None:
@@ -179,7 +177,9 @@ def _check(status: int) -> None:
         raise RuntimeError(f"smnoise: the CPU library does not have instruction set {isa()!r}")
 
 
-def _masks(function: str, plan, seed: torch.Tensor, samples: torch.Tensor, outputs: dict, *others) -> dict:
+def _masks(
+    function: str, plan: Held, seed: torch.Tensor, samples: torch.Tensor, outputs: dict, *others
+) -> dict:
     """Have the library's `function` write the outputs, and return them. others: arguments before the outputs."""
     samples, pointers = samples.contiguous(), Outputs.of(outputs)
     status = getattr(_load()[0], function)(
@@ -199,7 +199,7 @@ def _color(
 ) -> dict:
     table = None if sigma_table is None else sigma_table.contiguous()
     address = None if table is None else table.data_ptr()
-    return _masks("smn_color", _plan(spec, isa(), _block_bytes).struct, seed, samples, outputs, address)
+    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs, address)
 
 
 def color_noise(
@@ -250,7 +250,7 @@ def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Te
     (batch, tokens), slots = scores.shape, len(counts)
     outputs = allocate(batch, tokens, sum(counts), wanted)
     table = slot_table(counts, tokens // slots)
-    struct = Slots(slots, tokens // slots, sum(counts), table.ctypes.data)
+    struct = Slots(slots, tokens // slots, sum(counts), table.ctypes.data).holding(table)
     pointers = Outputs.of(outputs)
     status = _load()[0].smn_slot_threshold(
         byref(struct), CODES[isa()], threads(), _parallel(),
@@ -265,7 +265,7 @@ def gaussian_filter(
 ) -> torch.Tensor:
     volume, size = volume.contiguous(), volume.shape[1:]
     out = torch.empty(filtered_shape(volume.shape, radius, wrap), dtype=torch.float32, device="cpu")
-    struct = Gaussian(tuple(size), radius, wrap, taps.shape[1], taps.ctypes.data)
+    struct = Gaussian(tuple(size), radius, wrap, taps.shape[1], taps.ctypes.data).holding(taps)
     status = _load()[0].smn_gaussian_filter(
         byref(struct), CODES[isa()], threads(), _parallel(), volume.data_ptr(), len(volume), out.data_ptr()
     )
@@ -275,10 +275,9 @@ def gaussian_filter(
 
 @lru_cache(maxsize=256)
 def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
-    stamp, table, ring = (array.ctypes.data for array in (spec.stamp, spec.table, spec.ring))
-    plan = blue_plan_of(spec, stamp, table, ring, SHARED_BYTES)
-    plan.spec = spec  # whose arrays it points into
-    return plan
+    stamp, ring = spec.stamp, spec.ring
+    plan = blue_plan_of(spec, stamp.ctypes.data, ring.ctypes.data, SHARED_BYTES)
+    return plan.holding(stamp, ring)
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
@@ -288,10 +287,9 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
 
 @lru_cache(maxsize=256)
 def _strategy_plan(spec: StrategySpec) -> Strategy:
-    durations, sizes = (array.ctypes.data for array in spec.boxes)
-    plan = strategy_plan_of(spec, durations, sizes, SHARED_BYTES)
-    plan.spec = spec  # whose arrays it points into
-    return plan
+    durations, sizes = spec.boxes
+    plan = strategy_plan_of(spec, durations.ctypes.data, sizes.ctypes.data, SHARED_BYTES)
+    return plan.holding(durations, sizes)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
@@ -326,7 +324,7 @@ def _patch_loss(prediction, pixels, ids, patch, eps, eps_inside, normalise, sums
     pixels, ids = pixels.contiguous(), ids.contiguous()
     struct = PatchLoss(
         Patches.of(pixels, ids, patch), unit, eps, eps_inside, normalise, prediction.data_ptr()
-    )
+    ).holding(pixels, ids, prediction)
     status = _load()[0].smn_patch_loss_rows(
         byref(struct), CODES[isa()], threads(), _parallel(), ids.numel(),
         None if sums is None else sums.data_ptr(), scale, None if gradient is None else gradient.data_ptr(),

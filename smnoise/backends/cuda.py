@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CUDA backend: csrc/kernels.cu on torch's current stream. One launch a batch, nothing waits.
 
-The first call for a set of parameters on a device compiles (or reads the cache), loads and uploads tables; it must
-happen outside CUDA graph capture. Later calls only launch, so they can be captured.
+The first call for a set of parameters on a device compiles the kernels that it needs (or reads the cache), loads them
+and uploads tables; it must happen outside CUDA graph capture, as `sampler.prepare` does it. Later calls only launch, so
+they can be captured.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
-from functools import cache, lru_cache
+from ctypes import c_float, c_int32, c_int64, c_void_p
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
-from . import nvrtc, outside_capture
-from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, Layout, layout
+from . import nvrtc, once, outside_capture
+from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, Layout, layout
 from .outputs import allocate, filtered_shape
 from .plan import (
     Axis,
+    BlueCall,
+    Call,
     OptimBlue,
     Outputs,
     Plan,
@@ -36,7 +39,7 @@ from .plan import (
 )
 
 DEVICES = ("cuda",)
-LEAST_CAPABILITY = (8, 0)
+LEAST_CAPABILITY = (7, 5)
 MAX_GRID_Y = 65535
 BLUE_THREADS = 128  # of csrc/optim_blue_block.h
 BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
@@ -44,62 +47,86 @@ BLUE_WORKSPACE = 256 << 20  # and bytes of all those arrays together
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 
-class Call(Structure):
-    """smn_call of csrc/kernels.cu."""
-
-    _fields_ = [
-        *((name, c_void_p) for name in ("seed", "samples", "sigma_table", "scores")),
-        ("out", Outputs),
-    ]
-
-
-class BlueCall(Structure):
-    """smn_blue_call of csrc/kernels.cu."""
-
-    _fields_ = [
-        ("seed", c_void_p),
-        ("samples", c_void_p),
-        ("batch", c_int64),
-        ("workspace", c_void_p),
-        ("out", Outputs),
-    ]
-
-
 @lru_cache(maxsize=1)
 def why_not() -> str | None:
+    """Why this backend cannot run: no such GPU, nothing compiles for it, or its driver does not load what does."""
     if not torch.cuda.is_available():
         return "torch sees no GPU"
     if torch.version.cuda is None:
         return f"needs an NVIDIA GPU; this torch is built for {(torch.version.hip and 'ROCm') or 'another device'}"
     capability = torch.cuda.get_device_capability()
     if capability < LEAST_CAPABILITY:
-        return f"needs compute capability 8.0 or higher; this GPU has {capability[0]}.{capability[1]}"
-    return nvrtc.why_not()
+        least = ".".join(map(str, LEAST_CAPABILITY))
+        return f"needs compute capability {least} or higher; this GPU has {capability[0]}.{capability[1]}"
+    architecture = 10 * capability[0] + capability[1]
+    if nvrtc.precompiled(architecture) is None and (reason := nvrtc.why_not(architecture)) is not None:
+        return reason
+    outside_capture("trying the kernels")
+    try:
+        _function(torch.cuda.current_device(), "philox")  # the smallest
+    except (BackendError, ImportError) as error:
+        return str(error).splitlines()[0]
+    return None
 
 
-@cache
-def _module(device: int) -> int:
-    """The loaded machine code, for the lifetime of the process."""
+@once
+def _module(device: int, kernel: str) -> int:
+    """The loaded code of a kernel, for the lifetime of the process. Raises BackendError where the driver takes none."""
     from cupy.cuda import driver
 
     outside_capture("compiling and loading the kernels")
     major, minor = torch.cuda.get_device_capability(device)
+    refused = ""
     with torch.cuda.device(device):
         _bind_thread()
-        return driver.moduleLoadData(nvrtc.cubin(10 * major + minor))
+        for code in nvrtc.codes(10 * major + minor, kernel):
+            try:
+                return driver.moduleLoadData(code)
+            except RuntimeError as error:  # of the driver; and CuPy's own, where it finds none
+                refused = str(error)
+    raise BackendError(
+        f"the driver does not load kernel {kernel} for sm_{major}{minor} ({refused}); {nvrtc.versions()}: update the "
+        "driver, or use backend triton"
+    )
 
 
-@cache
+@once
 def _function(device: int, name: str) -> int:
     from cupy.cuda import driver
 
     with torch.cuda.device(device):
         _bind_thread()
-        function = driver.moduleGetFunction(_module(device), name)
+        function = driver.moduleGetFunction(_module(device, name), name)
         # The limit of the kernel, not of a launch: once, at its highest.
-        if name.startswith("color_") or name in ("optim_blue", "strategy_mask"):
-            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, SHARED_BYTES)
+        if name.startswith("color_") or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
+            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, _shared_bytes(device))
     return function
+
+
+def _shared_bytes(device: int) -> int:
+    """Shared memory that a block may have."""
+    return SHARED_BYTES if torch.cuda.get_device_capability(device) >= (8, 0) else TURING_BYTES
+
+
+def _upload(array: np.ndarray, device: int) -> int:
+    """The address of a copy on a device; the same one for the same bytes."""
+    return _uploaded(array.tobytes(), device)
+
+
+@once
+def _uploaded(data: bytes, device: int) -> int:
+    """An address that is never freed: captured graphs hold it. It is no tensor of torch's, whose memory may belong to
+    the pool of a graph or of a compiled function, and be taken back with that."""
+    from cupy.cuda import runtime
+
+    outside_capture("uploading the tables of a sampler")
+    source = np.frombuffer(data, np.uint8).ctypes.data
+    with torch.cuda.device(device):
+        address = runtime.malloc(max(len(data), 1))
+        runtime.memcpy(address, source, len(data), runtime.memcpyHostToDevice)
+        # The copy may still be on its way, and torch's streams do not wait for it.
+        runtime.streamSynchronize(0)
+    return address
 
 
 _thread = threading.local()
@@ -121,15 +148,10 @@ class _Prepared:
     def __init__(self, spec: ColorSpec, device: int):
         outside_capture("preparing a sampler")
         t = tables(spec)
-        taps, radius = (torch.from_numpy(a).to(f"cuda:{device}") for a in (t.taps, t.radius))
-        first = None if t.first is None else torch.from_numpy(t.first).to(f"cuda:{device}")
-        self.tables = taps, radius, first
-        addresses = taps.data_ptr(), radius.data_ptr(), None if first is None else first.data_ptr()
         try:
-            self.layout: Layout = layout(spec, t.taps.shape[-1])
+            self.layout: Layout = layout(spec, t.taps.shape[-1], _shared_bytes(device))
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
-        self.plan: Plan = plan_of(spec, t, *addresses, self.layout)
         name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
         self.function = _function(device, name)
         self.threshold = None if self.layout.fused else _function(device, "threshold")  # fused: in the first
@@ -138,10 +160,15 @@ class _Prepared:
             raise BackendError(
                 f"backend cuda cannot run grid {spec.grid}: {self.tiles} tiles, at most {MAX_GRID_Y}"
             )
+        first = None if t.first is None else _upload(t.first, device)
+        self.plan: Plan = plan_of(
+            spec, t, _upload(t.taps, device), _upload(t.radius, device), first, self.layout
+        )
 
 
-# Never dropped: captured graphs hold the addresses of the tables.
-_prepared = cache(_Prepared)
+@once
+def _prepared(spec: ColorSpec, device: int) -> _Prepared:
+    return _Prepared(spec, device)
 
 
 def _launch(
@@ -235,11 +262,10 @@ def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.T
     return out
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, torch.Tensor]:
-    outside_capture("preparing counts")
-    table = torch.from_numpy(slot_table(counts, tokens).view(np.uint8)).to(f"cuda:{device}")
-    return Slots(len(counts), tokens, sum(counts), table.data_ptr()), table
+@once
+def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, int]:
+    table = _upload(slot_table(counts, tokens), device)
+    return Slots(len(counts), tokens, sum(counts), table), _function(device, "slot_threshold")
 
 
 def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
@@ -247,12 +273,11 @@ def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Te
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
     with torch.cuda.device(scores.device):
-        struct, _ = _slots(counts, tokens // len(counts), scores.device.index)
+        struct, function = _slots(counts, tokens // len(counts), scores.device.index)
         if batch and outputs:
             pointers = Outputs.of(outputs)
             call = Call(scores=scores.data_ptr(), out=pointers)
             ranks = c_void_p(None if rank is None else rank.data_ptr())
-            function = _function(scores.device.index, "slot_threshold")
             _launch(function, (batch, 1), 0, struct, ranks, call)
     return outputs
 
@@ -263,40 +288,37 @@ def gaussian_filter(
     v = volume.contiguous()
     with torch.cuda.device(v.device):
         function = _function(v.device.index, "gaussian")
-        weights = _weights(taps.tobytes(), taps.shape, v.device.index)
+        weights = _upload(taps, v.device.index)
         for axis in (2, 1, 0):  # x, y, t
             only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
             out = torch.empty(filtered_shape(v.shape, only, wrap), dtype=torch.float32, device=v.device)
             inner, n, n_out = math.prod(v.shape[axis + 2 :]), v.shape[axis + 1], out.shape[axis + 1]
             outer = math.prod(v.shape[: axis + 1])
             if out.numel():
-                pointers = v.data_ptr(), out.data_ptr(), weights[axis].data_ptr()
+                pointers = v.data_ptr(), out.data_ptr(), weights + 4 * axis * taps.shape[1]
                 blocks = min(-(-out.numel() // THREADS), 1 << 16)
                 _launch(function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap))
             v = out
     return v
 
 
-@cache
-def _weights(data: bytes, shape: tuple[int, int], device: int) -> torch.Tensor:
-    outside_capture("uploading filter weights")
-    return torch.from_numpy(np.frombuffer(data, np.float32).reshape(shape).copy()).to(f"cuda:{device}")
+def blue_kernel(plan: OptimBlue) -> str:
+    """The kernel of a plan."""
+    return "optim_blue_global" if not plan.shared else "optim_blue" if plan.narrow else "optim_blue_wide"
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int, tuple[torch.Tensor, ...]]:
-    outside_capture("preparing a sampler")
-    tables = tuple(torch.from_numpy(array).to(f"cuda:{device}") for array in (spec.table, spec.ring))
-    table, ring = (tensor.data_ptr() for tensor in tables)
-    plan = blue_plan_of(spec, None, table, ring, SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "optim_blue"), tables
+@once
+def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
+    stamp, ring = (_upload(array, device) for array in (spec.stamp, spec.ring))
+    plan = blue_plan_of(spec, stamp, ring, _shared_bytes(device) - SCRATCH_BYTES)
+    return plan, _function(device, blue_kernel(plan))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
     device, batch = samples.device, len(samples)
     outputs = allocate(batch * spec.rows_per_sample, spec.tokens, spec.visible, wanted, device)
     with torch.cuda.device(device):
-        plan, function, _ = _blue(spec, device.index)
+        plan, function = _blue(spec, device.index)
         if not batch or not outputs:
             return outputs
         samples, blocks, workspace = samples.contiguous(), batch, None
@@ -307,24 +329,23 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
         pointers = Outputs.of(outputs)
         address = None if workspace is None else workspace.data_ptr()
         call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
-        shared = SCRATCH_BYTES + (plan.bytes if plan.shared else 0)
+        shared = SCRATCH_BYTES + plan.bytes if plan.shared else 0
         _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
     return outputs
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int, tuple[torch.Tensor, torch.Tensor]]:
-    outside_capture("preparing a sampler")
-    durations, sizes = (torch.from_numpy(array).to(f"cuda:{device}") for array in spec.boxes)
-    plan = strategy_plan_of(spec, durations.data_ptr(), sizes.data_ptr(), SHARED_BYTES - SCRATCH_BYTES)
-    return plan, _function(device, "strategy_mask"), (durations, sizes)
+@once
+def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
+    function = _function(device, "strategy_mask")
+    durations, sizes = (_upload(array, device) for array in spec.boxes)
+    return strategy_plan_of(spec, durations, sizes, _shared_bytes(device) - SCRATCH_BYTES), function
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
     device, batch = samples.device, len(samples)
     outputs = allocate(batch, spec.tokens, spec.visible, wanted, device)
     with torch.cuda.device(device):
-        plan, function, _ = _strategy(spec, device.index)
+        plan, function = _strategy(spec, device.index)
         if not batch or not outputs:
             return outputs
         samples, pointers = samples.contiguous(), Outputs.of(outputs)
@@ -369,13 +390,8 @@ def draw_sigmas(
     firsts = None if first is None else torch.tensor(first, dtype=torch.int32, device=values.device)
     entries = None if table is None else torch.tensor(table, device=values.device)
     index = torch.empty(2, dtype=torch.int32, device=values.device)
-    addresses = (
-        values.data_ptr(),
-        values.data_ptr() + 8,
-        None if firsts is None else firsts.data_ptr(),
-        None if entries is None else entries.data_ptr(),
-        index.data_ptr(),
-    )
-    _launch(_function(device, "sigmas"), (1, 1), 0, *(c_void_p(a) for a in addresses))
+    tensors = values[:1], values[1:], firsts, entries, index
+    pointers = (c_void_p(None if v is None else v.data_ptr()) for v in tensors)
+    _launch(_function(device, "sigmas"), (1, 1), 0, *pointers)
     i, j = index.tolist()
     return i, j

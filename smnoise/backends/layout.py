@@ -18,6 +18,7 @@ from ..spec import ColorSpec
 SCRATCH_BYTES = 1024  # csrc/block.h
 THREADS = 256  # csrc/kernels.cu
 SHARED_BYTES = 99 * 1024  # what every GPU from sm_80 on gives a block, and two blocks of an H100 at once
+TURING_BYTES = 64 * 1024  # what sm_75 gives one
 SLICES = (4, 2, 1)
 
 

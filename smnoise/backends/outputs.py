@@ -10,14 +10,13 @@ import torch
 NAMES = ("mask", "ids_keep", "ids_mask", "ids_restore")
 
 
-def allocate(batch, tokens: int, visible: int, wanted, device=None) -> dict[str, torch.Tensor]:
+def allocate(batch, tokens: int, visible: int, wanted, device="cpu") -> dict[str, torch.Tensor]:
     """Uninitialised tensors for the wanted outputs: mask bool [B, L], ids_keep int64 [B, V], ids_mask
     int64 [B, L - V], ids_restore int64 [B, L]."""
     widths = {"mask": tokens, "ids_keep": visible, "ids_mask": tokens - visible, "ids_restore": tokens}
+    types = {"mask": torch.bool}
     return {
-        name: torch.empty(
-            (batch, widths[name]), dtype=torch.bool if name == "mask" else torch.int64, device=device
-        )
+        name: torch.empty((batch, widths[name]), dtype=types.get(name, torch.int64), device=device)
         for name in wanted
     }
 

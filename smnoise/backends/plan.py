@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,22 @@ from ..spec.optim_blue import MASKS
 from ..spec.strategy import PLACEMENTS, STRATEGIES
 from .layout import Layout
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
+
+
+class Held(Structure):
+    """A struct that keeps what its pointers point to. Hand the struct round, never a copy or its address alone: whoever
+    holds it until a call is over holds the memory too."""
+
+    held: tuple = ()
+
+    def holding(self, *things) -> Self:
+        """Itself; `things` live as long."""
+        self.held = things
+        return self
 
 
 class Ranking(Structure):
@@ -27,7 +43,7 @@ class Ranking(Structure):
     ]
 
 
-class Slots(Structure):
+class Slots(Held):
     """smn_slots: extension 9."""
 
     _fields_ = [("slots", c_int32), ("tokens", c_int32), ("visible", c_int32), ("table", c_void_p)]
@@ -56,7 +72,7 @@ class LayoutStruct(Structure):
     ]
 
 
-class Plan(Structure):
+class Plan(Held):
     _fields_ = [
         ("grid", c_int32 * 3),
         ("origin", c_int32 * 3),
@@ -72,16 +88,40 @@ class Plan(Structure):
     ]
 
 
-class Outputs(Structure):
+class Outputs(Held):
     _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
-        """Where tensors lie; they must outlive the call."""
-        return cls(**{name: tensor.data_ptr() for name, tensor in tensors.items()})
+        """Where tensors lie, which it holds."""
+        outputs = cls()
+        for name, tensor in tensors.items():
+            setattr(outputs, name, tensor.data_ptr())
+        return outputs.holding(*tensors.values())
 
 
-class Gaussian(Structure):
+class Call(Structure):
+    """smn_call of csrc/kernels.cu."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("seed", "samples", "sigma_table", "scores")),
+        ("out", Outputs),
+    ]
+
+
+class BlueCall(Structure):
+    """smn_blue_call of csrc/kernels.cu."""
+
+    _fields_ = [
+        ("seed", c_void_p),
+        ("samples", c_void_p),
+        ("batch", c_int64),
+        ("workspace", c_void_p),
+        ("out", Outputs),
+    ]
+
+
+class Gaussian(Held):
     """smn_gaussian: a filter of a given volume."""
 
     _fields_ = [
@@ -93,11 +133,11 @@ class Gaussian(Structure):
     ]
 
 
-class Axis(Structure):
+class Axis(Held):
     """smn_axis of csrc/gaussian_block.h: one axis of such a filter."""
 
     _fields_ = [
-        ("volume", c_void_p),
+        ("in", c_void_p),
         ("out", c_void_p),
         ("taps", c_void_p),
         ("outer", c_int64),
@@ -109,7 +149,7 @@ class Axis(Structure):
     ]
 
 
-class OptimBlue(Structure):
+class OptimBlue(Held):
     """smn_optim_blue."""
 
     _fields_ = [
@@ -122,14 +162,14 @@ class OptimBlue(Structure):
         ("entries", c_int32),
         ("bytes", c_int32),
         ("shared", c_int32),
+        ("narrow", c_int32),
         ("rings", c_int32),
         ("stamp", c_void_p),
-        ("table", c_void_p),
         ("ring", c_void_p),
     ]
 
 
-class Strategy(Structure):
+class Strategy(Held):
     """smn_strategy."""
 
     _fields_ = [
@@ -152,7 +192,7 @@ class Strategy(Structure):
     ]
 
 
-class Patches(Structure):
+class Patches(Held):
     """smn_patches of csrc/patches.h."""
 
     _fields_ = [
@@ -167,12 +207,13 @@ class Patches(Structure):
 
     @classmethod
     def of(cls, pixels: torch.Tensor, ids: torch.Tensor, patch: tuple[int, int, int]) -> Patches:
-        """Of contiguous tensors; they must outlive the call."""
+        """Of contiguous tensors, which it holds."""
         is_bytes, channels, size = pixels.dtype == torch.uint8, pixels.shape[1], tuple(pixels.shape[2:])
-        return cls(pixels.data_ptr(), is_bytes, channels, size, patch, ids.data_ptr(), ids.shape[1])
+        struct = cls(pixels.data_ptr(), is_bytes, channels, size, patch, ids.data_ptr(), ids.shape[1])
+        return struct.holding(pixels, ids)
 
 
-class PatchLoss(Structure):
+class PatchLoss(Held):
     """smn_patch_loss of csrc/patches.h."""
 
     _fields_ = [
@@ -185,15 +226,15 @@ class PatchLoss(Structure):
     ]
 
 
-def blue_plan_of(
-    spec: OptimBlueSpec, stamp: int | None, table: int, ring: int, shared_bytes: int
-) -> OptimBlue:
-    """The plan of Optim Blue masks. stamp, table, ring: addresses of the spec's arrays where the kernels run."""
-    sorting, crowding = 2 << (spec.tokens - 1).bit_length(), spec.num_masks * spec.tokens
-    numbers = (
-        max(sorting, crowding) + 4 * spec.tokens + spec.num_masks
-    )  # the arrays of csrc/optim_blue_block.h
+def blue_plan_of(spec: OptimBlueSpec, stamp: int, ring: int, shared_bytes: int) -> OptimBlue:
+    """The plan of Optim Blue masks. stamp, ring: addresses of the spec's arrays where the kernels run."""
+    # The arrays of csrc/optim_blue_block.h.
+    bits = (spec.tokens - 1).bit_length()
+    sorting, crowding = 2 << bits, spec.num_masks * (spec.tokens | 1)
+    numbers = max(sorting, crowding) + 6 * spec.tokens + spec.num_masks + 4 * len(spec.stamp)
     size = (4 * numbers + 7) // 8 * 8
+    # No change of energy is further from 0 than what two tokens can be crowded by.
+    most = 2 * int(spec.stamp[:, 3].sum())
     return OptimBlue(
         grid=spec.grid,
         tokens=spec.tokens,
@@ -204,9 +245,9 @@ def blue_plan_of(
         entries=len(spec.stamp),
         bytes=size,
         shared=size <= shared_bytes,
+        narrow=(most + 1) << bits < 1 << 31,
         rings=int(spec.ring.max()) + 1,
         stamp=stamp,
-        table=table,
         ring=ring,
     )
 

@@ -7,14 +7,16 @@ With TRITON_INTERPRET=1 set before smnoise is imported, it runs on CPU tensors, 
 from __future__ import annotations
 
 import os
-from functools import cache, lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
-from . import outside_capture
+from . import once, outside_capture
 from .outputs import allocate, filtered_shape
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -32,18 +34,45 @@ def why_not() -> str | None:
     return None
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+def _upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on a device; the same one for the same values."""
+    return _uploaded(array.tobytes(), array.dtype.str, array.shape, device)
+
+
+@once
+def _uploaded(data: bytes, dtype: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
+    return torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape)).to(device)
+
+
+@once
+def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
     t = tables(spec)
-    return tuple(None if a is None else torch.from_numpy(a).to(device) for a in (t.taps, t.radius, t.first))
+    return tuple(None if a is None else _upload(a, device) for a in (t.taps, t.radius, t.first))
 
 
-def _on(device: torch.device):
-    """Triton launches on the current device, whatever the tensors' own. The interpreter's NumPy need not warn of floats
-    that a GPU makes without a word."""
-    return torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore")
+@contextmanager
+def _on(device: torch.device) -> Iterator[None]:
+    """Triton launches on the current device, whatever the tensors' own; and it compiles and loads at the first launch,
+    which a capture does not allow. The interpreter's NumPy need not warn of floats that a GPU makes without a word."""
+    if device.type != "cuda":
+        with np.errstate(all="ignore"):
+            yield
+        return
+    with torch.cuda.device(device):
+        capturing = torch.cuda.is_current_stream_capturing()
+        try:
+            yield
+        except BackendError:
+            raise
+        except RuntimeError as error:
+            if not capturing:
+                raise
+            raise BackendError(
+                f"backend triton could not launch in a CUDA graph ({error}): what it has not run before is compiled "
+                "and loaded, which cannot be captured; make one batch of masks of this size before capture"
+            ) from error
 
 
 def color_noise(
@@ -89,20 +118,13 @@ def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.T
         return kernels.add_bias(scores.contiguous(), bias.contiguous(), weight)
 
 
-@cache  # never dropped: captured graphs hold the addresses
-def _counts(counts: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    if device.type == "cuda":
-        outside_capture("uploading counts")
-    return torch.tensor([counts], dtype=torch.int32, device=device)
-
-
 def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
     from ..kernels import threshold as kernels
 
     scores = scores.contiguous()
     batch, tokens = scores.shape
     outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
-    table = _counts(counts, scores.device)
+    table = _upload(np.array([counts], np.int32), scores.device)
     if batch and outputs:
         own = table if rank is None else table[0][rank.long()]
         with _on(scores.device):
@@ -117,10 +139,14 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
         return torch.empty(
             filtered_shape(volume.shape, radius, wrap), dtype=torch.float32, device=volume.device
         )
-    weights = torch.from_numpy(taps).to(volume.device)
-    radii = torch.tensor(radius, dtype=torch.int32, device=volume.device)
+    if (values := volume[0].numel()) > color.MAX_VALUES:
+        raise BackendError(
+            f"backend triton filters volumes of up to {color.MAX_VALUES} values, got {values} in "
+            f"{list(volume.shape[1:])}; use backend cuda, or cut the volume"
+        )
     with _on(volume.device):
-        v = color.gaussian_filter(volume, weights, radii)
+        weights = _upload(taps, volume.device), _upload(np.array(radius, np.int32), volume.device)
+        v = color.gaussian_filter(volume, *weights)
     if wrap:
         return v
     # Away from its ends a torus is an ordinary volume.
@@ -128,11 +154,9 @@ def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wr
     return v[:, t, y, x].contiguous()
 
 
-@cache  # never dropped: captured graphs hold the addresses
+@once
 def _blue_tables(spec: OptimBlueSpec, device: torch.device) -> tuple[torch.Tensor, ...]:
-    if device.type == "cuda":
-        outside_capture("uploading the tables of a sampler")
-    return tuple(torch.from_numpy(a).to(device) for a in (spec.table, spec.base, spec.ring))
+    return tuple(_upload(array, device) for array in (spec.table, spec.base, spec.ring))
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
@@ -153,11 +177,9 @@ def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, w
     return threshold(scores, spec.visible, 1, wanted)
 
 
-@cache  # never dropped: captured graphs hold the addresses
+@once
 def _boxes(spec: StrategySpec, device: torch.device) -> tuple[torch.Tensor, ...]:
-    if device.type == "cuda":
-        outside_capture("uploading the tables of a sampler")
-    return tuple(torch.from_numpy(array).to(device) for array in spec.boxes)
+    return tuple(_upload(array, device) for array in spec.boxes)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:

@@ -3,6 +3,7 @@
 
     smnoise doctor
     smnoise doctor --ops           # for each op, device and backend
+    smnoise doctor --sampler green-3d      # how its CUDA kernel fills a GPU; compiles it, seconds
     smnoise doctor --json          # all of it; put this into a report of a fault
 
 The exit code is 1 where masks cannot be trusted.
@@ -28,6 +29,8 @@ class Options:
 
     ops: bool = False
     """Also list each op, device and backend."""
+    sampler: str | None = None
+    """A strategy or a recipe, whose CUDA kernel is compiled to say how it fills a GPU."""
     json: bool = False
     """Print JSON."""
 
@@ -60,7 +63,7 @@ def run(options: Options) -> int:
     from .output import print_json, print_table, progress
 
     with progress("looking", 4) as step:
-        found = [*machine(), *threads()]
+        found = [*machine(), *threads(), cuda_code()]
         step(1)
         found += backends_here()
         step(1)
@@ -68,6 +71,8 @@ def run(options: Options) -> int:
         step(1)
         found.append(known_answers())
         step(1)
+    if options.sampler is not None:
+        found += occupancies(options.sampler)
     broken = any(f.state == "broken" for f in found)
     if options.json:
         print_json({**status(), "healthy": not broken, "findings": [asdict(f) for f in found]})
@@ -96,6 +101,7 @@ def status() -> dict:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
+        "cuda": cuda_versions(),
         "cpu": {
             "instruction sets": list(cpu.isas()),
             "threads": cpu.threads(),
@@ -105,6 +111,20 @@ def status() -> dict:
             op: {d: {b: backends.reason(b, op, d) for b in backends.NAMES} for d in ("cpu", "cuda")}
             for op in names
         },
+    }
+
+
+def cuda_versions() -> dict | None:
+    """Of compiler and driver; None where nothing compiles."""
+    from ..backends import nvrtc
+
+    if nvrtc.why_not() is not None:
+        return None
+    return {
+        "nvrtc": nvrtc.version(),
+        "driver": nvrtc.driver_version(),
+        "architectures": nvrtc.supported(),
+        "cache": str(nvrtc.cache_folder()),
     }
 
 
@@ -143,6 +163,50 @@ def threads() -> list[Finding]:
         return [lanes]
     missing = "torch here brings no OpenMP runtime with GOMP_parallel, so masks use one thread"
     return [lanes, Finding("threads", "absent", missing)]
+
+
+def cuda_code() -> Finding:
+    """What compiles the CUDA kernels, for which cards, and where the code is kept."""
+    from ..backends import nvrtc
+
+    if (why := nvrtc.why_not()) is not None:
+        return Finding("CUDA kernels", "absent", why)
+    architectures = ", ".join(map(str, nvrtc.supported()))
+    folder = nvrtc.cache_folder()
+    kept = len([*folder.glob("*.cubin"), *folder.glob("*.ptx")])
+    return Finding(
+        "CUDA kernels", "ok", f"{nvrtc.versions()}; for sm_{architectures}; {kept} kept in {folder}"
+    )
+
+
+def occupancies(name: str) -> list[Finding]:
+    """How a sampler's kernel fills this machine's GPUs, or where there is none three known ones."""
+    import torch
+
+    from ..backends import nvrtc
+    from ..backends.occupancy import occupancy
+    from ..errors import BackendError
+    from .strategies import Budget
+
+    sampler = Budget().sampler(name)
+    spec = getattr(sampler, "_spec", None)
+    why = f"{type(sampler).__name__} has no kernel of its own" if spec is None else nvrtc.why_not()
+    if why is not None:
+        return [Finding(f"kernel of {name}", "absent", why)]
+    capabilities = [torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count())]
+    found = []
+    for architecture in dict.fromkeys(10 * a + b for a, b in capabilities) or (80, 90, 120):
+        title = f"{name} on sm_{architecture}"
+        try:
+            o = occupancy(spec, architecture)
+        except (BackendError, ValueError) as error:
+            found.append(Finding(title, "absent", str(error).splitlines()[0]))
+            continue
+        kernel, threads, shared = o.launch
+        runs = f"{kernel}: blocks of {threads} threads, {o.blocks} at a time on a multiprocessor, limited by {o.limit}"
+        takes = f"{o.registers} registers a thread, {shared} bytes of shared memory a block"
+        found.append(Finding(title, "ok", f"{runs}; {takes}"))
+    return found
 
 
 def backends_here() -> list[Finding]:

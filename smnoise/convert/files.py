@@ -60,8 +60,8 @@ def read(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Source:
         tensors, _, state = checkpoint.read(path)
         return Source(tensors, from_recipe(state.get("recipe", {})))
     if not path.is_dir():
-        state, config = weight_files.of_file(path, max_bytes)
-        return Source(state, None if config is None else from_json(config))
+        state, config, notes = weight_files.of_file(path, max_bytes)
+        return Source(state, None if config is None else from_json(config), notes=notes)
     source = Source(weight_files.of_folder(path, max_bytes))
     if (path / "leftovers.safetensors").is_file():
         source.leftovers = weight_files.of_file(path / "leftovers.safetensors", max_bytes)[0]
@@ -151,6 +151,8 @@ def _convert(path: Path | str, to: str, max_bytes: int, options: dict) -> Conver
             raise
         raise CheckpointError(f"{path}: its config.json does not fit its weights: {error}") from error
     converted.notes = source.notes + converted.notes
+    if odd := [name for name, tensor in converted.state.items() if not tensor.isfinite().all()]:
+        converted.notes.append(f"warning: {len(odd)} tensors hold NaN or Inf, for example {odd[0]}")
     return converted
 
 

@@ -34,19 +34,21 @@ DEPTH = 4
 PLAIN_NAME = re.compile(r"[\w-][\w.-]*")  # of a file in the same folder
 
 
-def of_file(path: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict | None]:
-    """The tensors of a file, and the config that smnoise wrote beside them. Raises CheckpointError for what is unsafe,
-    damaged, too large or without weights, OSError for what is not there."""
+def of_file(path: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict | None, list[str]]:
+    """The tensors of a file, the config that smnoise wrote beside them, and which of several weights they are.
+
+    Raises CheckpointError for what is unsafe, damaged, too large or without weights, OSError for what is not there.
+    """
     if (size := path.stat().st_size) > max_bytes:
         raise CheckpointError(f"{path} has {size} bytes, more than the limit of {max_bytes}; raise the limit")
     if not path.is_file() or path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path} must be a folder, or end in {', '.join(SUFFIXES)}")
-    config = None
+    config, notes = None, list[str]()
     if looks.form_of(path) == "safetensors":
         state = _safetensors(path)
     else:
         loaded = unpickled(path, max_bytes)
-        state = _contained(loaded, path)
+        state, notes = _contained(loaded, path)
         if isinstance(loaded, dict) and isinstance(loaded.get("smnoise"), dict):
             config = loaded["smnoise"]
     tensors = [value for value in state.values() if isinstance(value, Tensor)]
@@ -58,7 +60,7 @@ def of_file(path: Path, max_bytes: int) -> tuple[dict[str, Tensor], dict | None]
         )
     if any(tensor.device.type != "cpu" for tensor in tensors):
         raise CheckpointError(f"{path} has tensors without values (meta tensors); save the trained weights")
-    return state, config
+    return state, config, notes
 
 
 def has_weights(folder: Path) -> bool:
@@ -133,18 +135,19 @@ def _of_parts(folder: Path, index: Path, max_bytes: int) -> dict[str, Tensor]:
     return found
 
 
-def _contained(loaded: Any, path: Path) -> dict:
-    """The state dict within what was loaded. Raises CheckpointError, with what it is, where there is none."""
-    top = loaded
+def _contained(loaded: Any, path: Path) -> tuple[dict, list[str]]:
+    """The state dict within what was loaded, and a note where there are several. Raises CheckpointError,
+    with what it is, where there is none."""
+    top, notes = loaded, []
     for _ in range(DEPTH):
         inner = [
-            loaded[name]
-            for name in CONTAINERS
-            if isinstance(loaded, dict) and isinstance(loaded.get(name), dict)
+            name for name in CONTAINERS if isinstance(loaded, dict) and isinstance(loaded.get(name), dict)
         ]
         if not inner:
             break
-        loaded = inner[0]
+        if others := [name for name in inner[1:] if loaded[name]]:
+            notes.append(f"read from {inner[0]!r}; the file also has {', '.join(map(repr, others))}")
+        loaded = loaded[inner[0]]
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors")
     tensors = [value for value in loaded.values() if isinstance(value, Tensor)]
@@ -155,7 +158,7 @@ def _contained(loaded: Any, path: Path) -> dict:
             f"{path} holds names without weights, as DeepSpeed's ZeRO stage 3 leaves them, which spreads the weights "
             "over other files; join them with the zero_to_fp32.py beside it"
         )
-    return loaded
+    return loaded, notes
 
 
 def _without_weights(top: dict) -> str:

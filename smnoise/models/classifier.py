@@ -93,6 +93,12 @@ class AudioClassifier(Classifier):
             tokens = self.encoder(gather_patches(spectrograms, ids, self.encoder.patch), ids, grid)
         return self.classify(tokens[:, 1:])
 
+    def features(self, spectrograms: Tensor) -> Tensor:
+        """What the head reads of whole spectrograms: float [B, width]."""
+        grid = self.encoder.grid_of(spectrograms)
+        tokens = self.encoder(to_patches(spectrograms, self.encoder.patch), None, grid)
+        return self.norm(tokens[:, 1:].mean(dim=1))
+
 
 class VideoEncoder(Cubes):
     """The part of a VideoMAE that is kept: embedding and blocks, those of the model itself, without its last norm.
@@ -136,6 +142,10 @@ class VideoClassifier(Classifier):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits [B, num_classes] of clips [B, C, T, H, W], uint8 or floats in [0, 1]."""
         return self.classify(self.encoder(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the head reads of clips: float [B, width]."""
+        return self.norm(self.encoder(pixels).mean(dim=1))
 
 
 def linear_probe(width: int, num_classes: int) -> nn.Sequential:

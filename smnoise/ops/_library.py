@@ -28,7 +28,7 @@ def register(schema: str, implementation, fake) -> None:
         return implementation(*args, **kw)
 
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    for key in ("CPU", "CUDA"):
+    for key in ("CPU", "CUDA", "MPS", "XPU"):  # of the last two `choose` says how masks get there
         LIBRARY.impl(name, run, key)
     torch.library.register_fake(f"smnoise::{name}", fake, lib=LIBRARY)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..backends import choose
+from ..tensors import check_tensors
 from ._library import check_scores, register
 
 
@@ -30,6 +31,7 @@ def add_bias(
 
     Returns float32 [B, L].
     """
+    check_tensors(scores=scores, bias=bias)
     return torch.ops.smnoise.add_bias(scores, bias, weight, backend)
 
 

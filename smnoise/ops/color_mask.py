@@ -11,6 +11,7 @@ import torch
 from ..backends import choose
 from ..backends.outputs import allocate
 from ..spec import ColorSpec
+from ..tensors import check_tensors
 from ._library import (
     ALL_OUTPUTS,
     as_returned,
@@ -51,6 +52,7 @@ def color_mask(
         mask bool [B, L], True = masked; ids_keep int64 [B, V] and ids_mask int64 [B, L - V], ascending;
         ids_restore int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x.
     """
+    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
     return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs, sigma_table)
 
 

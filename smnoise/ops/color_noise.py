@@ -10,6 +10,7 @@ import torch
 
 from ..backends import choose
 from ..spec import ColorSpec
+from ..tensors import check_tensors
 from ._library import check_seed_and_samples, check_sigma_table, register
 
 
@@ -28,6 +29,7 @@ def color_noise(
 
     Arguments as in `color_mask`.
     """
+    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
     return torch.ops.smnoise.color_noise(seed, samples, spec, backend, sigma_table)
 
 

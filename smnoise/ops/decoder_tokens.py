@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backends import choose
+from ..tensors import check_tensors
 from ._library import LIBRARY, register
 from ._patches import check_range
 
@@ -46,6 +47,9 @@ def decoder_tokens(
     Raises:
         TypeError, ValueError for shapes, types and (on a CPU) ids that do not fit.
     """
+    check_tensors(
+        visible=visible, mask_token=mask_token, positions=positions, ids_keep=ids_keep, ids_mask=ids_mask
+    )
     return torch.ops.smnoise.decoder_tokens(
         visible, mask_token, positions, ids_keep, ids_mask, in_grid, backend
     )

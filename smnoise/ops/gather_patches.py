@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backends import choose
+from ..tensors import check_tensors
 from ._library import LIBRARY, register
 from ._patches import check_ids, check_pixels
 
@@ -43,6 +44,7 @@ def gather_patches(
         TypeError, ValueError for shapes, types and (on a CPU) ids that do not fit. On a GPU, where looking would mean
         to wait, a patch whose id is outside of the grid is NaN.
     """
+    check_tensors(pixels=pixels, ids=ids, scale=scale, shift=shift)
     return torch.ops.smnoise.gather_patches(pixels, ids, list(patch), scale, shift, backend)
 
 

@@ -16,6 +16,7 @@ from .. import reference
 from ..backends import choose
 from ..backends.outputs import filtered_shape
 from ..spec import MAX_RADIUS, MAX_SLAB, as_choice
+from ..tensors import check_tensors
 from ._library import register
 
 BOUNDARIES = ("wrap", "valid")
@@ -45,6 +46,7 @@ def gaussian_filter(
     Returns:
         float32 [B, T, H, W] for "wrap", smaller by twice the radius along each axis for "valid".
     """
+    check_tensors(volume=volume)
     try:
         widths = [float(s) for s in sigma]
     except OverflowError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..spec import OptimBlueSpec
+from ..tensors import check_tensors
 from ._library import ALL_OUTPUTS, register_masks
 
 
@@ -26,6 +27,7 @@ def optim_blue(
         spec: JSON of a `smnoise.spec.OptimBlueSpec`; with masks="views" a sample gives K rows instead of one.
         seed, samples, backend, outputs, returns: as in `color_mask`.
     """
+    check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.optim_blue(seed, samples, spec, backend, outputs)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..backends import choose
+from ..tensors import check_tensors
 from ._library import LIBRARY, register
 from ._patches import check_ids, check_pixels
 
@@ -50,6 +51,7 @@ def patch_loss(
     Raises:
         TypeError, ValueError as in `gather_patches`.
     """
+    check_tensors(prediction=prediction, pixels=pixels, ids=ids)
     return torch.ops.smnoise.patch_loss(
         prediction, pixels, ids, list(patch), eps, eps_inside, normalise, backend
     )

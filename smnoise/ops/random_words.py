@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..backends import choose
+from ..tensors import check_tensors
 from ._library import check_seed_and_samples, register
 
 MAX_COUNT = 1 << 18  # four a Philox call, whose counter has 16 bits for the call's place
@@ -30,6 +31,7 @@ def random_words(
         purpose: 0 .. 15; words of different purposes are independent. 0 .. 4 are what masks are made of.
         count: 0 .. 2^18.
     """
+    check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.random_words(seed, samples, purpose, count, backend)
 
 

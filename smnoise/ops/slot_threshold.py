@@ -12,6 +12,7 @@ import torch
 
 from ..backends import choose
 from ..backends.outputs import allocate
+from ..tensors import check_tensors
 from ._library import ALL_OUTPUTS, as_returned, check_scores, register, wanted_outputs
 
 
@@ -39,6 +40,7 @@ def slot_threshold(
             tokens (ties to the lower slot), so that counts are exact whatever they are.
         backend, outputs, returns: as in `color_mask`.
     """
+    check_tensors(scores=scores, **({} if line is None else {"line": line}))
     if not hasattr(counts, "__iter__"):
         raise TypeError(f"counts must be integers, one for each slot; got {counts!r}")
     return torch.ops.smnoise.slot_threshold(scores, tuple(counts), line, backend, outputs)

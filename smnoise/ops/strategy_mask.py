@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from ..spec import StrategySpec
+from ..tensors import check_tensors
 from ._library import ALL_OUTPUTS, register_masks
 
 
@@ -25,6 +26,7 @@ def strategy_mask(
         spec: JSON of a `smnoise.spec.StrategySpec`.
         seed, samples, backend, outputs, returns: as in `color_mask`.
     """
+    check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.strategy_mask(seed, samples, spec, backend, outputs)
 
 

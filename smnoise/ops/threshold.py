@@ -10,6 +10,7 @@ import torch
 
 from ..backends import choose
 from ..backends.outputs import allocate
+from ..tensors import check_tensors
 from ._library import ALL_OUTPUTS, as_returned, check_scores, register, wanted_outputs
 
 
@@ -28,6 +29,7 @@ def threshold(
         groups: rankings per sample; L must be divisible by it. T for a mask per frame.
         backend, outputs, returns: as in `color_mask`.
     """
+    check_tensors(scores=scores)
     return torch.ops.smnoise.threshold(scores, visible, groups, backend, outputs)
 
 

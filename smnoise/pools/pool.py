@@ -17,6 +17,7 @@ from torch import Tensor
 from ..backends import outside_capture
 from ..spec import as_grid
 from ..spec.checks import as_visible
+from ..tensors import check_tensors
 
 FORMAT, VERSION, CONTRACT = "smnoise pool", 1, 1
 SLICE_BYTES = 1 << 22
@@ -95,7 +96,8 @@ class Pool:
         if device not in self._copies:
             if device.type == "cuda":
                 outside_capture("copying a pool to the device")
-            self._copies[device] = self.data.to(device)
+            # Of two threads that copy at once both get the first copy: a captured graph holds its address.
+            self._copies.setdefault(device, self.data.to(device))
         return self._copies[device]
 
 
@@ -120,7 +122,7 @@ class MaskPool(Pool):
         tokens = math.prod(grid)
         self.num_visible = as_visible(num_visible, tokens, "clip")
         width = -(-tokens // 8)
-        _check_tensor("data of a MaskPool", data)
+        check_tensors(**{"data of a MaskPool": data})
         if data.dtype != torch.uint8:
             raise TypeError(f"data of a MaskPool must be uint8, packed bits, got {data.dtype}")
         if data.dim() != 2 or data.shape[1] != width:
@@ -140,7 +142,7 @@ class MaskPool(Pool):
     @classmethod
     def of_masks(cls, masks: Tensor, grid, *, periodic: bool = False, source=None) -> MaskPool:
         """A pool of masks from anywhere, bool [K, L], True = masked; all must show the same number of tokens."""
-        _check_tensor("masks", masks)
+        check_tensors(masks=masks)
         if masks.dtype != torch.bool or masks.dim() != 2 or not masks.numel():
             raise TypeError(f"masks must be bool [K, L], got {masks.dtype} {list(masks.shape)}")
         visible = int((~masks[0]).sum())
@@ -162,7 +164,7 @@ class NoisePool(Pool):
     kind = "noise"
 
     def __init__(self, data: Tensor, *, periodic: bool = False, source=None):
-        _check_tensor("data of a NoisePool", data)
+        check_tensors(**{"data of a NoisePool": data})
         if data.dtype != torch.float32:
             raise TypeError(
                 f"data of a NoisePool must be float32, got {data.dtype}; convert with data.float()"
@@ -183,13 +185,6 @@ def _slices(data: Tensor) -> Iterator[tuple[int, Tensor]]:
     rows = max(1, SLICE_BYTES // max(1, data[0].nbytes))
     for begin in range(0, len(data), rows):
         yield begin, data[begin : begin + rows]
-
-
-def _check_tensor(name: str, value) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{name} must be a tensor, got {type(value).__name__}; torch.from_numpy makes one of an array"
-        )
 
 
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, dtype=np.uint8)

@@ -147,7 +147,7 @@ class PoolSampler(Sampler):
         if device not in self._tables:
             if device.type == "cuda":
                 outside_capture("uploading the tables of a sampler")
-            self._tables[device] = self._make_tables(device)
+            self._tables.setdefault(device, self._make_tables(device))  # as `Pool.on` does
         return self._tables[device]
 
     def __getstate__(self) -> dict:

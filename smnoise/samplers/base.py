@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
+from ..backends import outside_capture
 from ..backends.outputs import NAMES
 from ..errors import BackendError
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
+from ..tensors import INTEGERS, as_device, check_tensors
 
 KINDS: dict[str, type[Sampler]] = {}
 
@@ -100,7 +102,8 @@ class Sampler:
             batch_size, step, rank, world_size: instead of samples. In compiled or captured code give `step`
                 as an int64 tensor: a Python int is a constant there.
             seed: instead of the sampler's own; an int, or an int64 tensor of one element.
-            device: where to make the masks; by default where `samples` or `step` is, else the CPU.
+            device: where to make the masks; by default where the tensor `samples` or `step` is, else the CPU, whatever
+                torch's default device is.
             backend, outputs: as in `smnoise.ops.color_mask`.
             bias: float32 [B, L] or [B, T, H, W], where the masks are made: what `bias_weight` times of is added to the
                 scores, so that tokens with more of it are visible more often (masked, with a negative weight). Counts
@@ -110,9 +113,9 @@ class Sampler:
             sigma_table: int64 [31], for colours: how often each sigma is drawn (see `smnoise.sigma_table`).
 
         Raises:
-            TypeError, ValueError: for samples or a seed that are no integers, or on different devices; for a backend
-                or outputs that there are not.
-            BackendError: where no fast backend, or not the named one, can run.
+            TypeError, ValueError: for samples or a seed that are no dense integers, or on different devices; for a
+                backend, outputs or a device that there are not.
+            BackendError: where no fast backend, or not the named one, can run; for a device where masks are not made.
         """
         for name, value in (("backend", backend), ("outputs", outputs)):
             if not isinstance(value, str):
@@ -127,6 +130,29 @@ class Sampler:
         bias = as_bias(bias, len(samples), tuple(self.grid))
         scores = ops.add_bias(self.scores(seed, samples, backend, **tables), bias, bias_weight, backend)
         return self._cut(scores, seed, samples, backend, outputs)
+
+    def prepare(
+        self, device=None, *, outputs: str = ALL_OUTPUTS, backend: str = "auto", batch_size: int = 1
+    ) -> None:
+        """Do now what the first masks on a device need, which takes seconds and cannot be part of a captured CUDA
+        graph: compile or read kernels, load them, upload tables. A batch of masks is made and dropped, so that memory
+        of its size is there too.
+
+        >>> sampler = smnoise.Green3D((8, 14, 14), 0.9)
+        >>> sampler.prepare("cpu", outputs="ids_keep", batch_size=32)
+
+        Args:
+            device, outputs, backend: as in a call; by default device is the CPU.
+            batch_size: of the masks that will be made.
+
+        Raises:
+            BackendError while a graph is captured, and what a call raises.
+        """
+        samples = sample_indices(0, batch_size, device=device)
+        if samples.device.type == "cuda":
+            with torch.cuda.device(samples.device):
+                outside_capture("preparing a sampler")
+        self(samples, outputs=outputs, backend=backend)
 
     def _table(self, table: torch.Tensor) -> torch.Tensor:
         if not self._colored:
@@ -168,7 +194,7 @@ class Sampler:
 
     def _batch(self, results: tuple[torch.Tensor, ...], outputs: str, grid) -> MaskBatch:
         """What an op gave, less the outputs that were not asked for."""
-        wanted = [n.strip() for n in outputs.split(",")]
+        wanted = NAMES if outputs == ALL_OUTPUTS else [n.strip() for n in outputs.split(",")]
         mask, keep, hide, restore = (r if n in wanted else None for n, r in zip(NAMES, results, strict=True))
         t, h, w = grid
         return MaskBatch(mask, keep, hide, restore, (t, h, w), self.visible_per_sample)
@@ -198,8 +224,7 @@ def without_scores(sampler: Sampler, others: str = ", or a pool of noise") -> st
 def as_bias(bias, batch: int, grid: tuple[int, ...]) -> torch.Tensor:
     """A bias as [B, L]; TypeError or ValueError for what is none."""
     tokens = math.prod(grid)
-    if not isinstance(bias, torch.Tensor):
-        raise TypeError(f"bias must be a float32 tensor [B, L], got {type(bias).__name__}")
+    check_tensors(bias=bias)
     if tuple(bias.shape) not in ((batch, tokens), (batch, *grid)):
         raise ValueError(
             f"bias must have shape {(batch, tokens)} or {(batch, *grid)}, [B, L] or the grid's; got {tuple(bias.shape)}"
@@ -214,10 +239,20 @@ def check_sampler(sampler) -> None:
 
 
 def check_device(device) -> None:
-    """Raises BackendError for a GPU where torch finds none; what torch raises depends on its build."""
-    if device is not None and torch.device(device).type == "cuda" and not torch.cuda.is_available():
+    """Raises TypeError, ValueError for what names no device, and BackendError for one where masks cannot be made; what
+    torch raises depends on its build. None is fine: the CPU, or where the samples are."""
+    if device is None:
+        return
+    found = as_device(device)
+    if found.type not in ("cpu", "cuda", "meta"):
         raise BackendError(
-            f"device={str(device)!r} was asked for, but torch {torch.__version__} finds no GPU; leave device out "
+            f"device={str(device)!r}: masks are made on the CPU and on GPUs that torch calls cuda; leave device out, "
+            "then move them: sampler(samples).to(device)"
+        )
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        there = f"finds {torch.cuda.device_count()} of them" if torch.cuda.is_available() else "finds no GPU"
+        raise BackendError(
+            f"device={str(device)!r} was asked for, but torch {torch.__version__} {there}; leave device out "
             "to make masks on the CPU, and see `smnoise doctor`"
         )
 
@@ -244,11 +279,16 @@ def sample_indices(
             raise TypeError(
                 f"step must be one int64, got a tensor of {step.dtype}, shape {tuple(step.shape)}"
             )
+        check_tensors(step=step)
         device = step.device if device is None else device
-        step = step.reshape(()).to(device)
+        step = step.reshape(()) if device == step.device else step.reshape(()).to(device)
     elif not isinstance(step, torch.SymInt):
         step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
-    return torch.arange(batch_size, device=device) + (step * world_size + rank) * batch_size
+    device = "cpu" if device is None else device  # not torch's default device
+    # In few operations: each takes as long as a mask of a small grid.
+    rows = torch.arange(rank * batch_size, (rank + 1) * batch_size, device=device)
+    every = world_size * batch_size
+    return torch.add(rows, step, alpha=every) if isinstance(step, torch.Tensor) else rows + step * every
 
 
 def batch_indices(samples, batch_size, step, rank: int, world_size: int, device) -> torch.Tensor:
@@ -267,6 +307,7 @@ def batch_indices(samples, batch_size, step, rank: int, world_size: int, device)
 def as_samples(samples, device) -> torch.Tensor:
     check_device(device)
     if not isinstance(samples, torch.Tensor):
+        device = "cpu" if device is None else device  # not torch's default device
         if isinstance(samples, (str, bytes, dict)) or not (
             hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         ):
@@ -281,8 +322,9 @@ def as_samples(samples, device) -> torch.Tensor:
         raise ValueError(
             f"samples are on {samples.device} but device={device} was asked for; move them first"
         )
-    if samples.dtype == torch.bool or samples.is_floating_point() or samples.is_complex():
-        raise TypeError(f"samples must be integers, got {samples.dtype}")
+    if samples.dtype not in INTEGERS:
+        raise TypeError(f"samples must be integers, such as int64, got {samples.dtype}")
+    check_tensors(samples=samples)
     if samples.dim() != 1:
         raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
     return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
@@ -308,6 +350,7 @@ def _same_device(found: torch.device, asked: torch.device) -> bool:
 
 def as_seed(seed, device) -> torch.Tensor:
     if isinstance(seed, torch.Tensor):
+        check_tensors(seed=seed)
         return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
     value = _signed64("seed", seed)
     return torch.full((), value, dtype=torch.int64, device=device)

@@ -16,10 +16,9 @@ from .. import ops
 from ..levels import distance_to, levels, split
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
-from ..spec import ColorSpec, as_grid, as_int
+from ..spec import ColorSpec, as_grid, as_int, with_ones
 from .base import Sampler, as_bias, as_seed, batch_indices
 from .counts import scorer_of
-from .random import with_ones
 
 MAX_SETS = 64
 APART = 1 << 20  # between the windows of noise of two sets, along t

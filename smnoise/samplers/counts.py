@@ -13,9 +13,8 @@ import torch
 
 from .. import ops
 from ..masks import MaskBatch
-from ..spec import as_grid, as_int
+from ..spec import as_grid, as_int, with_ones
 from .base import Sampler, without_scores
-from .random import with_ones
 
 PURPOSE_COUNTS = 6
 

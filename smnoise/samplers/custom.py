@@ -17,6 +17,7 @@ On a command line, and wherever a mask is named, "my_module:left_first" names it
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,13 +27,19 @@ import torch
 
 from .. import ops
 from ..masks import MaskBatch
-from ..spec import as_choice, as_grid, as_int
+from ..ops._library import check_seed_and_samples
+from ..spec import as_choice, as_grid, as_int, with_ones
 from ..spec.checks import as_visible
+from ..tensors import check_tensors
 from .base import Sampler
-from .random import with_ones
 from .repeated import visible_per_frame
 
 Scores = Callable[..., torch.Tensor]
+# Of which float32 holds every value.
+EXACT = (
+    *(torch.bool, torch.uint8, torch.int8, torch.int16),
+    *(torch.float16, torch.bfloat16, torch.float32),
+)
 FUNCTIONS: dict[str, Scores] = {}
 
 
@@ -55,7 +62,8 @@ class Custom(Sampler):
             read as the decimal it is written as; per="frame": of each frame.
         num_visible: visible tokens per sample, instead of a ratio; per="frame": a multiple of T.
         name: of the function; see `smnoise.register`.
-        parameters: keyword arguments of the function that JSON can hold.
+        parameters: keyword arguments of the function that JSON can hold; it gets them as JSON has them, tuples as
+            lists.
         per: "clip", or "frame" to rank each time step by itself.
         seed: 0 .. 2^64 - 1; a call may give another one, also as a tensor.
 
@@ -83,8 +91,14 @@ class Custom(Sampler):
             )
         if not isinstance(self.parameters, Mapping) or not all(isinstance(n, str) for n in self.parameters):
             raise TypeError(f"parameters must be keyword arguments by name, got {self.parameters!r}")
+        try:
+            parameters = json.loads(json.dumps(dict(self.parameters)))  # as a sampler of its JSON has them
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TypeError(
+                f"parameters must be what JSON can hold, got {self.parameters!r} ({error})"
+            ) from None
         per_frame = as_choice("per", self.per, ("clip", "frame")) == "frame"
-        self._put(grid=grid, seed=as_int("seed", self.seed, 0, 2**64 - 1), parameters=dict(self.parameters))
+        self._put(grid=grid, seed=as_int("seed", self.seed, 0, 2**64 - 1), parameters=parameters)
         self._groups: int  # declared here: in the class they would be fields
         self._visible: int
         if per_frame:
@@ -108,8 +122,9 @@ class Custom(Sampler):
         return self._batch(results, outputs, self.grid)
 
     def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto", **_) -> torch.Tensor:
-        """What is thresholded, float32 [B, L]."""
-        scores = FUNCTIONS[self.name](seed, samples, self.grid, **self.parameters)
+        """What is thresholded, float32 [B, L]: the function's scores, or their ranks where float32 would round them."""
+        check_seed_and_samples(seed, samples)
+        scores = FUNCTIONS[self.name](seed.reshape(()), samples, self.grid, **self.parameters)
         shapes = (len(samples), self.num_tokens), (len(samples), *self.grid)
         if not isinstance(scores, torch.Tensor) or tuple(scores.shape) not in shapes:
             came = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
@@ -118,4 +133,10 @@ class Custom(Sampler):
             raise ValueError(
                 f"{self.name} must give real scores on {samples.device}, gave {scores.dtype} on {scores.device}"
             )
-        return scores.reshape(shapes[0]).to(torch.float32)
+        check_tensors(scores=scores)
+        scores = scores.reshape(shapes[0])
+        if scores.dtype in EXACT:
+            return scores.to(torch.float32)
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        places = torch.arange(self.num_tokens, dtype=torch.float32, device=scores.device)
+        return torch.empty_like(scores, dtype=torch.float32).scatter_(1, order, -places.expand_as(order))

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from .. import ops
-from ..spec import ColorSpec, as_float, as_grid, as_int, as_tuple
+from ..spec import ColorSpec, as_float, as_grid, as_int, as_tuple, with_ones
 from .base import Sampler
-from .random import with_ones
 from .repeated import repeat_frames, visible_per_frame
 
 

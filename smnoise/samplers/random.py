@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 
 from .. import ops
-from ..spec import ColorSpec, as_choice, as_grid, as_int
+from ..spec import ColorSpec, as_choice, as_grid, as_int, with_ones
 from .base import Sampler
 from .repeated import repeat_frames, visible_per_frame
 
@@ -52,13 +52,6 @@ class Random(Sampler):
     def visible_per_sample(self) -> int:
         """V, visible tokens per sample."""
         return self._spec.groups * self._spec.visible
-
-
-def with_ones(grid):
-    """(L,) as (1, 1, L), (H, W) as (1, H, W); anything else as it is."""
-    if isinstance(grid, (tuple, list)) and len(grid) < 3:
-        return (1,) * (3 - len(grid)) + tuple(grid)
-    return grid
 
 
 @dataclass(frozen=True)

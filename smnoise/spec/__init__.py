@@ -2,7 +2,7 @@
 """What an op is given as its `spec` string: canonical JSON of a frozen dataclass, without a seed and without a ratio
 (the ratio has become a count). Samplers make one; users rarely do."""
 
-from .checks import as_choice, as_float, as_int, as_ratio, as_tuple, signed64, visible_of_ratio
+from .checks import as_choice, as_float, as_int, as_ratio, as_tuple, signed64, visible_of_ratio, with_ones
 from .color import COLORS, MAX_RADIUS, MAX_SLAB, ColorSpec, Tables, as_grid, search_start, tables
 from .optim_blue import OptimBlueSpec, as_blue_grid
 from .strategy import StrategySpec
@@ -26,4 +26,5 @@ __all__ = [
     "signed64",
     "tables",
     "visible_of_ratio",
+    "with_ones",
 ]

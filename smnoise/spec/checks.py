@@ -32,9 +32,10 @@ def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
 
 
 def as_int(name: str, value, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    value = int(value)
+    if type(value) is not int:  # asking an abstract class takes as long as making a tensor
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+        value = int(value)
     if not low <= value <= high:
         raise ValueError(f"{name} must be in {low}..{high}, got {value}")
     return value
@@ -67,6 +68,13 @@ def _as_real(name: str, value) -> float:
         return float(str(value)) if isinstance(value, np.floating) else float(value)
     except OverflowError:  # of an int
         return math.inf
+
+
+def with_ones(grid):
+    """(L,) as (1, 1, L), (H, W) as (1, H, W); anything else as it is."""
+    if isinstance(grid, (tuple, list)) and len(grid) < 3:
+        return (1,) * (3 - len(grid)) + tuple(grid)
+    return grid
 
 
 def as_tuple(name: str, value, length: int, what: str) -> tuple:

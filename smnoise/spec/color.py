@@ -160,11 +160,14 @@ def tables(spec: ColorSpec) -> Tables:
                 taps[b, i, axis, : len(g)] = g
                 radius[b, i, axis] = len(g) - 1
     first = np.array(reference.first_partner(*spec.banks), np.int32) if spec.two_sigmas else None
-    return Tables(taps, radius, first, *search_start(spec.tokens, spec.visible))
+    return Tables(taps, radius, first, *search_start(spec.tokens, spec.visible, spec.color == "white"))
 
 
-def search_start(tokens: int, visible: int) -> tuple[float, float]:
-    """Quantile and slope of a normal field at its threshold: a starting guess, never a result."""
+def search_start(tokens: int, visible: int, uniform: bool = False) -> tuple[float, float]:
+    """Quantile and slope of a normal (or uniform) field at its threshold: a starting guess, never a result."""
+    below = 1 - (visible - 0.5) / tokens
+    if uniform:
+        return math.sqrt(12) * (below - 0.5), tokens / math.sqrt(12)
     normal = NormalDist()
-    quantile = normal.inv_cdf(1 - (visible - 0.5) / tokens)
+    quantile = normal.inv_cdf(below)
     return quantile, tokens * normal.pdf(quantile)

@@ -20,7 +20,7 @@ import torch
 from ..errors import DataError
 from .draws import beta_10_10, choose
 from .file_messages import FileMessage
-from .media_files import Medium, find_files, label_sets, labels_by_folder, lines_without_file
+from .media_files import Medium, find_files, labels_by_folder
 from .numbered import EveryItem, NumberedClips, collate, loader
 from .sound_file import RATES, AudioFile, open_audio
 
@@ -32,11 +32,8 @@ __all__ = [
     "class_weights",
     "collate",
     "find_sounds",
-    "label_sets_by_list",
     "labels_by_folder",
-    "labels_by_list",
     "loader",
-    "missing_from_list",
     "open_audio",
     "read_padded",
     "read_resampled",
@@ -58,31 +55,12 @@ def find_sounds(data: Path) -> list[Path]:
     """The sound files of a folder (searched recursively) or of a list file, in a fixed order.
 
     A list has a path a line, relative to the list's own folder or absolute, which may contain spaces; what
-    else stands on the line behind it is not read (`labels_by_list` does). Empty lines and lines that begin with #
+    else stands on the line behind it is not read (`lists.label_sets` does). Empty lines and lines that begin with #
     are ignored.
 
     Raises DataError where that leaves no file.
     """
     return find_files(data, SOUND)
-
-
-def missing_from_list(data: Path) -> list[str]:
-    """Lines of a list file that name no file."""
-    return lines_without_file(data, SOUND)
-
-
-def labels_by_list(data: Path) -> list[int]:
-    """The numbers behind the paths of a list file, for each path that `find_sounds` gives. Raises DataError for a
-    line without one, or with several."""
-    sets = label_sets_by_list(data)
-    if several := next((labels for labels in sets if len(labels) > 1), None):
-        raise DataError(f"{data}: expected one label for each file, got {several}")
-    return [labels[0] for labels in sets]
-
-
-def label_sets_by_list(data: Path) -> list[list[int]]:
-    """As `labels_by_list`, where a file may have several labels: 3;17 or 3,17."""
-    return label_sets(data, SOUND)
 
 
 def read_resampled(file: AudioFile, start: int, samples: int, rate: int) -> np.ndarray:
@@ -246,6 +224,6 @@ class EveryFile(EveryItem):
             if file.damage:
                 messages = [FileMessage(file.damage, path, served=True)]
         except DataError as error:
-            wave, length, decodes = torch.zeros(self.samples), 0, False
+            wave, length, decodes = torch.zeros(self.samples, device="cpu"), 0, False
             messages = [FileMessage(str(error), path)]
         return {"wave": wave, "length": length, "place": place, "decodes": decodes, "broken": messages}

@@ -10,10 +10,11 @@ from ..errors import CheckpointError
 from ..models.audiomae import AudioMAE
 from ..samplers import Sampler
 from . import checkpoint
-from .audio import RECIPE, Config, untrained
+from .audio import Config, untrained
 from .audio_inputs import Spectrograms, Statistics
-from .run import check_settings, completed
+from .run import config_of_recipe, sampler_of_run
 
+NEEDED = ("model", "rate", "frames", "mels", "patch", "seed")
 RATE, STATISTICS = 16000, "audioset"  # AudioMAE's on AudioSet
 
 
@@ -31,9 +32,9 @@ class AudioPretrained(NamedTuple):
     def sampler(self) -> Sampler:
         """The run's masks; for converted weights the trainer's usual ones."""
         if self.config is not None:
-            return self.config.sampler()
+            return sampler_of_run(self.config)
         here, mels = Path(), self.inputs.log_mel.num_mels
-        usual = Config(here, here, frames=self.inputs.frames, mels=mels, patch=self.model.patch)
+        usual = Config(data=here, out=here, frames=self.inputs.frames, mels=mels, patch=self.model.patch)
         return usual.sampler()
 
 
@@ -43,11 +44,10 @@ def of_run(run: Path) -> AudioPretrained:
     Raises CheckpointError where there is none, or it is not of this trainer.
     """
     tensors, _, state, _ = checkpoint.newest(run)
-    before = completed(state["recipe"], RECIPE, Config)
-    if missing := [name for name in (*RECIPE, *Statistics._fields) if name not in before]:
+    before = state["recipe"]
+    if missing := [name for name in (*NEEDED, *Statistics._fields) if name not in before]:
         raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
-    check_settings(before, RECIPE, run)
-    config = Config(data=run, out=run, **{name: before[name] for name in RECIPE})
+    config = config_of_recipe(run, before, Config)
     model = untrained(config)
     model.load_state_dict(tensors)
     statistics = Statistics(before["mean"], before["std"])

@@ -40,7 +40,7 @@ def mixup(
     Returns waves, lengths and targets. A batch of one clip has no partner, and stays as it is.
     """
     batch = len(waves)
-    shares, partners = torch.ones(batch, 1), torch.arange(batch)
+    shares, partners = torch.ones(batch, 1, device="cpu"), torch.arange(batch, device="cpu")
     for i, sample in enumerate(samples.tolist() if batch > 1 else ()):
         chosen, other, *uniform = drawn(seed, sample, MIXUP, 21).tolist()
         if chosen < chance * (1 << 32):

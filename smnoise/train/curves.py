@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ import tyro
 
 from ..errors import DataError
 from . import checkpoint, log
-from .run import completed
+from .run import OF_ANY, REVISION, completed
+from .settings import settings_of_old
 
 FOLDER = Path(__file__).with_name("reference_curves")
 BY_SEED = {"seed", "mean", "std"}  # mean and deviation of sounds are measured on clips that the seed chooses
@@ -55,8 +56,14 @@ class Curve:
 
     def is_for(self, recipe: dict, log_every: int, config_type: type) -> bool:
         """Whether a run of this recipe, logged like that, can be compared. config_type: its trainer's Config."""
-        known = completed(self.recipe, recipe, config_type)
-        return log_every == self.log_every and without(recipe) == without(known)
+        names = {field.name for field in fields(config_type)} | OF_ANY
+        if log_every != self.log_every or not set(settings_of_old(self.recipe)) - BY_SEED <= names:
+            return False  # the second: of another trainer
+        known = completed(self.recipe, config_type)
+        if REVISION in recipe:
+            known = {REVISION: 1} | known
+        known = {n: v for n, v in known.items() if n in recipe or n in self.recipe}
+        return without(recipe) == without(known)
 
 
 class Departure(NamedTuple):

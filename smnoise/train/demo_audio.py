@@ -27,7 +27,7 @@ from rich.table import Table
 from ..files import write_text
 from ..models.audiomae import AudioMAE
 from . import audio_pictures, log
-from .audio import Config, Mask, pretrain, untrained
+from .audio import Config, pretrain, untrained
 from .audio_data import EveryFile
 from .audio_inputs import Spectrograms
 from .audio_runs import trained
@@ -40,7 +40,7 @@ NAME = "smnoise.train.demo_audio"
 PIECES, RUNS, LIST = "pieces", "runs", "pretraining.txt"
 PICTURES = ("loss.png", "reconstruction.png", "scores.png")
 MODELS = {"optim-blue": "Optim Blue", "random": "random", "untrained": "untrained"}
-PRETRAINED: tuple[Mask, ...] = ("optim-blue", "random")
+PRETRAINED = ("optim-blue", "random")
 SCORES = ("accuracy", "mAP", "few-label accuracy", "few-label mAP")
 SECONDS = 2.0  # of a piece; a clip is 1.3 s of one
 UNUSED = 10**9  # a sample number that no run reaches: a mask that it has not seen
@@ -68,7 +68,7 @@ class Demo:
             )
 
 
-def config_of(demo: Demo, mask: Mask, seed: int) -> Config:
+def config_of(demo: Demo, mask: str, seed: int) -> Config:
     """128 frames of 64 mel bins in patches of 8 x 8: a grid of 16 x 8, of which 25 are visible. Patches are
     smaller than AudioMAE's as the clips are shorter, and 64 bins are what 8 kHz can fill."""
     return Config(
@@ -105,7 +105,7 @@ def score(
         ).features
         for side in (train, test)
     ]
-    labels = [torch.tensor([s.label for s in side]) for side in (train, test)]
+    labels = [torch.tensor([s.label for s in side], device="cpu") for side in (train, test)]
     sets = features[0], labels[0], features[1], labels[1]
     full = linear_probe(*sets, groups=[s.group for s in train])
     scarce = few_shot(*sets, per_class=few)

@@ -20,6 +20,7 @@ so a checkpoint needs to hold just the number of steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ..errors import CheckpointError
+from ..masks import MaskBatch
 from ..models.audiomae import SIZES, AudioEncoder
 from ..models.classifier import AudioClassifier
 from ..models.common import Size
@@ -37,13 +39,19 @@ from .audio_inputs import Spectrograms, Statistics
 from .augment import kept_patches, mixup, spec_augment, token_dropping
 from .draws import torch_seeded
 from .features import outputs_of
-from .finetune import OF_JOB, Job, check_finite, check_labels, fine_tune
-from .finetune_config import RECIPE, SCRATCH, Config
+from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
+from .finetune import notes as notes_of_files
+from .finetune_config import SCRATCH, Config
+from .knn import KnnProbe
 from .labels import LabelledFiles, labelled_sounds
 from .linear import scores_of
 from .lock import one_at_a_time
+from .loop import Job, train
+from .optim import layer_groups
 from .pretrained import AudioPretrained, pretrained_audio
-from .run import REVISION, check_settings, choose_device, command, recipe
+from .run import check_settings, choose_device, command
+from .settings import recipe_fields
+from .world import join
 
 
 @one_at_a_time
@@ -56,36 +64,59 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioC
     FloatingPointError when the loss stops being finite.
     """
     device, bfloat16 = choose_device(config.device, config.dtype)
-    train, test = labelled_sounds(config.train, config.test, config.classes)
-    notes = check_labels(config, train, test)
+    world = join(device)
+    config, made = job(config, device, bfloat16)
+    train(config, made, world, device, bfloat16, stop)
+    return made.model
+
+
+def job(config: Config, device: torch.device, bfloat16: bool) -> tuple[Config, Job[AudioClassifier]]:
+    """What the loop trains, and the settings with as many passes a step as the files are enough for."""
+    files, test = labelled_sounds(config.train, config.test, config.classes)
+    notes = check_labels(config, config.loss, files, test)
     with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
         encoder, inputs, before = _pretrained(config)
-        model = AudioClassifier(encoder, len(train.names), drop_path=config.drop_path)
+        model = AudioClassifier(encoder, len(files.names), drop_path=config.drop_path)
     notes += told_of_inputs(config, encoder, inputs, before)
     inputs.to(device)
-    job = Job(
-        medium=SOUND,
+    model, clips = model.to(device), clips_of(config, files, inputs)
+    clips[0]  # a data set that cannot be read is found out here, not in a worker
+    config, few = within_an_epoch(config, clips)
+
+    def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
+        with torch_seeded(config.seed, 1 + number, device):
+            return loss_of(config, train, encoder.grid, inputs, batch, device, bfloat16)
+
+    def blank(train: torch.nn.Module) -> Tensor:
+        samples = torch.arange(config.batch_size)
+        silence = torch.zeros(len(samples), inputs.frames, inputs.log_mel.num_mels, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return train(silence, dropped(config, samples, encoder.grid, device)).float().mean()
+
+    probe = None
+    if config.knn_every:
+        seen = partial(EveryFile, rate=inputs.log_mel.sample_rate, samples=inputs.samples)
+        probe = KnnProbe(config, SOUND, seen, inputs, lambda function: function, device)
+    parts = {
+        "size": list(encoder.size.numbers().values()),
+        "grid": encoder.grid,
+        "patch": encoder.patch,
+        "positions": positions_of(encoder),
+    }
+    read = {"rate": inputs.log_mel.sample_rate, **inputs.statistics._asdict()}
+    return config, Job(
+        title=title(model, encoder.grid, files, test, SOUND),
         model=model,
-        clips=clips_of(config, train, inputs),
-        train=train,
-        test=test,
-        grid=encoder.grid,
-        recipe={
-            **recipe(config, RECIPE),
-            REVISION: 2,
-            "encoder": {
-                "size": list(encoder.size.numbers().values()),
-                "grid": encoder.grid,
-                "patch": encoder.patch,
-                "positions": positions_of(encoder),
-            },
-            "inputs": {"rate": inputs.log_mel.sample_rate, **inputs.statistics._asdict()},
-        },
-        loss_of=lambda batch: loss_of(config, model, inputs, batch, device, bfloat16),
+        groups=partial(layer_groups, model, config.weight_decay, config.layer_decay),
+        clips=clips,
+        loss=loss,
+        blank=blank,
+        recipe=recipe(config, files, test, SOUND, parts, read),
+        notes=few + notes + notes_of_files(config, SOUND),
+        advice=f"raise --workers ({config.workers} now), or store the sounds at {inputs.log_mel.sample_rate} Hz",
+        probe=probe,
         evaluate=lambda last: evaluate(config, model, inputs, test, device),
     )
-    fine_tune(config, job, device, stop, notes)
-    return model
 
 
 def pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms]:
@@ -198,11 +229,17 @@ def clips_of(config: Config, train: LabelledFiles, inputs: Spectrograms) -> Audi
 
 
 def loss_of(
-    config: Config, model: AudioClassifier, inputs: Spectrograms, batch: dict, device, bfloat16
+    config: Config,
+    train: torch.nn.Module,
+    grid: tuple[int, int],
+    inputs: Spectrograms,
+    batch: dict,
+    device: torch.device,
+    bfloat16: bool,
 ) -> Tensor:
     """The loss of a training batch, augmented."""
     wave, length, target = (batch[name].to(device, non_blocking=True) for name in ("wave", "length", "label"))
-    samples, masks = batch["sample"], None
+    samples = batch["sample"]
     wave, length, target = mixup(wave, length, target, samples, seed=config.seed, chance=config.mixup)
     mean, std = inputs.statistics
     spectrograms = spec_augment(
@@ -213,19 +250,21 @@ def loss_of(
         frames=config.mask_frames,
         value=-mean / (2 * std),  # what padding has
     )
-    if config.drop_time or config.drop_freq:
-        masks = token_dropping(
-            samples,
-            model.encoder.grid,
-            seed=config.seed,
-            drop_time=config.drop_time,
-            drop_freq=config.drop_freq,
-        ).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        logits = model(spectrograms, masks)
+        logits = train(spectrograms, dropped(config, samples, grid, device))
     if config.loss == "binary":
         return binary_cross_entropy_with_logits(logits.float(), target)
     return cross_entropy(logits.float(), target, label_smoothing=config.smoothing)
+
+
+def dropped(config: Config, samples: Tensor, grid: tuple[int, int], device: torch.device) -> MaskBatch | None:
+    """The tokens of each clip that are left out in training."""
+    if not config.drop_time and not config.drop_freq:
+        return None
+    masks = token_dropping(
+        samples, grid, seed=config.seed, drop_time=config.drop_time, drop_freq=config.drop_freq
+    )
+    return masks.to(device)
 
 
 def evaluate(
@@ -258,7 +297,7 @@ def classifier_of(run: Path) -> tuple[AudioClassifier, Spectrograms, list[str]]:
         raise CheckpointError(
             f"{run} is no run of smnoise.train.finetune_audio: its recipe has no {missing[0]}"
         )
-    check_settings(before, (*RECIPE, *OF_JOB), run)
+    check_settings(before, (*recipe_fields(Config), *OF_JOB), run)
     parts, sound = before["encoder"], before["inputs"]
     encoder = AudioEncoder(
         Size(*parts["size"]),

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from .filled import LEFT_OUT, Filled
-from .run import check_numbers
+from .settings import FineTuning, How, at_least, shares
 
 AUDIOSET = {
+    "accumulate": 1,
     "loss": "binary",
     "smoothing": 0.0,
     "weight_decay": 5e-4,
@@ -49,6 +49,7 @@ PRESETS = {
         "draws": 200_000,
     },
     "esc50": {
+        "accumulate": 1,
         "loss": "softmax",
         "smoothing": 0.1,
         "batch_size": 64,
@@ -74,44 +75,29 @@ PRESETS = {
 SCRATCH = {"model": "base", "rate": 16000, "mels": 128, "patch": 16}
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(FineTuning):
     """Fine-tune AudioMAE's encoder. What is None comes from the preset, or from the pretraining run."""
 
-    train: Path
-    """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line."""
-    test: Path
-    """Likewise."""
-    out: Path
-    """Folder of the run; made if it does not exist."""
-    run: Path | None = None
-    """Folder of a run of smnoise.train.audio; its newest whole checkpoint is read. Or of converted weights."""
-    from_scratch: bool = False
-    """Begin with random weights instead."""
-    resume: bool = False
-    """Go on from the newest whole checkpoint in `out`."""
-    preset: Literal["as20k", "as2m", "esc50"] = "esc50"
+    preset: How[Literal["as20k", "as2m", "esc50"]] = "esc50"
 
-    model: Literal["tiny", "small", "base"] | None = None
+    model: How[Literal["tiny", "small", "base"] | None] = None
     """With from_scratch: size of the encoder (base)."""
-    rate: int | None = None
+    rate: How[int | None] = None
     """With from_scratch or converted weights: Hz that all files are brought to (16000)."""
-    mels: int | None = None
+    mels: How[int | None] = None
     """With from_scratch: height of a spectrogram (128)."""
-    patch: int | None = None
+    patch: How[int | None] = None
     """With from_scratch: frames and mel bins of a token (16)."""
     frames: Filled[int] = LEFT_OUT
     """Length of a spectrogram; a frame is 10 ms."""
-    statistics: Filled[Literal["run", "audioset", "esc50", "speechcommands"] | tuple[float, float]] = LEFT_OUT
+    statistics: How[Filled[Literal["run", "audioset", "esc50", "speechcommands"] | tuple[float, float]]] = (
+        LEFT_OUT
+    )
     """Mean and deviation of the log-mel values: of the pretraining run, a data set's, or two numbers."""
-    classes: int | None = None
-    """Of list files; by default one more than the highest label in `train`."""
 
     loss: Filled[Literal["binary", "softmax"]] = LEFT_OUT
     """binary: a yes or no for each class, for several labels a clip. softmax: one label a clip."""
-    smoothing: Filled[float] = LEFT_OUT
-    """Of labels, with softmax: this share is spread over all classes."""
-    drop_path: Filled[float] = LEFT_OUT
     drop_time: Filled[float] = LEFT_OUT
     """Share of the times whose patches are dropped in training."""
     drop_freq: Filled[float] = LEFT_OUT
@@ -130,71 +116,15 @@ class Config:
     """Draw clips so that rare classes come up as often as frequent ones."""
     draws: Filled[int] = LEFT_OUT
     """Clips of an epoch, if balanced; 0: as many as files."""
-
-    epochs: Filled[int] = LEFT_OUT
-    warmup_epochs: Filled[float] = LEFT_OUT
-    """Linear warm-up of the learning rate from 0."""
-    batch_size: Filled[int] = LEFT_OUT
-    """Clips in a forward pass."""
-    accumulate: int = 1
-    """Forward passes in a step; a step sees batch_size * accumulate clips. Where that is more than the clips of an
-    epoch, so many passes as fit into one, but at least one."""
-    base_lr: Filled[float] = LEFT_OUT
-    """Peak learning rate of the head for 256 clips a step; scaled by clips / 256."""
-    min_lr: Filled[float] = LEFT_OUT
-    """End of the cosine, scaled likewise."""
-    layer_decay: Filled[float] = LEFT_OUT
-    """Learning rate of a layer, as a share of the next one's."""
     weight_decay: Filled[float] = LEFT_OUT
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's usual ones."""
-    clip_grad: float | None = None
-    """Largest gradient norm; None: no clipping."""
-
-    seed: int = 0
-    """Of weights, order, clips and all that is done to them."""
-    device: str = "auto"
-    """auto: cuda where there is one, else cpu."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of autocast in training. auto: bfloat16 on cuda, float32 on the CPU."""
-    checkpoint_blocks: bool = False
-    """Recompute activations in the backward pass, to save memory."""
-    workers: int = 4
-    """Processes that read files; 0: read in the training process."""
-    log_every: int = 10
-    """Steps from one log line to the next."""
-    save_every: int = 500
-    """Steps from one checkpoint to the next; the last step is always saved."""
 
     def __post_init__(self):
-        if (self.run is None) != self.from_scratch:
-            raise ValueError("give either run, the folder of a pretraining run, or from_scratch")
-        for name, value in (PRESETS[self.preset] | (SCRATCH if self.from_scratch else {})).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-        check_numbers(
-            self,
-            at_least_one=("frames", "epochs", "batch_size", "accumulate", "log_every", "save_every"),
-            not_negative=(
-                "workers",
-                "warmup_epochs",
-                "weight_decay",
-                "min_lr",
-                "mask_bins",
-                "mask_frames",
-                "draws",
-            ),
-            positive_or_none=("clip_grad", "classes"),
-        )
-        if not self.base_lr > 0 or self.min_lr > self.base_lr:
-            raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
-        for name in ("smoothing", "drop_path", "drop_time", "drop_freq"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.mixup <= 1 or not 0 < self.layer_decay <= 1:
-            raise ValueError(
-                f"mixup must be in [0, 1] and layer_decay in (0, 1], got {self.mixup} and {self.layer_decay}"
-            )
+        self.fill(PRESETS[self.preset], SCRATCH)
+        at_least(1, self, ("frames",))
+        at_least(0, self, ("mask_bins", "mask_frames", "draws"))
+        shares(self, ("drop_time", "drop_freq"))
+        if not 0 <= self.mixup <= 1:
+            raise ValueError(f"mixup must be in [0, 1], got {self.mixup}")
         if self.loss == "binary" and self.smoothing:
             raise ValueError("smoothing is for loss softmax; leave it at 0 for binary")
         if self.draws and not self.balanced:
@@ -203,13 +133,3 @@ class Config:
             raise ValueError(
                 "from_scratch has no run whose statistics to use; give a data set's or two numbers"
             )
-
-    @property
-    def clips_per_step(self) -> int:
-        return self.batch_size * self.accumulate
-
-
-# What a resumed run must share with the run that it goes on with, besides files, classes, encoder and inputs.
-RECIPE = ("from_scratch", "frames", "loss", "smoothing", "drop_path", "drop_time", "drop_freq", "mixup", "gain",
-          "mask_bins", "mask_frames", "roll", "balanced", "draws", "epochs", "warmup_epochs", "batch_size",
-          "accumulate", "base_lr", "min_lr", "layer_decay", "weight_decay", "betas", "clip_grad", "seed")  # fmt: skip

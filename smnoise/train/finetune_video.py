@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,17 +38,23 @@ from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
 from . import checkpoint, video, video_runs
 from .draws import torch_seeded
 from .features import outputs_of
-from .finetune import OF_JOB, Job, check_finite, check_labels, fine_tune
-from .finetune_video_config import RECIPE, SCRATCH, Config
+from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
+from .finetune import notes as notes_of_files
+from .finetune_video_config import SCRATCH, Config
+from .knn import KnnProbe
 from .labels import LabelledFiles, labelled_videos
 from .linear import scores_of
 from .lock import one_at_a_time
+from .loop import Job, train
+from .optim import layer_groups
 from .pretrained import pretrained_video
-from .run import REVISION, check_settings, choose_device, command, recipe
+from .run import check_settings, choose_device, command
+from .settings import recipe_fields
 from .video_augment import LabelledClips, mixed
 from .video_data import VIDEO
 from .video_eval import EveryVideo, over_views
 from .video_runs import VideoPretrained
+from .world import join
 
 
 @one_at_a_time
@@ -60,38 +67,59 @@ def finetune(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoC
     FloatingPointError when the loss stops being finite.
     """
     device, bfloat16 = choose_device(config.device, config.dtype)
-    train, test = labelled_videos(config.train, config.test, config.classes)
-    notes = check_labels(config, train, test)
+    world = join(device)
+    config, made = job(config, device, bfloat16)
+    train(config, made, world, device, bfloat16, stop)
+    return made.model
+
+
+def job(config: Config, device: torch.device, bfloat16: bool) -> tuple[Config, Job[VideoClassifier]]:
+    """What the loop trains, and the settings with as many passes a step as the files are enough for."""
+    files, test = labelled_videos(config.train, config.test, config.classes)
+    notes = check_labels(config, config.loss, files, test)
     with torch_seeded(config.seed, 0, torch.device("cpu")):  # the caller's generator stays as it is
         encoder, views, told = _pretrained(config)
         model = VideoClassifier(
-            encoder, len(train.names), drop_path=config.drop_path, head_drop=config.head_drop
+            encoder, len(files.names), drop_path=config.drop_path, head_drop=config.head_drop
         )
-    notes += told
-    job = Job(
-        medium=VIDEO,
+    model, clips = model.to(device), clips_of(config, files, views)
+    clips[0]  # a data set that cannot be read is found out here, not in a worker
+    config, few = within_an_epoch(config, clips)
+
+    def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
+        with torch_seeded(config.seed, 1 + number, device):
+            return loss_of(config, train, model.head.out_features, batch, number, device, bfloat16)
+
+    def blank(train: torch.nn.Module) -> Tensor:
+        shape = config.batch_size * config.views, 3, views.frames, views.size, views.size
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return train(torch.zeros(shape, dtype=torch.uint8, device=device)).float().mean()
+
+    probe = None
+    if config.knn_every:
+        seen = partial(EveryVideo, frames=views.frames, stride=views.stride, size=views.size)
+        probe = KnnProbe(config, VIDEO, seen, lambda clips: clips, over_views, device)
+    parts = {
+        "size": list(encoder.size.numbers().values()),
+        "grid": encoder.grid,
+        "tubelet": encoder.tubelet,
+        "patch": encoder.patch,
+        **normalisation_of(encoder),
+    }
+    inputs = {name: getattr(views, name) for name in ("frames", "stride", "size")}
+    return config, Job(
+        title=title(model, grid_of(views, encoder), files, test, VIDEO),
         model=model,
-        clips=clips_of(config, train, views),
-        train=train,
-        test=test,
-        grid=grid_of(views, encoder),
-        recipe={
-            **recipe(config, RECIPE),
-            REVISION: 2,
-            "encoder": {
-                "size": list(encoder.size.numbers().values()),
-                "grid": encoder.grid,
-                "tubelet": encoder.tubelet,
-                "patch": encoder.patch,
-                **normalisation_of(encoder),
-            },
-            "inputs": {name: getattr(views, name) for name in ("frames", "stride", "size")},
-        },
-        loss_of=lambda batch: loss_of(config, model, batch, device, bfloat16),
+        groups=partial(layer_groups, model, config.weight_decay, config.layer_decay),
+        clips=clips,
+        loss=loss,
+        blank=blank,
+        recipe=recipe(config, files, test, VIDEO, parts, inputs),
+        notes=few + notes + told + notes_of_files(config, VIDEO),
+        advice=f"raise --workers ({config.workers} now) or --views",
+        probe=probe,
         evaluate=lambda last: evaluate(config, model, views, test, device, last),
     )
-    fine_tune(config, job, device, stop, notes)
-    return model
 
 
 def pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo]:
@@ -172,9 +200,15 @@ def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> Labelle
 
 
 def loss_of(
-    config: Config, model: VideoClassifier, batch: dict, device: torch.device, bfloat16: bool
+    config: Config,
+    train: torch.nn.Module,
+    classes: int,
+    batch: dict,
+    number: int,
+    device: torch.device,
+    bfloat16: bool,
 ) -> Tensor:
-    """The loss of a training batch; views become clips of their own."""
+    """The loss of a training batch, of pass `number`; views become clips of their own."""
     pixels = batch["clip"].to(device, non_blocking=True).flatten(0, 1)
     labels = batch["label"].to(device, non_blocking=True).repeat_interleave(config.views)
     targets, smoothing = labels, config.smoothing
@@ -182,16 +216,16 @@ def loss_of(
         pixels, targets = mixed(
             pixels.float().div_(255),
             labels,
-            model.head.out_features,
+            classes,
             seed=config.seed,
-            number=batch["pass"],
+            number=number,
             mixup=config.mixup,
             cutmix=config.cutmix,
             smoothing=config.smoothing,
         )
         smoothing = 0.0  # the targets are smooth already
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-        logits = model(pixels)
+        logits = train(pixels)
     return cross_entropy(logits.float(), targets, label_smoothing=smoothing)
 
 
@@ -246,7 +280,7 @@ def classifier_of(run: Path) -> tuple[VideoClassifier, EveryVideo, list[str]]:
         raise CheckpointError(
             f"{run} is no run of smnoise.train.finetune_video: its recipe has no {missing[0]}"
         )
-    check_settings(before, (*RECIPE, *OF_JOB), run)
+    check_settings(before, (*recipe_fields(Config), *OF_JOB), run)
     parts = before["encoder"]
     model = VideoMAE(
         Size(*parts["size"]),

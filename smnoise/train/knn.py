@@ -70,18 +70,3 @@ class KnnProbe:
         named = {"knn_accuracy": scores.accuracy, "knn_mean_average_precision": scores.mean_average_precision}
         broken = [message for *_, messages in found for message in messages]
         return {name: value for name, value in named.items() if not math.isnan(value)}, broken
-
-
-def check_knn(config) -> None:
-    """ValueError where a trainer's settings for the probe do not go together."""
-    given = [config.knn_train is not None, config.knn_test is not None]
-    if any(given) != bool(config.knn_every) or any(given) != all(given):
-        raise ValueError(
-            "a k-NN probe needs knn_every, knn_train and knn_test; got "
-            f"{config.knn_every}, {config.knn_train} and {config.knn_test}"
-        )
-    if config.knn_every and config.shard:
-        raise ValueError(
-            "a sharded model has no k-NN probe while it trains; leave out knn_every and score its checkpoints with "
-            "smnoise.train.probe --all-checkpoints --probes nearest"
-        )

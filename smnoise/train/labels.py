@@ -11,7 +11,8 @@ import torch
 from ..errors import DataError
 from .audio_data import SOUND
 from .classes import check_classes
-from .media_files import Medium, find_files, label_sets, labels_by_folder
+from .lists import label_sets
+from .media_files import Medium, find_files, labels_by_folder
 from .video_data import VIDEO
 
 
@@ -105,7 +106,7 @@ def labelled_files(
 
 
 def _targets(sets: list[list[int]], classes: int) -> torch.Tensor:
-    targets = torch.zeros(len(sets), classes)
+    targets = torch.zeros(len(sets), classes, device="cpu")
     for row, labels in zip(targets, sets, strict=True):
         row[labels] = 1
     return targets

@@ -5,140 +5,145 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
 from . import checkpoint
 from .curves import Watch
 from .file_messages import as_event, is_served, unheard
-from .knn import KnnProbe
 from .log import RunLog, read
 from .run import Opened
+from .settings import Run
 from .shards import local, whole
 from .throughput import LoaderWaits, Verdict
-from .world import ALONE, World
+from .world import World
+
+if TYPE_CHECKING:
+    from .loop import Job
 
 
 class Ledger:
-    """Sums the loss on the device, so that only a log line waits for it.
+    """Sums the loss on the device, so that only a log line waits for it. All processes call `forward`, `evaluate` and
+    `end`; one writes.
 
     Args:
-        config: of the run; see `run`.
+        config: of the run.
+        job: what is trained.
         log: the run's open log.
         opened: where the run starts.
         steps: of the whole run.
-        clips: of an epoch.
-        files: of the data set.
-        model, optimizer: what a checkpoint holds.
+        optimizer: what a checkpoint holds beside the model.
         device: of the losses.
-        world: the processes that train together; all call `forward` and `end`, one writes.
+        world: the processes that train together.
         waits: for the loader.
-        advice: where the loader is the limit.
-        probe: of the model, after each `probe.every` steps and the last.
-        keep_every: checkpoints of a multiple of so many steps are kept for good.
     """
 
     def __init__(
         self,
-        config,
+        config: Run,
+        job: Job,
         log: RunLog,
         opened: Opened,
         steps: int,
-        clips: int,
-        files: int,
-        model,
-        optimizer,
-        device,
-        world: World = ALONE,
-        *,
-        waits: LoaderWaits | None = None,
-        advice: str = "",
-        probe: KnnProbe | None = None,
-        keep_every: int | None = None,
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+        world: World,
+        waits: LoaderWaits,
     ):
-        self.world = world
-        self.config, self.log, self.recipe = config, log, opened.recipe
-        self.steps, self.clips, self.files = steps, clips, files
-        self.model, self.optimizer = model, optimizer
+        self.config, self.job, self.log, self.recipe = config, job, log, opened.recipe
+        self.steps, self.optimizer, self.world, self.waits = steps, optimizer, world, waits
         self.broken: set[str] = set()
         self.heard: set[str] = set()
-        self.told: set[tuple[str, bool]] = set()
-        self.told_by_probe: set[tuple[str, bool]] = set()
-        self.watch = Watch(self.recipe, config.log_every, type(config), read(config.out))
-        self.waits, self.verdict, self.probe, self.keep_every = waits, Verdict(advice), probe, keep_every
+        self.told: dict[str, set[tuple[str, bool]]] = {}
+        records = read(config.out)
+        self.best = max((r["score"] for r in records if "score" in r), default=-math.inf)
+        self.watch = Watch(self.recipe, config.log_every, type(config), records)
+        self.verdict = Verdict(job.advice)
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
-        if probe is not None and not opened.first_step:
-            self._score(0, probe)  # of the first weights; a set that cannot be read is found out here
+        if job.probe is not None and not opened.first_step:
+            self._probe(0)  # of the first weights; a set that cannot be read is found out here
 
-    def forward(self, step: int, loss: torch.Tensor, broken: Iterable[str]) -> None:
-        """After each forward pass: its loss, and the messages of files, each of which is logged once."""
+    def forward(self, loss: torch.Tensor, batch: dict) -> None:
+        """After each forward pass: its loss, and the messages of its batch's files, each of which is logged once."""
         self.loss_sum += loss.detach() / self.config.accumulate
-        self.broken.update(broken)
+        self.broken.update(batch["broken"])
+
+    def evaluate(self, step: int, scored: Callable[[bool], tuple[dict[str, float], list[str]]]) -> None:
+        """Scores, and where they are the best so far, a checkpoint of their own. See `loop.Job.evaluate`."""
+        model = self.job.model
+        with self._pause():
+            model.eval()
+            scores, broken = scored(step == self.steps)
+            model.train()
+            self.log.scores({"step": step, **scores})
+            self._tell(step, broken, "(a test file)")
+            if scores["score"] > self.best:
+                self.best = scores["score"]
+                self._save(self.config.out / "best", step, keep=1)
 
     def end(self, step: int, grad_norm: torch.Tensor, stopping: bool) -> None:
         """After each step: a log line and a checkpoint, if they are due; both when stopping.
 
         Raises FloatingPointError, before anything is saved, where the loss or a weight is no number.
         """
-        config = self.config
+        config, probe = self.config, self.job.probe
         saving = step % config.save_every == 0 or step == self.steps or stopping
+        probing = probe is not None and (step % probe.every == 0 or step == self.steps)
         if step % config.log_every == 0 or saving:
             self._name_broken_files(step)
-            loss = self.world.mean(self.loss_sum) / (step - self.logged)
-            if not math.isfinite(loss):
-                raise self._diverged(step, f"loss {loss}")
-            seconds = (time.perf_counter() - self.since) / (step - self.logged)
-            record = {
-                "step": step,
-                "epoch": step * config.clips_per_step / self.clips,
-                "loss": loss,
-                "lr": max(group["lr"] for group in self.optimizer.param_groups),
-                "grad_norm": whole(grad_norm).item(),
-                "step_seconds": seconds,
-                "clips_per_second": config.clips_per_step / seconds,
-            }
-            if self.waits is not None:
-                record["loader_wait"] = self.world.largest(self.waits.take())
-            self.log.step(record)
-            if self.waits is not None and (said := self.verdict(record["loader_wait"])):
-                self.log.event(step, said)
-            if warning := self.watch(record):
-                self.log.event(step, warning)
-            self.logged, self.since = step, time.perf_counter()
-            self.loss_sum.zero_()
+            self._log_line(step, grad_norm)
         else:
             self.log.advance(step)
-        probe = self.probe
-        if probe is not None and step % probe.every and step != self.steps:
-            probe = None  # not due
-        if (saving or probe is not None) and self.world.any(not all_finite(self.model)):
+        if (saving or probing) and self.world.any(not all_finite(self.job.model)):
             raise self._diverged(step, "a weight is no number")
-        if probe is not None:  # before the checkpoint, so that none is without the scores that were due
-            self._score(step, probe)
+        if probing:  # before the checkpoint, so that none is without the scores that were due
+            self._probe(step)
         if saving:
             with self._pause():
-                self.log.sync()
-                checkpoint.save(
-                    config.out,
-                    step,
-                    self.model,
-                    self.optimizer,
-                    {"recipe": self.recipe},
-                    world=self.world,
-                    for_good=bool(self.keep_every and step % self.keep_every == 0),
-                )
+                for_good = bool(config.keep_every and step % config.keep_every == 0)
+                self._save(config.out, step, for_good=for_good)
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
 
-    def _score(self, step: int, probe: KnnProbe) -> None:
+    def _log_line(self, step: int, grad_norm: torch.Tensor) -> None:
+        config = self.config
+        loss = self.world.mean(self.loss_sum) / (step - self.logged)
+        if not math.isfinite(loss):
+            raise self._diverged(step, f"loss {loss}")
+        seconds = (time.perf_counter() - self.since) / (step - self.logged)
+        record = {
+            "step": step,
+            "epoch": step * config.clips_per_step / len(self.job.clips),
+            "loss": loss,
+            "lr": max(group["lr"] for group in self.optimizer.param_groups),
+            "grad_norm": whole(grad_norm).item(),
+            "step_seconds": seconds,
+            "clips_per_second": config.clips_per_step / seconds,
+            "loader_wait": self.world.largest(self.waits.take()),
+        }
+        self.log.step(record)
+        for said in (self.verdict(record["loader_wait"]), self.watch(record)):
+            if said:
+                self.log.event(step, said)
+        self.logged, self.since = step, time.perf_counter()
+        self.loss_sum.zero_()
+
+    def _save(self, folder, step: int, **options) -> None:
+        self.log.sync()
+        state = {"recipe": self.recipe}
+        checkpoint.save(folder, step, self.job.model, self.optimizer, state, world=self.world, **options)
+
+    def _probe(self, step: int) -> None:
+        probe = self.job.probe
+        assert probe is not None  # or it is not called
         with self._pause():
-            scores, broken = self.world.first(lambda: probe(self.model))
+            scores, broken = self.world.first(lambda: probe(self.job.model))
         self.log.scores({"step": step, **scores})
-        for message in unheard(broken, self.told_by_probe):
-            self.log.event(step, as_event(message, "(a file of the k-NN probe)"))
+        self._tell(step, broken, "(a file of the k-NN probe)")
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -147,8 +152,7 @@ class Ledger:
         yield
         seconds = time.perf_counter() - paused
         self.since += seconds
-        if self.waits is not None:
-            self.waits.pause(seconds)
+        self.waits.pause(seconds)
 
     def _diverged(self, step: int, what: str) -> FloatingPointError:
         return FloatingPointError(
@@ -156,12 +160,18 @@ class Ledger:
             "Lower base_lr, set clip_grad, or use dtype float32"
         )
 
+    def _tell(self, step: int, broken: list[str], which: str) -> None:
+        """Log what was wrong with files, each message once."""
+        for message in unheard(broken, self.told.setdefault(which, set())):
+            self.log.event(step, as_event(message, which))
+
     def _name_broken_files(self, step: int) -> None:
         new = self.world.union(self.broken - self.heard)
         self.heard.update(self.broken)
-        for message in unheard(new, self.told):
-            count = sum(served == is_served(message) for _, served in self.told)
-            self.log.event(step, as_event(message, f"({count} of {self.files} files)"))
+        told = self.told.setdefault("", set())
+        for message in unheard(new, told):
+            count = sum(served == is_served(message) for _, served in told)
+            self.log.event(step, as_event(message, f"({count} of {len(self.job.clips.paths)} files)"))
 
 
 def all_finite(model: torch.nn.Module) -> bool:

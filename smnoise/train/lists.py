@@ -126,7 +126,7 @@ def _read(data: Path, medium: Medium) -> list[Listed]:
     lines = list(_lines(data, medium))
     if lines and (header := _header(lines[0][1], data.parent)):
         delimiter, columns = header
-        return [_row(data, number, line, delimiter, columns) for number, line in lines[1:]]
+        return [_row(data, number, line, delimiter, columns, medium) for number, line in lines[1:]]
     return [
         Listed(number, line, *(_named_file(line, data.parent) or (None, "", ""))) for number, line in lines
     ]
@@ -167,22 +167,34 @@ def _fields(line: str, delimiter: str) -> list[str]:
         return [line]
 
 
-def _row(data: Path, number: int, line: str, delimiter: str, columns: list[str]) -> Listed:
-    """A line of a list with named columns. Raises DataError where it has others."""
+def _row(data: Path, number: int, line: str, delimiter: str, columns: list[str], medium: Medium) -> Listed:
+    """A line of a list with named columns. Raises DataError where it has others, and where two columns name different
+    files of this medium, or have different numbers for labels."""
     fields = _fields(line, delimiter)
+    if len(set(columns)) < len(columns):
+        raise DataError(
+            f"{data}: its first line names a column twice ({', '.join(columns)}); rename one of them"
+        )
     if len(fields) != len(columns):
         raise DataError(
             f"{data}, line {number}: {len(fields)} columns, and the first line names {len(columns)} "
             f"({', '.join(columns)}). The line is {quote(line)}"
         )
     row = dict(zip(columns, fields, strict=True))
-    name = row[next(column for column in PATHS if column in row)]
-    places = [data.parent / name]
-    if row.keys() >= ESC50:
-        places.append(data.parent.parent / "audio" / name)
-    path = next((place for place in places if name and _is_file(place)), None)
-    label = next((row[column] for column in LABELS if column in row), "")
-    return Listed(number, line, path, label, "")
+    folders = [data.parent, data.parent.parent / "audio"] if row.keys() >= ESC50 else [data.parent]
+    named = [folder / row[c] for c in PATHS if row.get(c) for folder in folders]
+    paths = list(dict.fromkeys(path for path in named if _is_file(path)))
+    if len(paths) > 1:  # the film and the sound of one clip, for example
+        paths = [path for path in paths if medium.has(path)] or paths
+    labels = [row[column] for column in LABELS if column in row]
+    numbers = [int(label) for label in labels if re.fullmatch(NUMBER, label)]
+    for what, several in (("file", len(paths) > 1), ("label", len(set(numbers)) > 1)):
+        if several:
+            raise DataError(
+                f"{data}, line {number}: which column is the {what}? Several of {', '.join(columns)} may be; rename "
+                f"the others. The line is {quote(line)}"
+            )
+    return Listed(number, line, paths[0] if paths else None, labels[0] if labels else "", "")
 
 
 def _named_file(line: str, folder: Path) -> tuple[Path, str, str] | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ..errors import FolderInUseError
 from ..files import make_folder
+from .world import processes
 
 NAME = ".lock"
 NONE_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)  # of a file system without locks
@@ -55,7 +56,7 @@ def one_at_a_time(train: Callable) -> Callable:
 
     @wraps(train)
     def alone(config, *rest, **more):
-        if int(os.environ.get("RANK", 0)) > 0:
+        if processes() > 1 and int(os.environ["RANK"]) > 0:
             return train(config, *rest, **more)
         with held(config.out):
             return train(config, *rest, **more)
@@ -88,8 +89,12 @@ def _opened(path: Path) -> int:
         if _is_still(path, descriptor):
             break
         os.close(descriptor)  # its holder ended and took the file away between the two calls
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    try:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError:  # of a full disk
+        os.close(descriptor)
+        raise
     return descriptor
 
 

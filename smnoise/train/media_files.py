@@ -10,18 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .lists import label_sets, lines_without_file, listed_files
-
-__all__ = [
-    "Medium",
-    "file_notes",
-    "find_files",
-    "label_sets",
-    "labels_by_folder",
-    "left_out",
-    "lines_without_file",
-    "listed_files",
-]
+from .lists import lines_without_file, listed_files
 
 SUFFIXES_NAMED = 8
 

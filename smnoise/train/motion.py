@@ -102,7 +102,7 @@ def look(images: np.ndarray, windows: list[Window], size: int) -> Tensor:
     Returns uint8 [N, 3, size, size].
     """
     height, width = images.shape[1:3]
-    unit = (torch.arange(size, dtype=torch.float64) + 0.5) / size - 0.5
+    unit = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) / size - 0.5
     down, across = torch.meshgrid(unit, unit, indexing="ij")
     grids = []
     for window in windows:

@@ -108,7 +108,9 @@ def collate(items: list[dict]) -> dict:
         if name == "broken":
             batch[name] = sorted({message for messages in values for message in messages})
         else:
-            batch[name] = torch.stack(values) if torch.is_tensor(first) else torch.tensor(values)
+            batch[name] = (
+                torch.stack(values) if torch.is_tensor(first) else torch.tensor(values, device="cpu")
+            )
     return batch
 
 
@@ -160,7 +162,7 @@ def loader(
         collate_fn=collate,
         drop_last=drop_last,
         worker_init_fn=ignore_interrupts,
-        generator=torch.Generator(),  # or it draws a seed for its workers from the caller's
+        generator=torch.Generator("cpu"),  # or it draws a seed for its workers from the caller's
         pin_memory=torch.device(device).type == "cuda",
         prefetch_factor=4 if workers else None,
     )

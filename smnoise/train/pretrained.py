@@ -18,6 +18,8 @@ def pretrained(run: Path) -> VideoPretrained | AudioPretrained:
     CPU. Raises CheckpointError where there is none."""
     if holds_weights(run):
         model, notes = load_model_and_notes(run)
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            raise CheckpointError(f"{run} has weights that are NaN or Inf; its training had diverged")
         if isinstance(model, AudioMAE):
             return audio_runs.of_weights(run, model, notes)
         return video_runs.of_weights(run, model, notes)

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import tyro
 
+from .settings import settings_of_old
 from .world import processes
 
 # Published numbers of VideoMAE (its scripts for ViT-B) and AudioMAE (AudioSet). Masks are this package's
@@ -79,19 +80,18 @@ RECIPES = (
     | _for_gpus("videomae-base-ssv2", "video", KINETICS | {"stride": 2}, 2048, {1: (64, 32), 8: (64, 4), 64: (32, 1)})
     | _for_gpus("audiomae-base-audioset", "audio", AUDIOSET, 512, {1: (64, 8), 8: (64, 1), 64: (8, 1)})
 )  # fmt: skip
-ELSEWHERE = {
-    "resume",
-    "device",
-    "frames_cache",
-    "knn_every",
-    "knn_train",
-    "knn_test",
-}  # of a run's config.json, besides what has no default
+# Of a run's config.json, besides what has no default.
+ELSEWHERE = {"resume", "recipe", "device", "frames_cache", "knn_every", "knn_train", "knn_test"}
 
 
 def required(config_type: type) -> list[str]:
     """The settings without a default."""
     return [field.name for field in fields(config_type) if field.default is MISSING]
+
+
+def tuples(settings: dict) -> dict:
+    """Settings as JSON holds them, with tuples for its lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def module_of(config_type: type) -> str:
@@ -118,39 +118,103 @@ def find(name: str, config_type: type) -> Recipe:
     trainer = module_of(config_type).rsplit(".", 1)[-1]
     known = {field.name for field in fields(config_type)}
     if name.startswith("@"):
-        try:
-            settings = json.loads(Path(name[1:]).read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"recipe {name} cannot be read: {error}") from None
-        if not isinstance(settings, dict):
-            raise ValueError(
-                f"recipe {name} must be a JSON object of settings, got {type(settings).__name__}"
-            )
+        settings = read(Path(name[1:]), f"recipe {name}")
         if unknown := sorted(set(settings) - known):
             raise ValueError(f"recipe {name} has settings that this trainer has not: {', '.join(unknown)}")
-        kept = set(settings) - ELSEWHERE - set(required(config_type))
-        return Recipe(None, {n: tuple(v) if isinstance(v := settings[n], list) else v for n in kept})
+        kept = [name for name in settings if name not in {*ELSEWHERE, *required(config_type)}]
+        settings = tuples({name: settings[name] for name in kept})
+        check_kinds(settings, config_type, f"recipe {name}")
+        return Recipe(None, settings)
     if name not in RECIPES or RECIPES[name].trainer != trainer:
         mine = ", ".join(n for n, r in RECIPES.items() if r.trainer == trainer) or "none"
         raise ValueError(f"recipe must be a file, @FILE, or one for this trainer ({mine}); got {name!r}")
     return RECIPES[name]
 
 
+def read(path: Path, what: str) -> dict:
+    """The settings in a file such as a run's config.json. Raises ValueError where it holds none."""
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{what} cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{what} must be a JSON object of settings, got {type(settings).__name__}")
+    return settings_of_old(settings)
+
+
+def check_kinds(settings: dict, config_type: type, what: str) -> None:
+    """ValueError for the first setting that is of another kind than the trainer's: a text where a number belongs."""
+    hints = get_type_hints(config_type)
+    for name, value in settings.items():
+        if not _is_of(value, hints[name]):
+            wanted = getattr(hints[name], "__name__", None) if isinstance(hints[name], type) else None
+            wanted = wanted or str(hints[name]).replace("typing.", "")
+            raise ValueError(f"{what}: {name} must be {wanted}, got {value!r}")
+
+
+def _is_of(value, hint) -> bool:
+    """Whether a value as JSON holds it is of this type of a setting; a path is a text there."""
+    kinds = get_args(hint)
+    if get_origin(hint) is Literal:
+        return any(value == kind and type(value) is type(kind) for kind in kinds)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if kinds:  # one of several
+        return any(_is_of(value, kind) for kind in kinds)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, str if hint is Path else hint)
+
+
+def of_run(out: Path, config_type: type):
+    """The settings of the run in a folder, as its config.json holds them.
+
+    Raises ValueError where there are none, or they are not this trainer's.
+    """
+    path = out / "config.json"
+    if not path.is_file():
+        raise ValueError(
+            f"there is no run to resume in {out}: it has no config.json; leave out --resume to begin one"
+        )
+    settings = tuples(read(path, str(path)))
+    hints = get_type_hints(config_type)
+    if unknown := sorted(set(settings) - set(hints)):
+        raise ValueError(f"{path} has settings that this trainer has not: {', '.join(unknown)}")
+    check_kinds(settings, config_type, str(path))
+    paths = [n for n, v in settings.items() if isinstance(v, str) and Path in (hints[n], *get_args(hints[n]))]
+    return config_type(
+        **settings | {name: Path(settings[name]) for name in paths} | {"out": out, "resume": True}
+    )
+
+
 def parse(config_type: type, description: str, arguments: Sequence[str] | None = None):
-    """The Config of a command line, which may name a recipe whose settings then are the defaults.
+    """The Config of a command line, which may name a recipe whose settings then are the defaults; and so are, with
+    --resume, those of the run.
 
     Raises ValueError where the recipe is for another number of processes and the command line does not say how to
     share the work out.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    trainer = module_of(config_type).rsplit(".", 1)[-1]
+    if mine := [name for name, recipe in RECIPES.items() if recipe.trainer == trainer]:
+        description += (
+            f"\nRecipes (--recipe NAME): {', '.join(mine)}; or @FILE, such as another run's config.json."
+        )
     shown: dict[str, Any] = {"description": description, "prog": program(config_type)}
-    named, rest = parser.parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    named, _ = parser.parse_known_args(given)
+    resumed = named.resume and named.out is not None and not {"-h", "--help"} & set(given)
+    if named.recipe is None and resumed:
+        return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
     if named.recipe is None:
-        return tyro.cli(config_type, **shown, args=rest)
+        return tyro.cli(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)
-    default = config_type(**dict.fromkeys(required(config_type), tyro.MISSING), **recipe.settings)
-    config = tyro.cli(config_type, **shown, args=rest, default=default)
+    missing = dict.fromkeys(required(config_type), tyro.MISSING)
+    default = config_type(**missing, **recipe.settings, recipe=named.recipe)
+    config = tyro.cli(config_type, **shown, args=given, default=default)
     shared_out = [(c.batch_size, c.accumulate) for c in (default, config)]
     if recipe.clips_per_step not in (None, config.clips_per_step) and shared_out[0] == shared_out[1]:
         raise ValueError(

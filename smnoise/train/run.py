@@ -1,30 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every trainer does around its loop: device, number of steps, the run's folder, its recipe, its command line.
 
-A trainer's Config is a frozen dataclass with at least: data, out, resume, epochs, batch_size, accumulate, device,
-dtype, log_every, save_every, and the property clips_per_step, the global batch: of all processes that train together.
+A trainer's Config inherits `settings.Run`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from ..errors import CheckpointError, DataError
+from .. import pools
+from ..errors import CheckpointError, DataError, PoolError
 from ..files import make_folder, write_text
+from ..samplers import Sampler
+from ..strategies import from_json, sampler_of
 from . import checkpoint
 from .memory import keep_freed_memory
-from .recipes import parse
+from .recipes import parse, required, tuples
+from .settings import Run, as_json, recipe_fields, settings_of_old
 from .signals import StopOnSignal
 from .world import ALONE, World, attempt, processes
 
@@ -33,7 +35,18 @@ REVISION = "trainer_revision"
 # In a recipe, but found in the run and not wanted: the statistics that were measured.
 FOUND = {"mean", "std"}
 # In recipes beside what their trainer names: which files, and how a step is made up.
-OF_ANY = {REVISION, "videos", "sounds", "clips_per_step", "batch_size", "accumulate"}
+OF_ANY = {
+    REVISION,
+    "videos",
+    "sounds",
+    "clips_per_step",
+    "batch_size",
+    "accumulate",
+    "sampler",
+    "decoder_sampler",
+}
+# Samplers of which a recipe does not hold all: a pool's file, a function.
+ELSEWHERE = ("PoolSampler", "Custom")
 ABSENT = "(no such setting)"
 
 
@@ -46,25 +59,6 @@ class Opened(NamedTuple):
     """What a person should be told."""
     recipe: dict
     """That of the checkpoint resumed from; of a new run the wanted one."""
-
-
-def check_numbers(
-    config,
-    *,
-    at_least_one: Iterable[str] = (),
-    not_negative: Iterable[str] = (),
-    positive_or_none: Iterable[str] = (),
-) -> None:
-    """ValueError for the first of the named fields that is out of its range."""
-    for name in at_least_one:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in not_negative:
-        if not 0 <= getattr(config, name) < math.inf:
-            raise ValueError(f"{name} must be a number and not negative, got {getattr(config, name)}")
-    for name in positive_or_none:
-        if (value := getattr(config, name)) is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, or left out; got {value}")
 
 
 def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
@@ -88,10 +82,17 @@ def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
         torch.cuda.set_device(chosen)
     if chosen.type == "cpu":
         keep_freed_memory()
-    return chosen, dtype == "bfloat16" or (dtype == "auto" and chosen.type != "cpu")
+    return chosen, dtype == "bfloat16" or (dtype == "auto" and _has_bfloat16(chosen))
 
 
-def count_steps(config, clips: int) -> int:
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether it multiplies in bfloat16; NVIDIA's GPUs before capability 8.0 take longer for that than for float32."""
+    if device.type != "cuda":
+        return device.type != "cpu"
+    return torch.version.cuda is None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def count_steps(config: Run, clips: int) -> int:
     """Steps of a whole run, of `clips` clips an epoch. Raises DataError where there is none."""
     steps = config.epochs * clips // config.clips_per_step
     if not steps:
@@ -103,11 +104,6 @@ def count_steps(config, clips: int) -> int:
     return steps
 
 
-def recipe(config, names: Iterable[str], **more) -> dict:
-    """What a checkpoint says of its run, as JSON gives it back: the named settings, and what else is given."""
-    return json.loads(json.dumps({name: getattr(config, name) for name in names} | more))
-
-
 def digest_of_names(data: Path, paths: list[Path]) -> str:
     """Which files a run is of, by their names relative to the folder of `data` (which may move)."""
     folder = data if data.is_dir() else data.parent
@@ -115,21 +111,26 @@ def digest_of_names(data: Path, paths: list[Path]) -> str:
     return f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
 
 
-def completed(before: dict, names: Iterable[str], config_type: type) -> dict:
-    """A checkpoint's recipe, with those of the names that settings got since: at their defaults, which change nothing.
+def completed(before: dict, config_type: type) -> dict:
+    """A checkpoint's recipe as this version would have written it: with the settings that there are since, at their
+    defaults, which change nothing, and its masks as samplers' JSON.
 
     clips_per_step stands for batch_size * accumulate, which is what one process had. A recipe without a revision of its
     trainer is of the first one.
     """
-    names = set(names)
-    defaults = {field.name: field.default for field in fields(config_type)}
-    added = recipe(config_type, (n for n in names if n in defaults and n not in before))
-    if REVISION in names and REVISION not in before:
-        added[REVISION] = 1
-    if "clips_per_step" in names and "clips_per_step" not in before and "batch_size" in before:
-        added["clips_per_step"] = before["batch_size"] * before["accumulate"]
-        before = {n: v for n, v in before.items() if n in names or n not in ("batch_size", "accumulate")}
-    return before | added
+    before = settings_of_old(before)
+    settings = {f.name: f for f in fields(config_type)}
+    if "mask" in before:  # of before recipes held samplers
+        given = {name: value for name, value in before.items() if name in settings}
+        config = config_type(**dict.fromkeys(required(config_type), Path()), **tuples(given))
+        before = {n: v for n, v in before.items() if n in recipe_fields(config_type) or n not in settings}
+        before |= config.samplers()
+    if "sampler" in before and "clips_per_step" not in before and "batch_size" in before:
+        before["clips_per_step"] = before["batch_size"] * before["accumulate"]
+    if "sampler" in before:
+        before = {n: v for n, v in before.items() if n not in ("batch_size", "accumulate")}
+    defaults = {n: settings[n].default for n in recipe_fields(config_type) if n not in before}
+    return as_json({n: v for n, v in defaults.items() if v is not MISSING}) | before
 
 
 def check_settings(recipe: Mapping, known: Iterable[str], where: Path | str) -> None:
@@ -142,18 +143,61 @@ def check_settings(recipe: Mapping, known: Iterable[str], where: Path | str) -> 
         )
 
 
+def config_of_recipe(run: Path, recipe: dict, config_type: type):
+    """The settings of the run in a folder, by its checkpoint's recipe. Its masks are those of the recipe, but where
+    they came from a pool or a function, which the recipe names alone: see `sampler_of_run`.
+
+    Raises CheckpointError for settings that this version does not know.
+    """
+    before = completed(recipe, config_type)
+    names = recipe_fields(config_type)
+    check_settings(before, names, run)
+    masks = {}
+    for name, key in (("mask", "sampler"), ("decoder_mask", "decoder_sampler")):
+        if (sampler := before.get(key)) is not None and sampler["sampler"] not in ELSEWHERE:
+            masks[name] = json.dumps(sampler)
+    return config_type(data=run, out=run, **masks, **tuples({n: before[n] for n in names if n in before}))
+
+
+def sampler_of_run(config) -> Sampler:
+    """What made the masks of the run that `config_of_recipe` gave these settings of.
+
+    Raises CheckpointError where they were drawn from a pool that is no longer where the run found it, or made by a
+    function that cannot be imported.
+    """
+    recipe = checkpoint.find(config.out)[1]["recipe"]
+    kind = recipe.get("sampler", {}).get("sampler")
+    if kind not in ELSEWHERE:
+        return config.sampler()
+    if kind == "Custom":
+        try:
+            return sampler_of(json.dumps({"seed": config.seed, **recipe["sampler"]}))
+        except ValueError as error:
+            raise CheckpointError(f"{config.out} was trained with masks of a function: {error}") from error
+    named = json.loads((config.out / "config.json").read_text())["mask"]
+    try:
+        pool = pools.load(named)
+        return from_json(json.dumps({"seed": config.seed, **recipe["sampler"]}), pool=pool)
+    except (OSError, ValueError, PoolError) as error:
+        raise CheckpointError(f"{config.out} drew its masks from the pool {named}, but: {error}") from error
+
+
 def differences(before: dict, wanted: dict) -> list[str]:
     """In which settings a checkpoint's recipe is another one than the wanted, a line each. A setting that only one of
     them has is a difference: it may come from a newer smnoise, which trained by it."""
-    names = [*wanted, *(name for name in before if name not in wanted and name not in FOUND)]
-    return [
-        f"{name}: {before.get(name, ABSENT)} then, {wanted.get(name, ABSENT)} now"
-        for name in names
-        if before.get(name, ABSENT) != wanted.get(name, ABSENT)
-    ]
+    found = []
+    for name in (*wanted, *(name for name in before if name not in wanted and name not in FOUND)):
+        one, other = before.get(name, ABSENT), wanted.get(name, ABSENT)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):  # such as a sampler: which of its parameters
+            found += [f"{name}, {part}" for part in differences(one, other)]
+        else:
+            found.append(f"{name}: {one} then, {other} now")
+    return found
 
 
-def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = ALONE) -> Opened:
+def open_run(config: Run, wanted: dict, model, optimizer, steps: int, world: World = ALONE) -> Opened:
     """Make the run's folder, or with `resume` load its newest checkpoint into model and optimiser.
 
     A run that torchrun starts anew, since a process died, resumes unasked if there is a checkpoint.
@@ -171,7 +215,9 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
     opened = Opened(0, [], wanted)
     if resume:
         folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
-        before = completed(state["recipe"], wanted, type(config))
+        before = {REVISION: 1} | completed(state["recipe"], type(config))
+        if REVISION not in wanted:
+            del before[REVISION]
         if changed := differences(before, wanted):
             raise CheckpointError(
                 f"{config.out} was trained with another recipe; resume with the same one, or start a new run:\n  "
@@ -182,13 +228,26 @@ def open_run(config, wanted: dict, model, optimizer, steps: int, world: World = 
                 f"{config.out} has trained {state['step']} steps already, more than the {steps} asked for"
             )
         checkpoint.resume(folder, model, optimizer)
-        notes = [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
-        opened = Opened(state["step"], [*notes, f"resumed after step {state['step']}"], before)
+        notes = changed_since(config)
+        notes += [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
+        opened = Opened(state["step"], [f"resumed after step {state['step']}", *notes], before)
     world.first(lambda: prepare_folder(config, resume))
     return opened
 
 
-def prepare_folder(config, resume: bool) -> None:
+def changed_since(config: Run) -> list[str]:
+    """What a person should be told of the settings that are others than the run's config.json says, a line each. Those
+    of the recipe are equal, or the run is not resumed."""
+    try:
+        before = settings_of_old(json.loads((config.out / "config.json").read_text()))
+    except (OSError, ValueError):
+        return []
+    now = json.loads(json.dumps(asdict(config), default=str))
+    names = [n for n in now if n in before and before[n] != now[n] and n not in ("out", "resume", "recipe")]
+    return [f"{name}: {before[name]} then, {now[name]} now" for name in names]
+
+
+def prepare_folder(config: Run, resume: bool) -> None:
     """The run's folder with its config.json. Raises CheckpointError where a new run finds another one there."""
     make_folder(config.out)
     if not resume and checkpoint.steps(config.out):
@@ -198,18 +257,14 @@ def prepare_folder(config, resume: bool) -> None:
     write_text(config.out / "config.json", json.dumps(asdict(config), indent=2, default=str))
 
 
-def command(config_type: type, train: Callable, description: str, *, many: bool = False) -> None:
+def command(config_type: type, train: Callable, description: str) -> None:
     """A trainer's main(): the command line as a Config, train(config, stop), and errors as one line.
 
     The exit status is 0 for a run that came to its end, 128 + the signal's number for one that a signal stopped (143
     after SIGTERM, 130 after Ctrl-C), and 1 for an error.
-
-    many: whether several processes can train together.
     """
     stop = StopOnSignal()
     try:
-        if processes() > 1 and not many:
-            raise ValueError(f"this trainer runs in one process, but torchrun started {processes()}")
         config = parse(config_type, description)
         with stop:
             train(config, stop)

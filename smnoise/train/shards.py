@@ -64,7 +64,9 @@ def load(folder: Path, model: torch.nn.Module, optimizer) -> None:
         part, number, name = key.split(".", 2) if key.startswith("optimizer.") else ("model", "0", key)
         if part == "optimizer" and int(number) < len(parameters):
             like = parameters[int(number)]
-            blank = torch.zeros_like(like) if found.size == like.shape else torch.zeros(found.size)
+            blank = (
+                torch.zeros_like(like) if found.size == like.shape else torch.zeros(found.size, device="cpu")
+            )
             tensors[key] = state.setdefault(int(number), {})[name] = blank.detach()
     try:
         dcp.load(tensors, storage_reader=reader)
@@ -77,7 +79,7 @@ def gather(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tenso
     """The whole model tensors and optimiser tensors, on the CPU of this process alone."""
     reader = dcp.HuggingFaceStorageReader(str(folder))
     found = _described(reader).items()
-    tensors = {key: torch.empty(data.size, dtype=data.properties.dtype) for key, data in found}
+    tensors = {key: torch.empty(data.size, dtype=data.properties.dtype, device="cpu") for key, data in found}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it should be
         dcp.load(tensors, storage_reader=reader, no_dist=True)

@@ -45,5 +45,6 @@ def orientation_of(matrix: bytes) -> Orientation:
 
 
 def matrix_of(frame) -> bytes:
-    """The display matrix of a decoded `av.VideoFrame`; empty where it has none."""
+    """The display matrix of a decoded `av.VideoFrame`; empty where it has none. A frame that was looked at so is kept
+    for a while, and with it the decoder's memory, so this is for the first of a film."""
     return next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")

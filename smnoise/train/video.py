@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pretrain VideoMAE on your videos, with masks made in the loop.
 
+    smnoise pretrain video --recipe videomae-base-k400-1gpu --data VIDEOS --out runs/video
+    smnoise pretrain video --resume --out runs/video                              # go on after a stop
     torchrun --nproc-per-node 8 -m smnoise.train.video --recipe videomae-base-k400-8gpu --data VIDEOS --out runs/video
-    torchrun ... --resume                                                         # go on after a stop
-    python -m smnoise.train.video --recipe videomae-base-k400-1gpu --data VIDEOS --out runs/video
-    python -m smnoise.train.video --data VIDEOS --out runs/small --model tiny --size 112 --patch 8 \
-        --batch-size 8 --epochs 50 --warmup-epochs 5                              # a laptop
+    smnoise pretrain video --data VIDEOS --out runs/small --model tiny --size 112 --patch 8 --batch-size 8 \
+        --epochs 50 --warmup-epochs 5 --base-lr 0.01                              # a laptop
 
 VIDEOS is a folder, or a list file with a path a line. The folder runs/video then holds config.json, log.jsonl and
-checkpoints/. `recipes` has the published recipes for several numbers of GPUs, and --recipe @FILE takes settings of your
-own, such as another run's config.json. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or
-Ctrl-C stopped, after a checkpoint, and 1 for an error.
+checkpoints/. The exit status is 0 for a run that is done, 143 or 130 for one that SIGTERM or Ctrl-C stopped, after a
+checkpoint, and 1 for an error.
 
 Defaults are VideoMAE's recipe for Kinetics-400 (ViT-B), but for the batch, which is one GPU's, and the mask: Green3D
-where VideoMAE has tubes. The reconstruction loss tells whether training works; it does not rank masks.
+where VideoMAE has tubes (--mask videomae-tube). The reconstruction loss tells whether training works; it does not rank
+masks.
 
 Nothing here is random besides the initial weights: the order of clips, their frames, crops and masks are
 functions of (seed, global sample number), so a checkpoint needs to hold just the number of steps. A step sees the same
@@ -32,38 +32,29 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
-from ..samplers import RunningCell, Sampler
-from ..strategies import strategy
+from ..samplers import Sampler
 from .cache_clips import FrameStore
-from .knn import KnnProbe, check_knn
-from .ledger import Ledger
+from .knn import KnnProbe
 from .lock import one_at_a_time
-from .log import RunLog
+from .loop import Job, train
 from .media_files import file_notes
-from .numbered import Share
-from .optim import adamw, cosine, decay_groups, peak_lr, rate_note, warmup_note, warmup_steps
-from .run import check_numbers, choose_device, command, count_steps, digest_of_names, open_run, recipe
-from .throughput import LoaderWaits
-from .video_data import VIDEO, VideoClips, find_videos, loader
+from .optim import decay_groups
+from .run import choose_device, command, digest_of_names
+from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
+from .video_data import VIDEO, VideoClips, find_videos
 from .video_eval import EveryVideo, over_views
-from .world import Stopping, averaging, data_parallel, join, processes, settle
+from .world import World, join
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Pretraining):
     """Pretrain VideoMAE with masks made on the fly."""
-
-    data: Path
-    """Folder of videos, or list file with one path a line."""
-    out: Path
-    """Folder of the run; made if it does not exist."""
-    resume: bool = False
-    """Go on from the newest whole checkpoint in `out`."""
 
     model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16
@@ -77,96 +68,42 @@ class Config:
     patch: int = 16
     """Height and width of a token in pixels."""
 
-    mask: Literal["green", "white", "red", "blue", "purple"] = "green"
-    """Colour of the noise that masks are cut from; white is plain random masking."""
-    mask_ratio: float = 0.9
-    """Share of tokens that is hidden."""
-    boundary: Literal["field", "wrap"] = "field"
-    """field: a window of unbounded noise. wrap: a torus, three times faster."""
-    decoder_mask: Literal["none", "running-cell", "green", "white", "red", "blue", "purple"] = "none"
-    """Dual masking: decode, and learn from, only the hidden tokens that a second mask of this kind shows. running-cell
+    mask: How[str] = "green-3d"
+    decoder_mask: How[str] = "none"
+    """Dual masking: decode, and learn from, only the hidden tokens that a second mask of this name shows. running-cell
     is VideoMAEv2's. none: all."""
     decode_ratio: float = 0.5
     """With a decoder mask: share of the hidden tokens that is decoded, the same number in every clip."""
 
     epochs: int = 800
     warmup_epochs: float = 40
-    """Linear warm-up of the learning rate from 0."""
-    batch_size: int = 32
-    """Clips in a forward pass of a process, each of which has `views` rows there."""
-    accumulate: int = 1
-    """Forward passes of a process in a step; a step sees batch_size * accumulate * processes clips."""
+    batch_size: How[int] = 32
     base_lr: float = 1.5e-4
-    """Peak learning rate for 256 clips a step; scaled by clips / 256."""
     min_lr: float = 1e-5
-    """End of the cosine, scaled likewise."""
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
-    clip_grad: float | None = None
-    """Largest gradient norm; None: no clipping."""
     clips_per_video: int = 1
     """Clips drawn from each video in an epoch."""
-    views: int = 1
-    """Crops and masks of each decoded clip. Epochs, batch_size and learning rate count clips, not views."""
 
-    seed: int = 0
-    """Of weights, order, crops and masks."""
-    device: str = "auto"
-    """auto: cuda where there is one, else cpu."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of autocast. auto: bfloat16 on cuda, float32 on the CPU."""
-    compile: bool = False
-    """torch.compile the model."""
-    checkpoint_blocks: bool = False
-    """Recompute activations in the backward pass, to save memory."""
-    shard: bool = False
-    """Spread weights and optimiser state over the processes (FSDP2), to save memory; checkpoints then have a file from
-    each. Any run can be resumed with or without."""
-    workers: int = 4
-    """Processes that decode videos; 0: decode in the training process."""
-    reader: Literal["pyav", "torchcodec"] = "pyav"
-    """What decodes videos; the frames are the same, as torchcodec is given the files that it reads alike, and PyAV the
-    others (docs/media.md). torchcodec must be installed with FFmpeg's libraries."""
+    reader: How[Literal["pyav", "torchcodec"]] = "pyav"
+    """What decodes videos. torchcodec must be installed with FFmpeg's libraries."""
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side while decoding; torchcodec cannot."""
-    cache_mib: int = 0
+    cache_mib: How[int] = 0
     """Decoded frames that each worker keeps in memory, for small data sets."""
-    frames_cache: Path | None = None
+    frames_cache: How[Path | None] = None
     """Folder that `smnoise.train.cache_clips` made of these videos with the same short_side: it is read instead."""
-    log_every: int = 10
-    """Steps from one log line to the next."""
-    save_every: int = 500
-    """Steps from one checkpoint to the next; the last step is always saved."""
-    keep_every: int | None = None
-    """Steps, a multiple of save_every: checkpoints of a multiple of it are kept for good, besides the two newest."""
-    knn_every: int = 0
-    """Steps from one k-NN probe of the frozen features to the next, which changes nothing in training; 0: none."""
-    knn_train: Path | None = None
-    """For it: folder with a folder a class, or list file with `path label` a line."""
-    knn_test: Path | None = None
-    """Likewise; these files are told by those."""
 
     def __post_init__(self):
-        check_numbers(
-            self,
-            at_least_one=("frames", "stride", "size", "tubelet", "patch", "epochs", "batch_size", "accumulate",
-                          "clips_per_video", "views", "log_every", "save_every"),
-            not_negative=("workers", "knn_every", "cache_mib", "warmup_epochs", "weight_decay", "min_lr"),
-            positive_or_none=("short_side", "clip_grad"),
-        )  # fmt: skip
-        check_knn(self)
-        if self.keep_every is not None and (self.keep_every < 1 or self.keep_every % self.save_every):
-            raise ValueError(
-                f"keep_every must be a multiple of save_every {self.save_every}, got {self.keep_every}"
-            )
-        if not self.base_lr > 0 or self.min_lr > self.base_lr:
-            raise ValueError(f"need 0 < base_lr and min_lr <= base_lr, got {self.base_lr} and {self.min_lr}")
+        at_least(1, self, ("frames", "stride", "size", "tubelet", "patch", "clips_per_video"))
+        at_least(0, self, ("cache_mib",))
+        positive(self, ("short_side",))
         if self.frames % self.tubelet or self.size % self.patch:
             raise ValueError(
                 f"frames {self.frames} must be a multiple of tubelet {self.tubelet}, "
                 f"and size {self.size} of patch {self.patch}"
             )
-        self.sampler()  # raises for a ratio that leaves nothing visible, and the like
+        self.check()
         if not 0 < self.decode_ratio < 1:
             raise ValueError(
                 f"decode_ratio must be in (0, 1), the share of hidden tokens that is decoded, got {self.decode_ratio}; "
@@ -181,11 +118,6 @@ class Config:
         side = self.size // self.patch
         return self.frames // self.tubelet, side, side
 
-    @property
-    def clips_per_step(self) -> int:
-        """The global batch."""
-        return self.batch_size * self.accumulate * processes()
-
     def advice(self) -> str:
         """Where the loader is the limit."""
         workers = f"raise --workers ({self.workers} now)"
@@ -197,17 +129,17 @@ class Config:
             f"--out CACHE{short_side}, then --frames-cache CACHE"
         )
 
-    def sampler(self) -> Sampler:
-        return self._color(self.mask, self.mask_ratio, self.seed)
-
     def decoder_sampler(self) -> Sampler | None:
         """What it shows is decoded. Its seed is another one, or it would be cut from the same noise."""
         if self.decoder_mask == "none":
             return None
-        mask_ratio, seed = float(1 - self._decoded), self.seed ^ 1 << 63
-        if self.decoder_mask == "running-cell":
-            return RunningCell(self.grid, mask_ratio, seed=seed)
-        return self._color(self.decoder_mask, mask_ratio, seed)
+        mask_ratio = float(1 - self._decoded)
+        return named_mask(self.decoder_mask, self.grid, mask_ratio, seed=self.seed ^ 1 << 63)
+
+    def samplers(self) -> dict[str, dict | None]:
+        decoder = self.decoder_sampler()
+        of_decoder = None if decoder is None else described(decoder, self.seed ^ 1 << 63)
+        return super().samplers() | {"decoder_sampler": of_decoder}
 
     @property
     def num_decoded(self) -> int:
@@ -216,14 +148,12 @@ class Config:
         return hidden if self.decoder_mask == "none" else math.floor(hidden * self._decoded)
 
     def masks(self) -> Callable[..., MaskBatch | DualMasks]:
-        """Makes of sample numbers, and a device, what the model is given."""
         sampler, decoder, count = self.sampler(), self.decoder_sampler(), self.num_decoded
         if decoder is None:
             return sampler
 
-        def both(samples, device=None) -> DualMasks:
-            shown = decoder(samples, device=device, outputs="mask")
-            return dual(sampler(samples, device=device), shown, count)
+        def both(samples: Tensor) -> DualMasks:
+            return dual(sampler(samples), decoder(samples, outputs="mask"), count)
 
         return both
 
@@ -231,15 +161,6 @@ class Config:
     def _decoded(self) -> Fraction:
         """decode_ratio as the decimal that it is written as."""
         return Fraction(repr(float(self.decode_ratio)))
-
-    def _color(self, color: str, mask_ratio: float, seed: int) -> Sampler:
-        return strategy(f"{color}-3d", self.grid, mask_ratio, boundary=self.boundary, seed=seed)
-
-
-# What a resumed run must share with the run that it goes on with, besides clips_per_step.
-RECIPE = ("model", "frames", "stride", "size", "tubelet", "patch", "mask", "mask_ratio", "boundary", "decoder_mask",
-          "decode_ratio", "epochs", "warmup_epochs", "base_lr", "min_lr", "weight_decay", "betas", "clip_grad",
-          "clips_per_video", "views", "seed", "short_side")  # fmt: skip
 
 
 @one_at_a_time
@@ -253,6 +174,13 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
     """
     device, bfloat16 = choose_device(config.device, config.dtype)
     world = join(device)
+    made = job(config, device, bfloat16, world)
+    train(config, made, world, device, bfloat16, stop)
+    return made.model
+
+
+def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[VideoMAE]:
+    """What the loop trains."""
     paths = find_videos(config.data)
     store, notes = cached(config, paths)
     clips = VideoClips(
@@ -269,70 +197,45 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
         store=store,
     )
     clips[0]  # a data set that cannot be read is found out here, not in a worker
-    steps = count_steps(config, len(clips))
-
     probe = None
     if config.knn_every:
         views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
         probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
-    model = untrained(config).to(device)
-    train = data_parallel(model, world, device, config, bfloat16)
-    optimizer = adamw(decay_groups(model, config.weight_decay), config)
-    warmup = warmup_steps(config, len(clips), steps)
-    schedule = cosine(optimizer, config, steps, warmup)
-    sampler, masks_of = config.sampler(), config.masks()
+    model, sampler, masks_of = untrained(config).to(device), config.sampler(), config.masks()
 
-    wanted = recipe(
-        config, RECIPE, clips_per_step=config.clips_per_step, videos=digest_of_names(config.data, paths)
-    )
-    opened = open_run(config, wanted, model, optimizer, steps, world)
-    first_step = opened.first_step
-    notes += file_notes(config.data, VIDEO)
-    passes = config.accumulate * world.size  # of a step, over all processes
-    rows = config.batch_size * config.views  # of a pass
-    share = Share(range(first_step * passes, steps * passes), rows, world.rank, world.size)
-    waits = LoaderWaits()
-    batches = waits.watch(loader(clips, share, rows, config.workers, device))
+    def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
+        pixels = batch["clip"].to(device, non_blocking=True)
+        masks = masks_of(batch["sample"].to(device, non_blocking=True))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return train(pixels, masks)[0]
 
-    with RunLog(config.out, first_step, steps, writes=world.writes) as log:
-        log.event(
-            first_step,
-            f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
-            f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible, "
-            f"{config.num_decoded} decoded; {len(paths)} videos, {len(clips)} clips an epoch; "
-            f"{steps} steps of {config.clips_per_step} clips "
-            f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
-            f"lr {peak_lr(config.base_lr, config.clips_per_step):.3g} after {warmup} steps; on {device}",
-        )
-        for note in opened.notes + warmup_note(config) + rate_note(config) + notes:
-            log.event(first_step, note)
-        model.train()
+    def blank(train: torch.nn.Module) -> Tensor:
+        rows = config.batch_size * config.views
         shape = rows, 3, config.frames, config.size, config.size
-        settle(train, lambda: (torch.zeros(shape, dtype=torch.uint8, device=device),
-                               masks_of(torch.arange(rows, device=device))), device, bfloat16)  # fmt: skip
-        ledger = Ledger(config, log, opened, steps, len(clips), len(paths), model, optimizer, device, world,
-                        waits=waits, advice=config.advice(), probe=probe, keep_every=config.keep_every)  # fmt: skip
-        asked_to_stop = Stopping(world, stop, first_step, config.log_every)
-        for step in range(first_step + 1, steps + 1):
-            schedule.step_update(step - 1)
-            for number in range(1, config.accumulate + 1):
-                batch = next(batches)
-                pixels = batch["clip"].to(device, non_blocking=True)
-                masks = masks_of(batch["sample"].to(device, non_blocking=True))
-                with averaging(train, last=number == config.accumulate):
-                    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                        loss, _ = train(pixels, masks)
-                    (loss / config.accumulate).backward()
-                ledger.forward(step, loss, batch["broken"])
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_grad or math.inf)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        black = torch.zeros(shape, dtype=torch.uint8, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            return train(black, masks_of(torch.arange(rows, device=device)))[0]
 
-            stopping = step < steps and asked_to_stop(step)
-            ledger.end(step, norm, stopping)
-            if stopping:
-                break
-    return model
+    return Job(
+        title=f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
+        f"grid {config.grid}, {sampler.visible_per_sample} of {sampler.num_tokens} tokens visible, "
+        f"{config.num_decoded} decoded; {len(paths)} videos",
+        model=model,
+        groups=partial(decay_groups, model, config.weight_decay),
+        clips=clips,
+        views=config.views,
+        loss=loss,
+        blank=blank,
+        recipe=recipe_of(
+            config,
+            clips_per_step=config.clips_per_step,
+            videos=digest_of_names(config.data, paths),
+            **config.samplers(),
+        ),
+        notes=notes + file_notes(config.data, VIDEO),
+        advice=config.advice(),
+        probe=probe,
+    )
 
 
 def cached(config: Config, paths: list[Path]) -> tuple[FrameStore | None, list[str]]:
@@ -365,7 +268,7 @@ def untrained(config: Config) -> VideoMAE:
 
 
 def main() -> None:
-    command(Config, pretrain, __doc__, many=True)
+    command(Config, pretrain, __doc__)
 
 
 if __name__ == "__main__":

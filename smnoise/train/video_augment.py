@@ -31,7 +31,7 @@ from .video_data import open_video
 
 PURPOSE_VIDEO = 12  # beside those of `draws` and `augment`
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: its share of the frame, width over height
-START, FLIP, PARTS = 20, 21, 32  # slots of a sample's choices; PARTS is the first of many
+START, PARTS = 20, 32  # slots of a sample's choices; PARTS is the first of many
 RANDAUGMENT, ERASING, MIXING = 0, 1, 2  # what the global generators are set for
 
 
@@ -153,7 +153,9 @@ class LabelledClips(NumberedClips):
         from timm.data.random_erasing import RandomErasing
 
         # In normalised colours, where the noise is standard normal; frames as channels share the rectangle.
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (
+            torch.tensor(v, device="cpu").view(1, 3, 1, 1) * 255 for v in (IMAGENET_MEAN, IMAGENET_STD)
+        )
         normal = (clip - mean) / std
         erase = RandomErasing(self.erasing, mode="pixel", device="cpu")
         with seeded_globals(self.seed, sample, ERASING, number):

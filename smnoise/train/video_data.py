@@ -16,7 +16,7 @@ import torch
 
 from . import torchcodec_reader
 from .draws import choose
-from .media_files import Medium, find_files, lines_without_file
+from .media_files import Medium, find_files
 from .numbered import NumberedClips, collate, loader
 from .video_file import VideoFile, open_video
 
@@ -31,7 +31,6 @@ __all__ = [
     "crop_box",
     "find_videos",
     "loader",
-    "missing_from_list",
     "open_video",
 ]
 
@@ -52,11 +51,6 @@ def find_videos(data: Path) -> list[Path]:
     Raises DataError where that leaves no file.
     """
     return find_files(data, VIDEO)
-
-
-def missing_from_list(data: Path) -> list[str]:
-    """Lines of a list file that name no file."""
-    return lines_without_file(data, VIDEO)
 
 
 def clip_indices(frames: int, length: int, stride: int, start: int) -> list[int]:

@@ -65,9 +65,8 @@ class EveryVideo(EveryItem):
             if file.note:
                 messages = [FileMessage(file.note, path, served=True)]
         except DataError as error:
-            clip = torch.zeros(
-                self.segments * self.crops, 3, self.frames, self.size, self.size, dtype=torch.uint8
-            )
+            shape = self.segments * self.crops, 3, self.frames, self.size, self.size
+            clip = torch.zeros(shape, dtype=torch.uint8, device="cpu")
             messages, decodes = [FileMessage(str(error), path)], False
         return {"clip": clip, "place": place, "decodes": decodes, "broken": messages}
 
@@ -122,7 +121,7 @@ class EveryMotion(EveryItem):
     @property
     def labels(self) -> Tensor:
         """int64 [count]."""
-        return torch.tensor([self.clips.label(place) for place in range(self.count)])
+        return torch.tensor([self.clips.label(place) for place in range(self.count)], device="cpu")
 
 
 def uniform_indices(frames: int, length: int, offset: float) -> list[int]:

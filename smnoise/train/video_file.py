@@ -8,12 +8,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from ..errors import DataError
-from .upright import matrix_of, orientation_of
+from .upright import Orientation
 from .video_index import index_video, mended
 from .video_pass import FAILURES, Pass, open_file
+
+# Threads for each picture take longer to start than a small one takes; older PyAV has none.
+ALONE = {"threads": 1} if "threads=" in (av.VideoFrame.reformat.__doc__ or "") else {}
 
 
 class VideoFile:
@@ -107,7 +109,7 @@ class VideoFile:
         numbers = {stamp: n for n, stamp in enumerate(self.index.stamps)}
         due = 0 if key is None else numbers[key]
         images: dict[int, np.ndarray] = {}
-        reformatter = VideoReformatter()
+        taken = set(wanted)
         with open_file(self.path) as container:
             stream = container.streams[self.index.stream]
             if key is not None:
@@ -118,7 +120,7 @@ class VideoFile:
             begun = key is None
             run = Pass(container, stream, self.threads, strict=key is not None)
             for frame in run:
-                if run.strict and run.refused:
+                if run.strict and (run.refused or frame.is_corrupt):
                     return None
                 if not begun:
                     if frame.pts is None or frame.pts > key or (frame.pts == key and not frame.key_frame):
@@ -128,8 +130,8 @@ class VideoFile:
                     begun = True
                 if numbers.get(frame.pts) != due:
                     return None
-                if due in wanted:
-                    images[due] = shown(frame, size, reformatter)
+                if due in taken:
+                    images[due] = shown(frame, size, self.index.orientation)
                 if due >= wanted[-1]:
                     return images
                 due += 1
@@ -141,12 +143,11 @@ class VideoFile:
         sources = {n: index.sources[n] if index.sources else n for n in wanted}
         last, taken = max(sources.values()), set(sources.values())
         images: dict[int, np.ndarray] = {}
-        reformatter = VideoReformatter()
         with open_file(self.path) as container:
             run = Pass(container, container.streams[index.stream], self.threads)
             for at, frame in enumerate(run):
                 if at in taken:
-                    images[at] = shown(frame, size, reformatter)
+                    images[at] = shown(frame, size, self.index.orientation)
                 if at >= last:
                     break
         if len(images) < len(taken) or (index.way == "count" and run.refused):
@@ -154,16 +155,13 @@ class VideoFile:
         return {n: images[source] for n, source in sources.items()}
 
 
-def shown(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:
-    """A decoded frame upright, in RGB, at a width and height: uint8 [H, W, 3]. reformatter: kept from frame to frame,
-    since making one takes longer than using it."""
-    turn = orientation_of(matrix_of(frame))
+def shown(frame: av.VideoFrame, size: tuple[int, int], turn: Orientation) -> np.ndarray:
+    """A decoded frame upright, in RGB, at a width and height: uint8 [H, W, 3]."""
     width, height = turn.size(*size)
     if (frame.width, frame.height) != (width, height):
-        image = reformatter.reformat(frame, width, height, "rgb24", interpolation="AREA")
-    else:
-        image = reformatter.reformat(frame, format="rgb24")
-    return turn(image.to_ndarray())
+        frame = frame.reformat(width, height, "rgb24", interpolation="AREA", **ALONE)
+    # By a converter of the frame's own: one that is kept holds the decoder's memory, which damaged pictures show.
+    return turn(frame.reformat(format="rgb24", **ALONE).to_ndarray())
 
 
 @lru_cache(maxsize=256)

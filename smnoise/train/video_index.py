@@ -37,7 +37,7 @@ class VideoIndex:
     stream: number of the film among the container's streams.
     frames: that a decoder shows.
     width, height: of the first frame, as shown; all frames are brought to it.
-    orientation: of the first frame; has_matrix: whether it has a display matrix, of whatever turn.
+    orientation: of all frames, that of the first; has_matrix: whether it has a display matrix, of whatever turn.
     pixels: FFmpeg's name of the pixel format.
     way: by which frames are reached; why: the reason where it is no seek.
     stamps: of the frames, ascending, in units of so many `seconds`; `keys`: those of the key frames; of a seek alone.

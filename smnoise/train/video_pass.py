@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -14,7 +15,9 @@ from .video_packets import check_of
 
 NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
 FIELDS_APART = (2, 3, 4, 5)  # FFmpeg's orders of fields, of interlaced video; a packet may be half a frame
-FEW = 5  # frames: Matroska's length may be so much longer than its frames without a word
+# Of which a damaged picture shows what happens to be in memory: here it is lost, so that no two reads differ.
+UNDEFINED = {"mjpeg"}
+FEW = 5  # frames: so many less than AVI's or Matroska's header says there may be without a word
 
 FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
 
@@ -47,9 +50,9 @@ class Pass:
     def __post_init__(self):
         context = self.stream.codec_context
         context.thread_count = self.threads
-        if self.strict:
-            context.options = {"err_detect": "explode"}
         self.codec = NAMES.get(context.name, context.name)
+        if self.strict or self.codec in UNDEFINED:
+            context.options = {"err_detect": "explode"}
         self.in_fields = getattr(context, "field_order", 0) in FIELDS_APART
         self.seconds = float(self.stream.time_base)  # unit of stamps
         self.check = check_of(self.codec, context.extradata)
@@ -71,7 +74,9 @@ class Pass:
                     yield packet
         except FAILURES as error:
             self.ended, self.breaks_off = f"{type(error).__name__}: {error}", True
-        self.missing = max(0, promised - count)
+        missing = promised - count
+        # Of a film in AVI the header is often wrong by a frame or two.
+        self.missing = missing if missing > (0 if "mov" in self.container.format.name else FEW) else 0
         if steady and not self.ended:
             self.ended = self._ends_early(end * self.seconds, count)
 
@@ -84,9 +89,8 @@ class Pass:
             return []
 
     def __iter__(self) -> Iterator[av.VideoFrame]:
-        for packet in self.packets():
+        for packet in chain(self.packets(), [None]):
             yield from self.frames_of(packet)
-        yield from self.frames_of(None)
 
     def _promised(self) -> int:
         """How many packets the container's index or header names; 0 where it does not."""

@@ -10,8 +10,8 @@ from ..errors import CheckpointError
 from ..models.videomae import SIZES, VideoMAE
 from ..samplers import Sampler
 from . import checkpoint
-from .run import check_settings
-from .video import RECIPE, Config, untrained
+from .run import config_of_recipe, sampler_of_run
+from .video import Config, untrained
 
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")
 STRIDE = 4  # VideoMAE's on Kinetics-400
@@ -39,11 +39,10 @@ class VideoPretrained(NamedTuple):
     def sampler(self) -> Sampler:
         """The run's masks; for converted weights the trainer's usual ones."""
         if self.config is not None:
-            return self.config.sampler()
+            return sampler_of_run(self.config)
         here, model = Path(), self.model
-        usual = Config(
-            here, here, frames=self.frames, size=self.size, tubelet=model.tubelet, patch=model.patch
-        )
+        usual = Config(data=here, out=here, frames=self.frames, size=self.size, tubelet=model.tubelet,
+                       patch=model.patch)  # fmt: skip
         return usual.sampler()
 
 
@@ -76,8 +75,7 @@ def config_of(run: Path, recipe: dict) -> Config:
     """
     if missing := [name for name in NEEDED if name not in recipe]:
         raise CheckpointError(f"{run} is no run of smnoise.train.video: its recipe has no {missing[0]}")
-    check_settings(recipe, RECIPE, run)
-    return Config(data=run, out=run, **{name: recipe[name] for name in RECIPE if name in recipe})
+    return config_of_recipe(run, recipe, Config)
 
 
 def trained(run: Path) -> tuple[VideoMAE, Config]:

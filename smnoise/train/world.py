@@ -72,7 +72,7 @@ class World:
         """Whether the flag of any process is set."""
         if self.size == 1:
             return flag
-        count = torch.tensor(int(flag))
+        count = torch.tensor(int(flag), device="cpu")
         dist.all_reduce(count)
         return bool(count)
 
@@ -92,7 +92,7 @@ class World:
         """Of each of several numbers the largest of all processes, in one message."""
         if self.size == 1:
             return list(numbers)
-        values = torch.tensor(numbers, dtype=torch.float64)
+        values = torch.tensor(numbers, dtype=torch.float64, device="cpu")
         dist.all_reduce(values, dist.ReduceOp.MAX)
         return values.tolist()
 
@@ -213,20 +213,20 @@ def _normed(norm: torch.nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
-def settle(train: torch.nn.Module, inputs: Callable[[], tuple], device: torch.device, bfloat16: bool) -> None:
+def settle(
+    train: torch.nn.Module, loss: Callable[[torch.nn.Module], torch.Tensor], device: torch.device
+) -> None:
     """A first pass, which counts for nothing, where gradients are averaged by DDP.
 
-    inputs: makes what the model is given, of the size and dtype of training, so that this pass takes the memory of one
-    and compiles what training needs; it is freed behind this.
+    loss: of the module, on inputs of the size and dtype of training, so that this pass takes the memory of one and
+    compiles what training needs; they are freed behind this.
 
     DDP puts gradients together anew behind its first pass, by the order in which they came. The order of its sums
     changes with that, and would do so in a resumed run at another step than in one that was not interrupted.
     """
     if isinstance(train, DistributedDataParallel):
         with torch_seeded(0, 0, device):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                loss, _ = train(*inputs())
-            loss.backward()
+            loss(train).backward()
         for parameter in train.parameters():
             parameter.grad = None
 

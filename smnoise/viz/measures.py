@@ -15,7 +15,7 @@ from ..masks import MaskBatch
 from ..reference import draw_sigmas, first_partner, taps
 from ..samplers import Color3D
 from ..samplers.base import Sampler
-from ..samplers.random import with_ones
+from ..spec import with_ones
 
 AXES = ("t", "y", "x")
 NOISE_GRID, NOISE_SAMPLES = (32, 48, 48), 32  # of the noise's spectrum: finer than that of a mask's own grid
@@ -103,10 +103,15 @@ def measure(
         )
     grid = with_ones(sampler.grid)
     tokens, visible = math.prod(grid), sampler.visible_per_sample
-    seen = torch.zeros(grid, dtype=torch.float64)
-    planes, lines = torch.zeros(grid[1:], dtype=torch.float64), torch.zeros(grid[0], dtype=torch.float64)
+    seen = torch.zeros(grid, dtype=torch.float64, device="cpu")
+    planes, lines = (
+        torch.zeros(grid[1:], dtype=torch.float64, device="cpu"),
+        torch.zeros(grid[0], dtype=torch.float64, device="cpu"),
+    )
     pairs = {
-        axis: torch.zeros(grid[a] - 1, dtype=torch.float64) for a, axis in enumerate(AXES) if grid[a] > 1
+        axis: torch.zeros(grid[a] - 1, dtype=torch.float64, device="cpu")
+        for a, axis in enumerate(AXES)
+        if grid[a] > 1
     }
     counts: list[Tensor] = []
     per_frame: list[Tensor] = []
@@ -169,7 +174,7 @@ def nearest_visible(masks: MaskBatch, most: int) -> list[Tensor]:
     """Of the first `most` masks the distances, float64 [V], from visible tokens to the nearest other one; no
     wrapping."""
     keep = masks.need("ids_keep").cpu()[: max(most, 0)]
-    every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in masks.grid))
+    every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64, device="cpu") for n in masks.grid))
     found = []
     for ids in keep:
         parts = []
@@ -185,15 +190,15 @@ def nearest_visible(masks: MaskBatch, most: int) -> list[Tensor]:
 def radial(power: Tensor, bins: int = BINS) -> Spectrum:
     """The mean power over frequency vectors of one length, of a discrete Fourier transform of any dimension. Frequency
     0 is left out, and so are lengths beyond 0.5."""
-    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in power.shape]
+    axes = [torch.fft.fftfreq(n, dtype=torch.float64, device="cpu") for n in power.shape]
     squares = torch.stack([f.square() for f in torch.meshgrid(*axes, indexing="ij")]).sum(0)
     bins = min(bins, max(power.shape) // 2)
     place = ((squares.sqrt() * 2 * bins - 1e-9).ceil().long() - 1).flatten()
     inside = (place >= 0) & (place < bins)
-    sums, counts = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
+    sums, counts = torch.zeros(2, bins, dtype=torch.float64, device="cpu")
     sums.index_add_(0, place[inside], power.flatten()[inside])
     counts.index_add_(0, place[inside], torch.ones_like(sums).new_ones(int(inside.sum())))
-    return Spectrum((torch.arange(bins, dtype=torch.float64) + 0.5) / (2 * bins), sums / counts)
+    return Spectrum((torch.arange(bins, dtype=torch.float64, device="cpu") + 0.5) / (2 * bins), sums / counts)
 
 
 def noise_spectrum(sampler: Color3D) -> NoiseSpectrum:
@@ -204,11 +209,13 @@ def noise_spectrum(sampler: Color3D) -> NoiseSpectrum:
     """
     grid = NOISE_GRID if sampler.grid[0] > 1 else (1, *NOISE_GRID[1:])
     noise = replace(sampler, grid=grid, mask_ratio=0.9, num_visible=None).noise(range(NOISE_SAMPLES)).double()
-    taper = torch.ones(grid, dtype=torch.float64)
+    taper = torch.ones(grid, dtype=torch.float64, device="cpu")
     if sampler.boundary == "field":
         for axis, n in enumerate(grid):
             if n > 1:
-                taper = taper * along(axis, torch.hann_window(n, periodic=True, dtype=torch.float64))
+                taper = taper * along(
+                    axis, torch.hann_window(n, periodic=True, dtype=torch.float64, device="cpu")
+                )
     white = taper.square().sum() / 12  # the variance of a uniform value of width 1
     measured = radial(torch.fft.fftn(noise * taper, dim=(1, 2, 3)).abs().square().mean(0) / white)
 
@@ -255,12 +262,12 @@ def response(sampler: Color3D, grid: tuple[int, int, int], sigma1: float, sigma2
 
 def low_pass(sampler: Color3D, grid: tuple[int, int, int], sigma: float) -> Tensor:
     """The transfer function of the sampler's Gaussian filter, from the very weights that it uses."""
-    passed = torch.ones(grid, dtype=torch.float64)
+    passed = torch.ones(grid, dtype=torch.float64, device="cpu")
     for axis, (size, factor) in enumerate(zip(grid, sampler.anisotropy, strict=True)):
         if sigma * factor:
             weights = torch.from_numpy(taps(sigma * factor, sampler.truncate)).double()
-            frequency = torch.fft.fftfreq(size, dtype=torch.float64)[:, None]
-            waves = torch.cos(2 * torch.pi * frequency * torch.arange(1, len(weights)))
+            frequency = torch.fft.fftfreq(size, dtype=torch.float64, device="cpu")[:, None]
+            waves = torch.cos(2 * torch.pi * frequency * torch.arange(1, len(weights), device="cpu"))
             passed = passed * along(axis, weights[0] + 2 * (waves * weights[1:]).sum(1))
     return passed
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..files import write_text
 from ..samplers import White3D
 from ..samplers.base import Sampler
-from ..samplers.random import with_ones
+from ..spec import with_ones
 from . import style
 from .measures import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from .overlay import lies_on_its_side, tiles
@@ -80,7 +80,7 @@ def _numbers(found: Measures) -> dict:
         },
         "distance to the nearest visible token": {
             "mean": _plain(found.nearest.mean()),
-            "quartiles": _plain(torch.quantile(found.nearest, torch.tensor([0.25, 0.5, 0.75]).double())),
+            "quartiles": _plain(torch.quantile(found.nearest, found.nearest.new_tensor([0.25, 0.5, 0.75]))),
             "share touching": _plain(found.touching),
         },
         "change from a time step to the next": None

@@ -12,8 +12,7 @@ import numpy as np
 from ..fbank import LogMel
 from ..files import make_folder
 from ..samplers.base import Sampler
-from ..samplers.random import with_ones
-from ..spec import as_float, as_int
+from ..spec import as_float, as_int, with_ones
 from . import film
 from .media import Source, read_clip, read_sound
 from .overlay import masked

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop, of pretraining and of fine-tuning, of every medium. It is given a Job: a model, clips and a loss.
+
+What is random in a step is a function of (seed, number of the sample, of the pass, or of the step), so a checkpoint
+needs to hold just the number of steps; and a step sees the same clips for any batch_size, accumulate and number of
+processes with the same product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from .knn import KnnProbe
+from .ledger import Ledger
+from .log import RunLog
+from .numbered import NumberedClips, Share, loader
+from .optim import adamw, cosine, peak_lr, rate_note, warmup_note, warmup_steps
+from .run import count_steps, open_run
+from .settings import Run
+from .throughput import LoaderWaits
+from .world import Stopping, World, averaging, data_parallel, settle
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+@dataclass(kw_only=True)
+class Job(Generic[Model]):
+    """What is trained, and how its loss is computed; made by the module of a medium."""
+
+    title: str
+    """Of the run's first line: the model, its grid, the data."""
+    model: Model
+    """On the device."""
+    groups: Callable[[], list[dict]]
+    """The optimiser's groups of the model's parameters, as these are when it is called."""
+    clips: NumberedClips
+    views: int = 1
+    """Items of each clip that come in a batch side by side."""
+    loss: Callable[[torch.nn.Module, dict, int, int], Tensor]
+    """Of the module to call (the model, perhaps wrapped), a batch, and the numbers of the step, from 1, and of the pass
+    over all processes, from 0."""
+    blank: Callable[[torch.nn.Module], Tensor]
+    """A loss of the module to call, of as many clips as a pass has, all of them empty."""
+    recipe: dict
+    """What a resumed run must share."""
+    begin: Callable[[dict], list[str]] = lambda recipe: []
+    """Called with the recipe of the run as it begins or goes on, to which it may add what is found in the data; what a
+    person should be told of that."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should be told."""
+    advice: str = ""
+    """Where the loader is the limit."""
+    probe: KnnProbe | None = None
+    evaluate: Callable[[bool], tuple[dict[str, float], list[str]]] | None = None
+    """Scores after each epoch, among them "score", by which checkpoints are ranked, and what was wrong with files left
+    out. Called with whether it is the run's last time."""
+
+
+def train(
+    config: Run, job: Job, world: World, device: torch.device, bfloat16: bool, stop: Callable[[], bool]
+) -> None:
+    """Train the job's model, from the newest checkpoint if the run is resumed.
+
+    Raises CheckpointError, DataError or ValueError before the first step for what can be known then;
+    FloatingPointError when the loss stops being finite.
+    """
+    steps = count_steps(config, len(job.clips))
+    model = data_parallel(job.model, world, device, config, bfloat16)
+    optimizer = adamw(job.groups(), config)  # now: sharding has put others in the places of the parameters
+    warmup = warmup_steps(config, len(job.clips), steps)
+    schedule = cosine(optimizer, config, steps, warmup)
+    opened = open_run(config, job.recipe, job.model, optimizer, steps, world)
+    found = job.begin(opened.recipe)
+
+    passes = config.accumulate * world.size  # of a step, over all processes
+    rows = config.batch_size * job.views  # of a pass
+    share = Share(range(opened.first_step * passes, steps * passes), rows, world.rank, world.size)
+    waits = LoaderWaits()
+    batches = waits.watch(loader(job.clips, share, rows, config.workers, device))
+
+    with RunLog(config.out, opened.first_step, steps, writes=world.writes) as log:
+        peak = peak_lr(config.base_lr, config.clips_per_step)
+        log.event(
+            opened.first_step,
+            f"{job.title}; {len(job.clips)} clips an epoch; {steps} steps of {config.clips_per_step} clips "
+            f"({config.batch_size} x {config.accumulate} passes x {world.size} processes), "
+            f"lr {peak:.3g} after {warmup} steps; on {device}",
+        )
+        for note in opened.notes + warmup_note(config) + rate_note(config) + job.notes + found:
+            log.event(opened.first_step, note)
+        job.model.train()
+        settle(model, job.blank, device)
+        ledger = Ledger(config, job, log, opened, steps, optimizer, device, world, waits)
+        asked_to_stop = Stopping(world, stop, opened.first_step, config.log_every)
+        for step in range(opened.first_step + 1, steps + 1):
+            schedule.step_update(step - 1)
+            for number in range((step - 1) * config.accumulate, step * config.accumulate):
+                batch = next(batches)
+                with averaging(model, last=number == step * config.accumulate - 1):
+                    loss = job.loss(model, batch, step, number * world.size + world.rank)
+                    (loss / config.accumulate).backward()
+                ledger.forward(loss, batch)
+            norm = torch.nn.utils.clip_grad_norm_(job.model.parameters(), config.clip_grad or math.inf)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            if job.evaluate and (step == steps or ends_epoch(step, config.clips_per_step, len(job.clips))):
+                ledger.evaluate(
+                    step, job.evaluate
+                )  # before the checkpoint, so that none lacks the scores that were due
+            stopping = step < steps and asked_to_stop(step)
+            ledger.end(step, norm, stopping)
+            if stopping:
+                break
+
+
+def ends_epoch(step: int, clips_per_step: int, clips: int) -> bool:
+    """Whether an epoch of so many clips ends in step `step`, counted from 1."""
+    return step * clips_per_step // clips > (step - 1) * clips_per_step // clips
