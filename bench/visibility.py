@@ -39,7 +39,7 @@ def masks_of(sampler: smnoise.OptimBlue, samples: torch.Tensor, alike: bool) -> 
     """alike: all places are, so that a swap may take any token of the rest."""
     spec = sampler.spec
     rings = np.zeros_like(spec.ring) if alike else spec.ring
-    plan = blue_plan_of(spec, *(array.ctypes.data for array in (spec.stamp, rings)), 0)
+    plan = blue_plan_of(spec, spec.stamp.ctypes.data, rings.ctypes.data, 0, spec.table.ctypes.data)
     outputs = allocate(len(samples), spec.tokens, spec.visible, ("mask", "ids_keep"))
     cpu._masks("smn_optim_blue_masks", plan, torch.tensor(sampler.seed), samples, outputs)
     return smnoise.MaskBatch(outputs["mask"], outputs["ids_keep"], None, None, spec.grid, spec.visible)

@@ -96,6 +96,7 @@ typedef struct {
     int32_t rings;
     const int32_t* stamp;  // [entries][4]: displacement t, y, x and its crowding weight S
     const int32_t* ring;   // [L] 0 .. rings - 1, equal where the contract's R is: who may change places with the rest
+    const int32_t* table;  // S as [2T - 1][2Y - 1][2X - 1], displacement 0 in the middle; not for block algorithms
 } smn_optim_blue;
 
 // Frames, bars, blocks and cells, extension 5.

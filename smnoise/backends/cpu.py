@@ -275,9 +275,9 @@ def gaussian_filter(
 
 @lru_cache(maxsize=256)
 def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
-    stamp, ring = spec.stamp, spec.ring
-    plan = blue_plan_of(spec, stamp.ctypes.data, ring.ctypes.data, SHARED_BYTES)
-    return plan.holding(stamp, ring)
+    arrays = spec.stamp, spec.ring, spec.table
+    stamp, ring, table = (array.ctypes.data for array in arrays)
+    return blue_plan_of(spec, stamp, ring, SHARED_BYTES, table).holding(*arrays)
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:

@@ -166,6 +166,7 @@ class OptimBlue(Held):
         ("rings", c_int32),
         ("stamp", c_void_p),
         ("ring", c_void_p),
+        ("table", c_void_p),
     ]
 
 
@@ -226,8 +227,11 @@ class PatchLoss(Held):
     ]
 
 
-def blue_plan_of(spec: OptimBlueSpec, stamp: int, ring: int, shared_bytes: int) -> OptimBlue:
-    """The plan of Optim Blue masks. stamp, ring: addresses of the spec's arrays where the kernels run."""
+def blue_plan_of(
+    spec: OptimBlueSpec, stamp: int, ring: int, shared_bytes: int, table: int | None = None
+) -> OptimBlue:
+    """The plan of Optim Blue masks. stamp, ring, table: addresses of the spec's arrays where the kernels run; the table
+    is for the CPU's alone."""
     # The arrays of csrc/optim_blue_block.h.
     bits = (spec.tokens - 1).bit_length()
     sorting, crowding = 2 << bits, spec.num_masks * (spec.tokens | 1)
@@ -249,6 +253,7 @@ def blue_plan_of(spec: OptimBlueSpec, stamp: int, ring: int, shared_bytes: int) 
         rings=int(spec.ring.max()) + 1,
         stamp=stamp,
         ring=ring,
+        table=table,
     )
 
 
