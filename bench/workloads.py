@@ -49,7 +49,16 @@ WORKLOADS = {
         160,
         32,
         (
-            *("green-3d", "green-3d, wrap", "pool of masks", "pool of noise", "random", "tube", "frame"),
+            *(
+                "green-3d",
+                "green-3d, wrap",
+                "green-3d, counts",
+                "pool of masks",
+                "pool of noise",
+                "random",
+                "tube",
+                "frame",
+            ),
             *("block", "multiblock", "inverse-block", "grid", "running-cell"),
             *(f"{c}-3d" for c in COLORS if c != "green"),
             *(f"{c}-2d{tube}" for tube in ("", "-tube") for c in COLORS),
@@ -102,13 +111,17 @@ def make_sampler(workload: str, name: str):
 
 @cache
 def sampler_of(name: str, grid: tuple[int, int, int], visible: int):
-    """A strategy by its short name; ", wrap" and ", independent" set a parameter; pools are of Green3D."""
+    """A strategy by its short name; ", wrap" and ", independent" set a parameter, ", counts" is a count for each frame;
+    pools are of Green3D."""
     green = smnoise.Green3D(grid, num_visible=visible)
     if name == "pool of masks":
         return smnoise.PoolSampler(smnoise.pools.build_masks(green, POOL))
     if name == "pool of noise":
         size = tuple(-(-3 * n // 2) if n > 1 else 1 for n in grid)
         return smnoise.PoolSampler(smnoise.pools.build_noise(green, POOL, size), grid, num_visible=visible)
+    if name == "green-3d, counts":
+        counts = tuple(visible // grid[0] + (i < visible % grid[0]) for i in range(grid[0]))
+        return smnoise.FrameCounts(grid, counts, strategy="green-3d", drawn=True)
     if name.endswith("-1d"):
         grid = (grid[0] * grid[1] * grid[2],)
     elif grid[0] == 1:

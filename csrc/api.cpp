@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C ABI that smnoise/backends/cpu.py calls. Batches are spread over torch's own OpenMP workers: a second pool
-// beside them would fight their spinning threads for the cores.
-#include <stdlib.h>
-
+// The C ABI that smnoise/backends/cpu.py calls.
+#include "jobs.h"
 #include "optim_blue.h"
 #include "patches.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #if defined(_WIN32)
 #define SMN_API extern "C" __declspec(dllexport)
@@ -16,135 +10,18 @@
 #define SMN_API extern "C" __attribute__((visibility("default")))
 #endif
 
-extern "C" const smn_kernels smn_kernels_portable, smn_kernels_block;
-#if defined(SMN_X86)
-extern "C" const smn_kernels smn_kernels_avx2, smn_kernels_avx512;
-#endif
-
-enum { SMN_OK = 0, SMN_OUT_OF_MEMORY = 1, SMN_NO_SUCH_ISA = 2 };
-enum { ISA_PORTABLE = 1, ISA_AVX2 = 2, ISA_AVX512 = 3, ISA_BLOCK = 4 };
-
-static const smn_kernels* kernels_of(int isa) {
-#if defined(SMN_X86)
-    __builtin_cpu_init();
-    if (isa == ISA_AVX512 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return &smn_kernels_avx512;
-    if (isa == ISA_AVX2 && __builtin_cpu_supports("avx2")) return &smn_kernels_avx2;
-#endif
-    if (isa == ISA_BLOCK) return &smn_kernels_block;
-    return isa == ISA_PORTABLE ? &smn_kernels_portable : nullptr;
-}
-
-// Results must not depend on a caller's flush-to-zero or rounding mode (torch.set_flush_denormal sets one).
-struct IeeeFloats {
-#if defined(__x86_64__)
-    unsigned saved = _mm_getcsr();
-    IeeeFloats() { _mm_setcsr(0x1F80); }
-    ~IeeeFloats() { _mm_setcsr(saved); }
-#elif defined(__aarch64__)
-    uint64_t saved;
-    IeeeFloats() {
-        __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
-        __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)0));
-    }
-    ~IeeeFloats() { __asm__ volatile("msr fpcr, %0" ::"r"(saved)); }
-#endif
-};
-
-// Each thread keeps its workspace between calls, unless it is large: fresh pages cost more than a mask.
-static const size_t KEEP_BYTES = (size_t)16 << 20;
-struct Workspace {
-    void* data = nullptr;
-    size_t bytes = 0;
-    void* reserve(size_t wanted) {
-        if (wanted > bytes) {
-            free(data);
-            data = nullptr;
-            bytes = 0;
-            size_t rounded = (wanted + 63) / 64 * 64;
-            data = aligned_alloc(64, rounded);
-            if (!data) return nullptr;
-            bytes = rounded;
-        }
-        return data;
-    }
-    void trim() {
-        if (bytes > KEEP_BYTES) { free(data); data = nullptr; bytes = 0; }
-    }
-    ~Workspace() { free(data); }
-};
-static thread_local Workspace workspace;
-
-typedef void (*parallel_fn)(void (*)(void*), void*, unsigned threads, unsigned flags);  // GOMP_parallel
-
-// One call: `rows` does rows from .. to of the batch.
-struct Job {
-    void (*rows)(const Job&, int64_t from, int64_t to, void* scratch);
-    const smn_kernels* kernels;
-    size_t bytes;
-    int64_t batch, chunk = 1, next = 0;
-    int status = SMN_OK;
-};
-
-static void work(void* argument) {
-    Job& job = *(Job*)argument;
-    IeeeFloats ieee;
-    void* scratch = workspace.reserve(job.bytes);
-    if (!scratch) {
-        __atomic_store_n(&job.status, SMN_OUT_OF_MEMORY, __ATOMIC_RELAXED);
-        return;
-    }
-    for (int64_t from; (from = __atomic_fetch_add(&job.next, job.chunk, __ATOMIC_RELAXED)) < job.batch;)
-        job.rows(job, from, from + job.chunk < job.batch ? from + job.chunk : job.batch, scratch);
-    workspace.trim();
-}
-
-// Rows are handed out job.chunk at a time; a thread that would get none is not started.
-static int launch(Job& job, int threads, parallel_fn parallel) {
-    const int64_t turns = (job.batch + job.chunk - 1) / job.chunk;
-    if (threads > turns) threads = (int)turns;
-    if (parallel && threads > 1)
-        parallel(work, &job, (unsigned)threads, 0);
-    else
-        work(&job);
-    return job.status;
-}
-
-static int run(Job& job, int threads, parallel_fn parallel) {
-    // A sample of a small grid takes microseconds: hand out several at once in a large batch, but
-    // leave every thread sixteen turns, since samples with wide filters take longer.
-    job.chunk = job.batch / (16 * (int64_t)(threads > 0 ? threads : 1));
-    if (job.chunk < 1) job.chunk = 1;
-    if (job.chunk > 8) job.chunk = 8;
-    return launch(job, threads, parallel);
-}
-
-// Rows of the training ops: at least 64 at a time, so that the counter is not what threads wait for.
-static int run_rows(Job& job, int threads, parallel_fn parallel) {
-    job.chunk = 64;
-    return launch(job, threads, parallel);
-}
-
-template <class T>
-static T* row(T* base, int64_t index, int64_t width) { return base ? base + index * width : nullptr; }
-
-static smn_outputs row_of(const smn_outputs& out, int64_t i, int64_t tokens, int64_t visible) {
-    return {row(out.noise, i, tokens), row(out.mask, i, tokens), row(out.ids_keep, i, visible),
-            row(out.ids_mask, i, tokens - visible), row(out.ids_restore, i, tokens)};
-}
-
 struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
     const int64_t* samples;
+    const int64_t* sigma_table;
     smn_outputs out;
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Color& job = (const Color&)base;
         const smn_ranking& r = job.plan->ranking;
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
-            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table, &out, scratch);
         }
     }
 };
@@ -160,6 +37,35 @@ struct Threshold : Job {
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, tokens, (int64_t)r.groups * r.visible);
             job.kernels->threshold(&r, job.scores + i * tokens, &out, scratch);
+        }
+    }
+};
+
+struct AddBias : Job {
+    const float *scores, *bias;
+    float weight;
+    int64_t tokens;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void*) {
+        const AddBias& job = (const AddBias&)base;
+        const int64_t first = from * job.tokens;
+        job.kernels->add_bias(job.scores + first, job.bias + first, job.weight, (to - from) * job.tokens,
+                              job.out + first);
+    }
+};
+
+struct SlotThreshold : Job {
+    const smn_slots* slots;
+    const int32_t* rank;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const SlotThreshold& job = (const SlotThreshold&)base;
+        const smn_slots& s = *job.slots;
+        const int64_t tokens = (int64_t)s.slots * s.tokens;
+        for (int64_t i = from; i < to; ++i) {
+            smn_outputs out = row_of(job.out, i, tokens, s.visible);
+            job.kernels->slot_threshold(&s, row(job.rank, i, s.slots), job.scores + i * tokens, &out, scratch);
         }
     }
 };
@@ -311,16 +217,18 @@ SMN_API void smn_white_values(uint64_t seed, uint64_t sample, const int64_t* t, 
     for (int64_t i = 0; i < n; ++i) values[i] = smn_white(seed, sample, t[i], y[i], x[i]);
 }
 
-SMN_API void smn_sigma_draws(const int32_t* first, uint64_t seed, const int64_t* samples, int64_t n,
-                             int32_t* index) {
-    for (int64_t i = 0; i < n; ++i) smn_sigma_draw(seed, (uint64_t)samples[i], first, index + 2 * i);
+SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_t seed, const int64_t* samples,
+                             int64_t n, int32_t* index) {
+    for (int64_t i = 0; i < n; ++i)
+        smn_sigma_draw(seed, (uint64_t)samples[i], first, (const smn_i64*)table, index + 2 * i);
 }
 
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples, *out};
+    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
+                 sigma_table, *out};
     return run(job, threads, parallel);
 }
 
@@ -329,6 +237,25 @@ SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, para
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
     Threshold job = {{Threshold::some, kernels, kernels->threshold_bytes(ranking), batch}, ranking, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_add_bias(int isa, int threads, parallel_fn parallel, const float* scores, const float* bias,
+                         float weight, int64_t batch, int64_t tokens, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    AddBias job = {{AddBias::some, kernels, 64, batch}, scores, bias, weight, tokens, out};
+    return run(job, threads, parallel);
+}
+
+// rank: [batch][slots], or null where every slot has the entry of its own number.
+SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, parallel_fn parallel,
+                               const int32_t* rank, const float* scores, int64_t batch, const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {slots->slots, slots->tokens, 0, 0, 0};
+    SlotThreshold job = {{SlotThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, slots, rank, scores,
+                         *out};
     return run(job, threads, parallel);
 }
 

@@ -109,14 +109,15 @@ SMN_FN int smn_modulo(int i, int n) {
 }
 
 // The taps of this sample, copied to shared memory; where everything else lies behind them.
-SMN_FN ColorBlock color_block(Block& block, const smn_plan& plan, smn_u64 seed, smn_u64 sample, float* shared) {
+SMN_FN ColorBlock color_block(Block& block, const smn_plan& plan, smn_u64 seed, smn_u64 sample,
+                              const int64_t* sigma_table, float* shared) {
     const smn_layout& lay = plan.layout;
     ColorBlock c;
     c.plan = &plan;
     c.seed = seed;
     c.sample = sample;
     int index[2];
-    smn_sigma_draw(seed, sample, plan.first, index);
+    smn_sigma_draw(seed, sample, plan.first, (const smn_i64*)sigma_table, index);
     const int stride = plan.taps_stride, colors = plan.color == SMN_WHITE ? 0 : plan.first ? 2 : 1;
     SMN_UNROLL_DEVICE
     for (int b = 0; b < 2; ++b) {

@@ -261,7 +261,8 @@ inline size_t color_bytes(const smn_plan* p) {
     return lay_out(*p, nullptr, nullptr) + sizeof(float) * (tokens + 2 * W) + threshold_bytes(&p->ranking) + 128;
 }
 
-inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const smn_outputs* out, void* workspace) {
+inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const int64_t* sigma_table,
+                  const smn_outputs* out, void* workspace) {
     const smn_plan& p = *plan;
     Buffers b;
     char* rest = (char*)workspace;
@@ -269,7 +270,7 @@ inline void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const sm
 
     int index[2];
     Filter filters[4] = {};  // and one that is not used
-    smn_sigma_draw(seed, sample, p.first, index);
+    smn_sigma_draw(seed, sample, p.first, (const smn_i64*)sigma_table, index);
     const int count = use_filters(p, index, filters);
 
     Axis reach = {0, 0, 0};

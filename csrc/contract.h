@@ -58,11 +58,15 @@ SMN_FN float smn_white(smn_u64 seed, smn_u64 sample, smn_i64 t, smn_i64 y, smn_i
 }
 
 // Section 3. Which entry of each sigma bank this sample uses. first[i]: lowest partner of bank1[i],
-// or a null pointer where the colour has one sigma only.
-SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, int index[2]) {
+// or a null pointer where the colour has one sigma only. table: of extension 12, or null for even draws.
+SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, const smn_i64* table, int index[2]) {
     smn_u32 c[4] = {0u, smn_counter1(0, SMN_PURPOSE_SIGMA), (smn_u32)sample, (smn_u32)(sample >> 32)};
     smn_philox(c, seed);
     index[0] = (int)(((smn_u64)c[0] * SMN_BANK) >> 32);
+    if (table) {
+        index[0] = 0;
+        for (int k = 0; k < SMN_BANK - 1; ++k) index[0] += table[k] <= (smn_i64)c[0];
+    }
     index[1] = 0;
     if (first) {
         int lowest = first[index[0]];

@@ -19,13 +19,15 @@ size_t color_bytes(const smn_plan* plan) {
     return sizeof(float) * tokens + (size_t)plan->layout.bytes;
 }
 
-void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const smn_outputs* out, void* workspace) {
+void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const int64_t* sigma_table, const smn_outputs* out,
+           void* workspace) {
     size_t tokens = (size_t)plan->ranking.groups * plan->ranking.tokens;
     char* shared = (char*)workspace;
     float* held = (float*)(shared + SMN_SCRATCH_BYTES);
     float* scores = plan->layout.fused ? held : (float*)(shared + plan->layout.bytes);
     Block block = {plan->layout.threads, (BlockScratch*)shared, 0};
-    ColorBlock c = color_block(block, *plan, seed, sample, plan->layout.fused ? held + tokens : held);
+    ColorBlock c = color_block(block, *plan, seed, sample, sigma_table,
+                               plan->layout.fused ? held + tokens : held);
     const bool two = plan->first != nullptr;
     if (plan->layout.torus)
         two ? fields<true, true>(block, c, scores) : fields<true, false>(block, c, scores);
@@ -41,6 +43,16 @@ size_t threshold_bytes(const smn_ranking*) { return SMN_SCRATCH_BYTES; }
 void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out, void* workspace) {
     Block block = {256, (BlockScratch*)workspace, 0};
     threshold_block(block, *r, scores, *out);
+}
+
+void add_bias(const float* scores, const float* bias, float weight, int64_t count, float* out) {
+    for (int64_t i = 0; i < count; ++i) out[i] = smn_biased(scores[i], bias[i], weight);
+}
+
+void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores, const smn_outputs* out,
+                    void* workspace) {
+    Block block = {256, (BlockScratch*)workspace, 0};
+    slot_threshold_block(block, *s, rank, scores, *out);
 }
 
 size_t gaussian_bytes(const smn_gaussian* p) {
@@ -101,5 +113,5 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    add_bias, slot_threshold, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
     strategy_bytes, strategy, random_words, nullptr};

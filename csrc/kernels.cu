@@ -10,12 +10,13 @@
 typedef struct {
     const int64_t* seed;     // [1]
     const int64_t* samples;  // [B]
+    const int64_t* sigma_table;  // [31] of extension 12, or null; of the colours only
     float* scores;           // [B, L], written where a sample's scores do not fit into shared memory
     smn_outputs out;         // [B, ...] each; null: not wanted
 } smn_call;
 
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
-    const long long tokens = (long long)r.groups * r.tokens, visible = (long long)r.groups * r.visible;
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, long long tokens,
+                                               long long visible) {
     smn_outputs o;
     o.noise = out.noise ? out.noise + row * tokens : nullptr;
     o.mask = out.mask ? out.mask + row * tokens : nullptr;
@@ -23,6 +24,9 @@ __device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long
     o.ids_mask = out.ids_mask ? out.ids_mask + row * (tokens - visible) : nullptr;
     o.ids_restore = out.ids_restore ? out.ids_restore + row * tokens : nullptr;
     return o;
+}
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
+    return rows_of(out, row, (long long)r.groups * r.tokens, (long long)r.groups * r.visible);
 }
 
 // Grid: (samples, 1) if fused, else (samples, tiles).
@@ -35,7 +39,7 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     const smn_outputs out = rows_of(call.out, row, plan.ranking);
     float* held = (float*)(shared + SMN_SCRATCH_BYTES);
     float* scores = plan.layout.fused ? held : call.scores + row * tokens;
-    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row],
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], call.sigma_table,
                                plan.layout.fused ? held + tokens : held);
     if (!plan.layout.fused) {
         color_field<TORUS, TWO>(block, c, blockIdx.y, scores);
@@ -82,6 +86,26 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
 }
 #endif
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_add_bias)
+SMN_KERNEL add_bias(const float* scores, const float* bias, float* out, float weight, int64_t count) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
+        out[i] = smn_biased(scores[i], bias[i], weight);
+}
+#endif
+
+// rank: [B, slots], or null where every slot has the entry of its own number.
+#if !defined(SMN_ONE) || defined(SMN_ONE_slot_threshold)
+SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t* rank,
+                          const __grid_constant__ smn_call call) {
+    __shared__ BlockScratch scratch;
+    Block block = {(int)blockDim.x, &scratch, 0};
+    const long long row = blockIdx.x, tokens = (long long)slots.slots * slots.tokens;
+    slot_threshold_block(block, slots, rank ? rank + row * slots.slots : nullptr, call.scores + row * tokens,
+                         rows_of(call.out, row, tokens, slots.visible));
+}
+#endif
+
 // For the conformance check: words [4], counter in, answer out.
 #if !defined(SMN_ONE) || defined(SMN_ONE_philox)
 SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
@@ -91,8 +115,8 @@ SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
 
 // For the conformance check: index[2] of one sample.
 #if !defined(SMN_ONE) || defined(SMN_ONE_sigmas)
-SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, int* index) {
-    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, index);
+SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, const int64_t* table, int* index) {
+    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, table, index);
 }
 #endif
 

@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 9
+#define SMN_ABI 10
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -23,6 +23,18 @@ typedef struct {
     float quantile;   // the threshold in standard deviations of the scores, guessed: where the search for it starts
     float slope;      // tokens per standard deviation there; both are guesses and cannot change a mask
 } smn_ranking;
+
+// Slots of equal size, each with a count of its own, extension 9.
+typedef struct {
+    int32_t visible;        // 0 .. tokens
+    float quantile, slope;  // as above, where 0 < visible < tokens
+} smn_slot;
+typedef struct {
+    int32_t slots;          // of a sample
+    int32_t tokens;         // in each slot
+    int32_t visible;        // in all slots together
+    const smn_slot* table;  // [slots], by the rank of a slot
+} smn_slots;
 
 // How a block of threads (color_block.h) cuts the grid to fit its shared memory: backends/layout.py decides.
 typedef struct {
@@ -122,9 +134,15 @@ typedef struct {
 // What each instruction set provides (isa_*.cpp).
 typedef struct {
     size_t (*color_bytes)(const smn_plan*);
-    void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
+    // sigma_table: [31], extension 12; or null.
+    void (*color)(const smn_plan*, uint64_t seed, uint64_t sample, const int64_t* sigma_table, const smn_outputs*,
+                  void* workspace);
     size_t (*threshold_bytes)(const smn_ranking*);
     void (*threshold)(const smn_ranking*, const float* scores, const smn_outputs*, void* workspace);
+    // out[i] = scores[i] + weight * bias[i], extension 11.
+    void (*add_bias)(const float* scores, const float* bias, float weight, int64_t count, float* out);
+    // rank: [slots], which entry of the table each slot has; null: its own number. workspace: threshold_bytes.
+    void (*slot_threshold)(const smn_slots*, const int32_t* rank, const float* scores, const smn_outputs*, void* workspace);
     size_t (*gaussian_bytes)(const smn_gaussian*);
     void (*gaussian)(const smn_gaussian*, const float* in, float* out, void* workspace);
     size_t (*optim_blue_bytes)(const smn_optim_blue*);

@@ -110,5 +110,5 @@ SMN_FN void strategy_block(Block& block, const StrategyBlock& b, const smn_outpu
     }
     auto keys = [=](int i) { return (unsigned)bits[i] | 0x80000000u; };
     const Cut cut = find_cut(block, keys, [=](int i) { return Block::float_of((unsigned)bits[i]); }, p.ranking);
-    write_outputs(block, keys, p.ranking, 0, cut, out);
+    write_outputs(block, keys, p.ranking.tokens, place_of(p.ranking, 0), cut, out);
 }

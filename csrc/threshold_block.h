@@ -17,6 +17,12 @@ SMN_FN unsigned smn_key(float score) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+// Extension 11: two roundings; a sum that is NaN is the quiet one.
+SMN_FN float smn_biased(float score, float bias, float weight) {
+    const float sum = score + weight * bias;
+    return sum == sum ? sum : Block::float_of(0x7FC00000u);
+}
+
 struct Cut {
     unsigned key;  // the V-th largest key
     int equal;     // how many tokens with just this key are visible: the lowest numbered ones
@@ -81,11 +87,22 @@ SMN_FN Cut find_cut(Block& block, Keys keys, Scores value, const smn_ranking& r)
     return {scratch->cut_key, visible - scratch->cut_above};
 }
 
-// One ranking's part of the outputs; `group` is its number. Ends without a barrier: before the next ranking's part there
-// must be one, as find_cut has.
+// Where the outputs of one ranking begin.
+struct Place {
+    long long token;    // its first
+    long long kept;     // visible tokens of the rankings before it
+    long long visible;  // of all rankings of the sample
+};
+
+SMN_FN Place place_of(const smn_ranking& r, int group) {
+    return {(long long)group * r.tokens, (long long)group * r.visible, (long long)r.groups * r.visible};
+}
+
+// One ranking's part of the outputs: n tokens. Ends without a barrier: before the next ranking's part there must be one,
+// as find_cut has.
 template <class Keys>
-SMN_FN void write_outputs(Block& block, Keys keys, const smn_ranking& r, int group, Cut cut, const smn_outputs& out) {
-    const int n = r.tokens, lanes = SMN_LANES_OF_WARP;
+SMN_FN void write_outputs(Block& block, Keys keys, int n, Place place, Cut cut, const smn_outputs& out) {
+    const int lanes = SMN_LANES_OF_WARP;
     const int run = (n + lanes * block.warps() - 1) / (lanes * block.warps()) * lanes;  // tokens of a warp
     BlockScratch* scratch = block.scratch;
     block.each_warp([&](int warp) {
@@ -98,8 +115,6 @@ SMN_FN void write_outputs(Block& block, Keys keys, const smn_ranking& r, int gro
             if (lane == 0) { scratch->kept[warp] = above; scratch->equal[warp] = equal; }
         });
     });
-    const long long first = (long long)group * n;
-    const long long all_visible = (long long)r.groups * r.visible;
     block.each_warp_freely([&](int warp) {
         int above = 0, equal = 0;  // in the runs of earlier warps
         for (int w = 0; w < warp; ++w) { above += scratch->kept[w]; equal += scratch->equal[w]; }
@@ -114,16 +129,16 @@ SMN_FN void write_outputs(Block& block, Keys keys, const smn_ranking& r, int gro
                 const int visible_ties = equal_before < cut.equal ? equal_before : cut.equal;
                 const int kept = above + Block::ones(higher & before) + visible_ties;  // visible tokens before this one
                 const int hidden = i + lane - kept;
-                const long long token = first + i + lane;
-                const long long to_keep = (long long)group * r.visible + kept;
-                const long long to_mask = (long long)group * (n - r.visible) + hidden;
+                const long long token = place.token + i + lane;
+                const long long to_keep = place.kept + kept;
+                const long long to_mask = place.token - place.kept + hidden;
                 if (out.mask) out.mask[token] = !visible;
                 if (visible) {
                     if (out.ids_keep) out.ids_keep[to_keep] = token;
                 } else {
                     if (out.ids_mask) out.ids_mask[to_mask] = token;
                 }
-                if (out.ids_restore) out.ids_restore[token] = visible ? to_keep : all_visible + to_mask;
+                if (out.ids_restore) out.ids_restore[token] = visible ? to_keep : place.visible + to_mask;
             });
             above += Block::ones(higher);
             equal += Block::ones(ties);
@@ -137,6 +152,27 @@ SMN_FN void threshold_block(Block& block, const smn_ranking& r, const float* sco
         const float* row = scores + (long long)group * r.tokens;
         auto keys = [=](int i) { return smn_key(row[i]); };
         Cut cut = find_cut(block, keys, [=](int i) { return row[i]; }, r);
-        write_outputs(block, keys, r, group, cut, out);
+        write_outputs(block, keys, r.tokens, place_of(r, group), cut, out);
+    }
+}
+
+// rank: the sample's [slots], or null.
+SMN_FN void slot_threshold_block(Block& block, const smn_slots& s, const int32_t* rank, const float* scores,
+                                 const smn_outputs& out) {
+    Place place = {0, 0, s.visible};
+    for (int i = 0; i < s.slots; ++i) {
+        const smn_slot slot = s.table[rank ? rank[i] : i];
+        const float* row = scores + place.token;
+        auto keys = [=](int token) { return smn_key(row[token]); };
+        Cut cut = slot.visible ? Cut{0u, s.tokens} : Cut{0xFFFFFFFFu, 0};  // all, or none
+        if (slot.visible > 0 && slot.visible < s.tokens) {
+            const smn_ranking r = {1, s.tokens, slot.visible, slot.quantile, slot.slope};
+            cut = find_cut(block, keys, [=](int token) { return row[token]; }, r);
+        } else {
+            block.barrier();  // the slot before counts in the same places
+        }
+        write_outputs(block, keys, s.tokens, place, cut, out);
+        place.token += s.tokens;
+        place.kept += slot.visible;
     }
 }

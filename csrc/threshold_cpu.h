@@ -50,6 +50,30 @@ inline vi keys_of(vf score) {
     return bits ^ ((bits >> 31) & splat((int32_t)0x7FFFFFFF));
 }
 
+// Extension 11: two roundings; a sum that is NaN is the quiet one.
+inline void add_bias(const float* scores, const float* bias, float weight, int64_t count, float* out) {
+    const vi quiet = splat((int32_t)0x7FC00000);
+    const vf factor = splat(weight);
+    auto sum_of = [&](vf score, vf b) {
+        const vf sum = score + factor * b;
+        const vi number = sum == sum;
+        vi bits;
+        memcpy(&bits, &sum, sizeof bits);
+        return (number & bits) | (~number & quiet);
+    };
+    int64_t i = 0;
+    for (; i + W <= count; i += W) {
+        const vi bits = sum_of(load(scores + i), load(bias + i));
+        memcpy(out + i, &bits, sizeof bits);
+    }
+    if (i == count) return;
+    vf last[2] = {vf{}, vf{}};
+    memcpy(&last[0], scores + i, sizeof(float) * (size_t)(count - i));
+    memcpy(&last[1], bias + i, sizeof(float) * (size_t)(count - i));
+    const vi bits = sum_of(last[0], last[1]);
+    memcpy(out + i, &bits, sizeof(float) * (size_t)(count - i));
+}
+
 inline int64_t padded(int64_t n) { return (n + W - 1) / W * W; }
 
 // How many of the keys are >= pivot. Lanes beyond n hold INT32_MIN, so pivot > INT32_MIN is required.
@@ -211,6 +235,22 @@ inline void threshold(const smn_ranking* r, const float* scores, const smn_outpu
         cut_scores(*r, scores + (int64_t)g * r->tokens, mask + (int64_t)g * r->tokens, keys);
     if (out->ids_keep || out->ids_mask || out->ids_restore)
         write_ids(mask, (int64_t)r->groups * r->tokens, (int64_t)r->groups * r->visible, *out);
+}
+
+inline void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores, const smn_outputs* out,
+                           void* workspace) {
+    const int64_t n = s->tokens;
+    int32_t* keys = (int32_t*)workspace;
+    uint8_t* mask = out->mask ? out->mask : (uint8_t*)(keys + padded(n) + W);
+    for (int i = 0; i < s->slots; ++i) {
+        const smn_slot& slot = s->table[rank ? rank[i] : i];
+        const smn_ranking r = {1, s->tokens, slot.visible, slot.quantile, slot.slope};
+        if (slot.visible > 0 && slot.visible < n)
+            cut_scores(r, scores + i * n, mask + i * n, keys);
+        else
+            memset(mask + i * n, slot.visible == 0, (size_t)n);
+    }
+    if (out->ids_keep || out->ids_mask || out->ids_restore) write_ids(mask, s->slots * n, s->visible, *out);
 }
 
 }  // namespace

@@ -17,7 +17,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import color, decoder_tokens, gather_patches, optim_blue, patch_loss, random, strategy, threshold
+from . import (
+    add_bias,
+    color,
+    decoder_tokens,
+    gather_patches,
+    optim_blue,
+    patch_loss,
+    random,
+    strategy,
+    threshold,
+)
 
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
@@ -28,8 +38,8 @@ PARTITION = {"COMPLEMENTARY": True, "VIEWS": False}
 KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
     "sigma": (
         random.sigma_kernel,
-        {**SEEDS, "first_ptr": INTS, "index_ptr": INTS},
-        [{"TWO": True, "BLOCK": 128}],
+        {**SEEDS, "first_ptr": INTS, "table_ptr": LONGS, "index_ptr": INTS},
+        [{"TWO": True, "TABLE": table, "BLOCK": 128} for table in (False, True)],
     ),
     "noise": (random.noise_kernel, {**SEEDS, "out_ptr": FLOATS}, [{"BLOCK": 512}]),
     "filter": (
@@ -45,12 +55,39 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
             for two, white in ((True, False), (True, True), (False, True))
         ],
     ),
+    "add_bias": (
+        add_bias.add_bias_kernel,
+        {"scores_ptr": FLOATS, "bias_ptr": FLOATS, "out_ptr": FLOATS, "weight": "fp32"},
+        [{"BLOCK": 1024}],
+    ),
     "threshold": (
         threshold.threshold_kernel,
-        {"scores_ptr": FLOATS, "mask_ptr": BYTES, "keep_ptr": LONGS, "hide_ptr": LONGS, "restore_ptr": LONGS},
+        {
+            "scores_ptr": FLOATS,
+            "mask_ptr": BYTES,
+            "keep_ptr": LONGS,
+            "hide_ptr": LONGS,
+            "restore_ptr": LONGS,
+            "counts_ptr": INTS,
+            "before_ptr": INTS,
+        },
         [
-            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, **ones}
-            for ones in ({}, {"groups": 1}, {"groups": 1, "visible": 1})
+            {
+                "MASK": True,
+                "KEEP": True,
+                "HIDE": True,
+                "RESTORE": True,
+                "BLOCK": 1024,
+                "COUNTS": counts,
+                **ones,
+            }
+            for counts, ones in (
+                (False, {}),
+                (False, {"groups": 1}),
+                (False, {"groups": 1, "visible": 1}),
+                (True, {}),
+                (True, {"groups": 1, "counts_row": 1}),
+            )
         ],
     ),
     "optim_blue": (
@@ -177,7 +214,8 @@ TRAINING = {
     "decoder_tokens",
 }  # no masks: their divisions may hold fused steps
 OPTIONS = {
-    "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS, "sigma": color.OPTIONS,
+    "add_bias": add_bias.OPTIONS, "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS,
+    "sigma": color.OPTIONS,
     "optim_blue": optim_blue.OPTIONS, "strategy, boxes": strategy.OPTIONS, "strategy, steps": strategy.OPTIONS,
     "threshold": threshold.OPTIONS,
 }  # fmt: skip

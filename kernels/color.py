@@ -84,21 +84,23 @@ def white_noise(seed, samples, start: tuple[int, int, int], size: tuple[int, int
     return out
 
 
-def color_noise(seed, samples, spec, taps, radius, first) -> torch.Tensor:
-    """The field of each sample, float32 [B, T, H, W]. taps, radius, first: smnoise.spec.tables on the device."""
+def color_noise(seed, samples, spec, taps, radius, first, table=None) -> torch.Tensor:
+    """The field of each sample, float32 [B, T, H, W]. taps, radius, first: smnoise.spec.tables on the device; table:
+    int64 [31] of extension 12."""
     if spec.color == "white":
         return white_noise(seed, samples, spec.origin, spec.grid)
     rows = max(1, WORKSPACE_BYTES // (4 * 3 * spec.slab))
     if len(samples) > rows:
-        parts = (color_noise(seed, part, spec, taps, radius, first) for part in samples.split(rows))
+        parts = (color_noise(seed, part, spec, taps, radius, first, table) for part in samples.split(rows))
         return torch.cat(list(parts))
 
     batch, banks, wrap = len(samples), 2 if spec.two_sigmas else 1, spec.boundary == "wrap"
     index = torch.empty(batch, 2, dtype=torch.int32, device=samples.device)
     grid = (triton.cdiv(batch, 128),)
     sigma_kernel[grid](
-        seed, samples, radius if first is None else first, index, batch, TWO=banks == 2, BLOCK=128, **OPTIONS
-    )
+        seed, samples, radius if first is None else first, seed if table is None else table, index, batch,
+        TWO=banks == 2, TABLE=table is not None, BLOCK=128, **OPTIONS,
+    )  # fmt: skip
     halo = (0, 0, 0) if wrap else spec.max_radius
     size = [n + 2 * h for n, h in zip(spec.grid, halo, strict=True)]
     v = white_noise(seed, samples, tuple(o - h for o, h in zip(spec.origin, halo, strict=True)), tuple(size))

@@ -39,15 +39,23 @@ def white(word, half):
 CALLERS = ["seed_ptr", "samples_ptr"]
 
 
-@triton.jit(do_not_specialize=["batch"], do_not_specialize_on_alignment=CALLERS)
-def sigma_kernel(seed_ptr, samples_ptr, first_ptr, index_ptr, batch, TWO: tl.constexpr, BLOCK: tl.constexpr):
-    """index[B, 2]: which entry of each sigma bank a sample uses. first: int32 [32], read if TWO."""
+@triton.jit(do_not_specialize=["batch"], do_not_specialize_on_alignment=[*CALLERS, "table_ptr"])
+def sigma_kernel(
+    seed_ptr, samples_ptr, first_ptr, table_ptr, index_ptr, batch,
+    TWO: tl.constexpr, TABLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """index[B, 2]: which entry of each sigma bank a sample uses. first: int32 [32], read if TWO; table: int64 [31] of
+    extension 12, read if TABLE."""
     row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = row < batch
     sample = tl.load(samples_ptr + row, mask=inside, other=0)
     zero = row * 0
     r0, r1, _, _ = words(tl.load(seed_ptr), sample, PURPOSE_SIGMA, zero, zero, zero)
     i = (r0 >> 27).to(tl.int32)  # (r0 * 32) >> 32
+    if TABLE:
+        i = zero
+        for k in tl.static_range(31):
+            i += (tl.load(table_ptr + k) <= r0.to(tl.int64)).to(tl.int32)
     tl.store(index_ptr + 2 * row, i, mask=inside)
     j = zero
     if TWO:

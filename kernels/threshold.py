@@ -22,16 +22,29 @@ def keys_of(scores):
     return tl.where(bits >= 0x80000000, bits ^ 0xFFFFFFFF, bits | 0x80000000).to(tl.uint32)
 
 
-@triton.jit(do_not_specialize=["groups", "visible"])
+@triton.jit(do_not_specialize=["groups", "visible", "counts_row"])
 def threshold_kernel(
-    scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, groups, n, visible,
-    MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr, BLOCK: tl.constexpr,
+    scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, counts_ptr, before_ptr, groups, n, visible, counts_row,
+    COUNTS: tl.constexpr, MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """scores float32 [B, groups, n]; mask uint8 [B, groups * n]; keep, hide, restore int64, rows as in the contract.
 
-    MASK, KEEP, HIDE, RESTORE: which outputs are written. Programs: (sample, group).
+    COUNTS: counts int32 [B or 1, groups] says how many tokens of each group are visible, and before, of the same shape,
+    how many of all groups before it; counts_row is groups, or 0 where all samples share a row; visible: of a sample.
+    Else each group shows `visible` of its tokens. MASK, KEEP, HIDE, RESTORE: which outputs are written.
+    Programs: (sample, group).
     """
     sample, group = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    # Triton makes an argument that is 1 a plain Python number, which has no .to().
+    all_visible = tl.full([1], 0, tl.int64) + visible
+    wanted = tl.full([1], 0, tl.int32) + visible
+    kept_first = wanted * group
+    if COUNTS:
+        wanted = tl.zeros([1], tl.int32) + tl.load(counts_ptr + sample * counts_row + group)
+        kept_first = tl.zeros([1], tl.int32) + tl.load(before_ptr + sample * counts_row + group)
+    else:
+        all_visible = all_visible * groups
     row = scores_ptr + (sample * groups + group) * n
     lane = tl.arange(0, BLOCK)
     cut = tl.zeros([1], tl.uint32)
@@ -45,7 +58,7 @@ def threshold_kernel(
             key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
             count += tl.sum((inside & (key >= trial)).to(tl.int32), axis=0)
             i += BLOCK
-        cut = tl.where(count >= visible, trial, cut)
+        cut = tl.where(count >= wanted, trial, cut)
         bit -= 1
     above = tl.zeros([1], tl.int32)
     i = 0
@@ -54,15 +67,13 @@ def threshold_kernel(
         key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
         above += tl.sum((inside & (key > cut)).to(tl.int32), axis=0)
         i += BLOCK
-    ties = visible - above  # visible tokens whose key is the cut itself: the lowest numbered ones
+    ties = wanted - above  # visible tokens whose key is the cut itself: the lowest numbered ones
 
     first = group * n
-    # Triton makes an argument that is 1 a plain Python number, which has no .to().
-    all_visible = tl.full([1], 0, tl.int64) + groups * visible
     mask_row = mask_ptr + sample * groups * n + first
     restore_row = restore_ptr + sample * groups * n + first
-    keep_row = keep_ptr + sample * groups * visible
-    hide_row = hide_ptr + sample * groups * (n - visible)
+    keep_row = keep_ptr + sample * all_visible
+    hide_row = hide_ptr + sample * (groups * n - all_visible)
     kept_before = tl.zeros([1], tl.int32)
     ties_before = tl.zeros([1], tl.int32)
     i = 0
@@ -74,8 +85,8 @@ def threshold_kernel(
         tie = ties_before + tl.cumsum(equal, axis=0) - equal
         shown = (inside & ((key > cut) | ((equal > 0) & (tie < ties)))).to(tl.int32)
         kept = kept_before + tl.cumsum(shown, axis=0) - shown
-        to_keep = (group * visible + kept).to(tl.int64)
-        to_hide = (group * (n - visible) + at - kept).to(tl.int64)
+        to_keep = (kept_first + kept).to(tl.int64)
+        to_hide = (first - kept_first + at - kept).to(tl.int64)
         token = (first + at).to(tl.int64)
         if MASK:
             tl.store(mask_row + at, (shown == 0).to(tl.uint8), mask=inside)
@@ -90,8 +101,11 @@ def threshold_kernel(
         i += BLOCK
 
 
-def threshold(scores, visible: int, groups: int, outputs: dict) -> None:
-    """Fill the wanted outputs (smnoise.backends.outputs) from scores float32 [B, L]."""
+def threshold(scores, visible: int, groups: int, outputs: dict, counts=None) -> None:
+    """Fill the wanted outputs (smnoise.backends.outputs) from scores float32 [B, L].
+
+    visible: of each group; with counts, int32 [B or 1, groups] on the device of the scores, of all groups of a sample.
+    """
     batch, tokens = scores.shape
     n = tokens // groups
     pointers = [outputs.get(name, scores) for name in ("mask", "ids_keep", "ids_mask", "ids_restore")]
@@ -107,4 +121,12 @@ def threshold(scores, visible: int, groups: int, outputs: dict) -> None:
         )
     }
     block = min(triton.next_power_of_2(n), BLOCK)
-    threshold_kernel[batch, groups](scores, *pointers, groups, n, visible, **wanted, BLOCK=block, **OPTIONS)
+    if counts is None:
+        pointers += [scores, scores]
+    else:
+        pointers += [counts, (counts.cumsum(dim=1) - counts).to(torch.int32)]
+    counts_row = groups if counts is not None and len(counts) > 1 else 0
+    threshold_kernel[batch, groups](
+        scores, *pointers, groups, n, visible, counts_row,
+        COUNTS=counts is not None, **wanted, BLOCK=block, **OPTIONS,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
 
 if TYPE_CHECKING:
     from .errors import BackendError, CheckpointError, DataError, FolderInUseError, PoolError, SmnoiseError
+    from .levels import distance_to
     from .masks import MaskBatch
     from .pools import MaskPool, NoisePool, PoolSampler
     from .samplers import (
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
         Blue1D,
         Blue2D,
         Blue3D,
+        ContextTargets,
         Custom,
         Frame,
+        FrameCounts,
         FrequencyBars,
         Green1D,
         Green2D,
@@ -48,16 +51,20 @@ if TYPE_CHECKING:
         White1D,
         White2D,
         White3D,
+        context_presets,
         sample_indices,
     )
     from .samplers.presets import presets
+    from .sigmas import SigmaSchedule, sigma_table
     from .strategies import STRATEGIES, from_json, register, sampler_of, strategy
     from .stream import MaskStream
 
 _MODULES = (
     "errors",
     "masks",
+    "levels",
     "samplers",
+    "sigmas",
     "strategies",
     "stream",
     "pools",
@@ -72,10 +79,12 @@ __all__ = [
     "Blue2D",
     "Blue3D",
     "CheckpointError",
+    "ContextTargets",
     "Custom",
     "DataError",
     "FolderInUseError",
     "Frame",
+    "FrameCounts",
     "FrequencyBars",
     "Green1D",
     "Green2D",
@@ -97,6 +106,7 @@ __all__ = [
     "Red2D",
     "Red3D",
     "RunningCell",
+    "SigmaSchedule",
     "SmnoiseError",
     "TimeBars",
     "TimeFrequencyBars",
@@ -104,11 +114,14 @@ __all__ = [
     "White1D",
     "White2D",
     "White3D",
+    "context_presets",
+    "distance_to",
     "from_json",
     "presets",
     "register",
     "sample_indices",
     "sampler_of",
+    "sigma_table",
     "strategy",
 ]
 

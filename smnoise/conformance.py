@@ -120,7 +120,8 @@ def _check_values(where: str, entry: dict, lengths: dict[str, int]) -> None:
     for name in ("t", "y", "x", "values", "first_visible"):
         if name in entry and (not isinstance(entry[name], list) or not entry[name]):
             raise ValueError(f"{where}: {name} must be a list of numbers, got {entry[name]!r}")
-    if "sha256" in entry and ("ratio" in entry) == ("num_visible" in entry):
+    own_counts = "counts" in entry or "num_context" in entry
+    if "sha256" in entry and not own_counts and ("ratio" in entry) == ("num_visible" in entry):
         raise ValueError(f"{where}: give either ratio or num_visible")
 
 
@@ -204,6 +205,47 @@ def _random_words(module, backend, entry):
     return entry["words"], words[0, -4:].tolist()
 
 
+def _counts(module, backend, entry):
+    from .samplers import FrameCounts
+
+    parameters = {k: entry[k] for k in ("strategy", "drawn", "seed") if k in entry}
+    samples = _tensors(backend, entry)[1]
+    masks = FrameCounts(tuple(entry["grid"]), entry["counts"], **parameters)(samples, backend=backend)
+    return _compare(entry, masks[:4])
+
+
+def _levels(module, backend, entry):
+    from .samplers import ContextTargets
+
+    names = ("num_context", "num_target", "target_sets", "strategy", "seed")
+    sampler = ContextTargets(tuple(entry["grid"]), **{k: entry[k] for k in names if k in entry})
+    sets = sampler.sets(_tensors(backend, entry)[1], backend=backend)
+    label = np.ones(sampler.num_tokens, np.uint8)
+    label[sets.context.need("ids_keep")[0].cpu()] = 0
+    for j, ids in enumerate(sets.targets[0].cpu()):
+        label[ids] = 2 + j
+    return entry["sha256"], hashlib.sha256(label.tobytes()).hexdigest()
+
+
+def _bias(module, backend, entry):
+    device = backends.device_of(backend)
+    scores, bias = (
+        torch.from_numpy(np.array([entry[n]], np.uint32).view(np.float32)).to(device)
+        for n in ("scores", "bias")
+    )
+    got = ops.add_bias(scores, bias, entry["weight"], backend).cpu().numpy()
+    return entry["sum"], got.view(np.uint32)[0].tolist()
+
+
+def _sigma_table(module, backend, entry):
+    from .sigmas import sigma_table
+
+    bank1, bank2 = reference.bank((0.4, 1.5)), reference.bank((1.4, 3.0))
+    table = sigma_table(entry["weights"]).tolist()
+    drawn = module.draw_sigmas(entry["seed"], entry["sample"], reference.first_partner(bank1, bank2), table)
+    return entry["drawn"], list(drawn)
+
+
 def _visible(entry: dict, tokens: int) -> int:
     return entry["num_visible"] if "num_visible" in entry else visible_of_ratio(tokens, entry["ratio"])
 
@@ -256,6 +298,18 @@ CHECKS = {
         {"seed", "sample", "grid", "sha256"},
         {"ratio", "num_visible", "visible", "first_visible"} | BLUE_PARAMETERS,
     ),
+    "counts": (
+        _counts,
+        {"strategy", "seed", "sample", "grid", "counts", "sha256"},
+        {"drawn", "visible", "first_visible"},
+    ),
+    "levels": (
+        _levels,
+        {"strategy", "seed", "sample", "grid", "num_context", "num_target", "sha256"},
+        {"target_sets"},
+    ),
+    "bias": (_bias, {"scores", "bias", "weight", "sum"}, set()),
+    "sigma_table": (_sigma_table, {"seed", "sample", "weights", "drawn"}, set()),
     "random_words": (_random_words, {"seed", "sample", "purpose", "call", "words"}, set()),
     "strategy": (
         _strategy,

@@ -81,10 +81,13 @@ def first_partner(bank1: list[float], bank2: list[float]) -> list[int]:
     return [next((j for j in range(BANK) if bank2[j] >= s + 0.05), BANK) for s in bank1]
 
 
-def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
-    """Section 3. Which entry of each bank a sample uses; first is None for colours of one sigma."""
+def draw_sigmas(
+    seed: int, sample: int, first: list[int] | None, table: list[int] | None = None
+) -> tuple[int, int]:
+    """Section 3; extension 12 with a table. Which entry of each bank a sample uses; first is None for colours of one
+    sigma."""
     r0, r1 = (int(w) for w in words(seed, sample, PURPOSE_SIGMA)[:2])
-    i = r0 * BANK >> 32
+    i = r0 * BANK >> 32 if table is None else sum(entry <= r0 for entry in table)
     if first is None:
         return i, 0
     return i, first[i] + (r1 * (BANK - first[i]) >> 32)
@@ -130,15 +133,17 @@ def window(seed: int, sample: int, spec, reach=(0, 0, 0)) -> np.ndarray:
     return white(seed, sample, t[:, None, None], y[None, :, None], x[None, None, :])
 
 
-def color_noise(seed: int, sample: int, spec, sigmas: tuple[float, float] | None = None) -> np.ndarray:
+def color_noise(
+    seed: int, sample: int, spec, sigmas: tuple[float, float] | None = None, table: list[int] | None = None
+) -> np.ndarray:
     """Section 5. The field whose largest values are visible: float32 [T, Y, X].
 
-    spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn.
+    spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn. table: extension 12.
     """
     if sigmas is None:
         bank1, bank2 = bank(spec.sigma1), bank(spec.sigma2)
         two = spec.color in ("green", "purple")
-        i, j = draw_sigmas(seed, sample, first_partner(bank1, bank2) if two else None)
+        i, j = draw_sigmas(seed, sample, first_partner(bank1, bank2) if two else None, table)
         sigmas = bank1[i], bank2[j]
     if spec.color == "white":
         return window(seed, sample, spec)
@@ -168,13 +173,33 @@ class Outputs(NamedTuple):
     ids_restore: np.ndarray
 
 
-def threshold(scores: np.ndarray, visible: int) -> Outputs:
-    """Section 6. scores: float32 [groups, tokens]; each group shows its `visible` largest tokens."""
+def ranked(scores: np.ndarray) -> np.ndarray:
+    """Section 6. Numbers of the scores, float32 [n], the largest key first, ties: the lower number first."""
+    return np.argsort(-key(scores).astype(np.int64), kind="stable")
+
+
+def threshold(scores: np.ndarray, visible) -> Outputs:
+    """Section 6. scores: float32 [groups, tokens]; each group shows its `visible` largest tokens. visible: an integer,
+    or one for each group."""
     mask = np.ones(scores.shape, bool)
-    for row, keys in zip(mask, key(scores), strict=True):
-        order = np.argsort(-keys.astype(np.int64), kind="stable")  # ties: the lower token first
-        row[order[:visible]] = False
+    for row, values, count in zip(mask, scores, np.broadcast_to(visible, len(scores)), strict=True):
+        row[ranked(values)[:count]] = False
     return outputs_of(mask.reshape(-1))
+
+
+def add_bias(scores: np.ndarray, bias: np.ndarray, weight: float) -> np.ndarray:
+    """Extension 11. Scores with a bias, float32 of any shape."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = scores + np.float32(weight) * bias
+    return np.where(np.isnan(total), np.float32(np.nan), total)
+
+
+def slot_threshold(scores: np.ndarray, counts, line: np.ndarray | None = None) -> Outputs:
+    """Extension 9. scores: float32 [slots, tokens]; line: float32 [slots]."""
+    own = np.array(counts)
+    if line is not None:
+        own[ranked(line)] = counts
+    return threshold(scores, own)
 
 
 def outputs_of(mask: np.ndarray) -> Outputs:

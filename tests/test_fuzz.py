@@ -246,7 +246,9 @@ def test_optim_blue(parameters, call, views):
 
 
 # PoolSampler, which is there once somebody imports it, needs a pool.
-OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - {"OptimBlue", "PoolSampler"})
+# Custom needs a registered function; FrameCounts and ContextTargets have tests of their own.
+APART = {"OptimBlue", "PoolSampler", "Custom", "FrameCounts", "ContextTargets"}
+OTHER_KINDS = sorted(set(smnoise.samplers.KINDS) - set(COLOR_KINDS) - APART)
 PLANES = ["Block", "InverseBlock", "Grid", "FrequencyBars", "TimeBars", "TimeFrequencyBars"]
 ones, planes, few = (
     st.tuples(st.integers(2, 30)),
@@ -276,6 +278,86 @@ def test_other_strategies(kind, data, call):
     sampler = attempt("strategy", smnoise.samplers.KINDS[kind], **one_count(parameters))
     if sampler is not None:
         run_sampler("strategy", sampler, call)
+
+
+COUNTS = {
+    "grid": grids, "counts": st.lists(st.integers(0, 9), min_size=1, max_size=12).map(tuple),
+    "strategy": st.sampled_from(["random", "green-3d", "blue-2d", "tube", "block", "red-2d-tube"]),
+    "parameters": st.just({}) | st.just({"boundary": "wrap"}) | st.just({"per": "frame"}),
+    "drawn": st.booleans(), "seed": st.integers(0, 2**64 - 1),
+}  # fmt: skip
+
+
+@fuzz
+@given(arguments(COUNTS, optional=("strategy", "parameters", "drawn", "seed")), calls, st.data())
+def test_frame_counts(parameters, call, data):
+    if data.draw(st.integers(0, 3)) and type(grid := parameters["grid"]) is tuple and len(grid) == 3:
+        frame = st.integers(0, int(grid[1]) * int(grid[2]))
+        parameters["counts"] = data.draw(st.lists(frame, min_size=grid[0], max_size=grid[0]))
+    sampler = attempt("counts", smnoise.FrameCounts, **parameters)
+    if sampler is None:
+        return
+    run_sampler("counts", sampler, call)
+    shown = (~sampler([0, 1]).mask).view(2, len(sampler.counts), -1).sum(2)
+    for row in shown.tolist():
+        assert sorted(row) == sorted(sampler.counts) if sampler.drawn else tuple(row) == sampler.counts
+
+
+SETS = {
+    "grid": grids, "num_context": st.integers(1, 9), "num_target": st.integers(1, 5), "target_sets": st.integers(1, 4),
+    "strategy": st.sampled_from(["random", "green-3d", "blue-2d", "tube", "block"]),
+    "parameters": st.just({}) | st.just({"boundary": "wrap"}), "seed": st.integers(0, 2**64 - 1),
+}  # fmt: skip
+
+
+@fuzz
+@given(arguments(SETS, optional=("target_sets", "strategy", "parameters", "seed")), calls)
+def test_context_and_targets(parameters, call):
+    sampler = attempt("sets", smnoise.ContextTargets, **parameters)
+    if sampler is None:
+        return
+    run_sampler("sets", sampler, call)
+    sets = sampler.sets([0, 2**64 - 1])
+    assert sets.targets.shape == (2, sampler.target_sets, sampler.num_target)
+    ids = torch.cat([sets.context.ids_keep, sets.targets.flatten(1)], 1).sort(1).values
+    assert (ids.diff(dim=1) > 0).all()
+    assert ids.min() >= 0
+    assert ids.max() < sampler.num_tokens
+    assert (sets.distances() > 0).all()
+
+
+SCORED = [
+    smnoise.Green3D((2, 3, 4), 0.75),
+    smnoise.Random((2, 3, 4), 0.5, per="frame"),
+    smnoise.FrameCounts((2, 3, 4), (12, 1), strategy="red-3d", drawn=True),
+    smnoise.OptimBlue((4, 6), 0.75),
+]
+
+
+@fuzz
+@given(
+    st.sampled_from(SCORED),
+    mostly(
+        st.integers(0, 9).map(lambda n: torch.randn(2, 24, generator=torch.Generator().manual_seed(n))), junk
+    ),
+    mostly(st.floats(-3, 3)),
+    mostly(
+        st.none() | st.lists(st.integers(0, 9), min_size=32, max_size=32), st.lists(st.floats(), max_size=33)
+    ),
+)
+def test_bias_and_sigma_table(sampler, bias, weight, weights):
+    table = None if weights is None else attempt("sigma table", smnoise.sigma_table, weights)
+    if table is not None:
+        assert len(table) == 31
+        assert (table.diff() >= 0).all()
+        assert table[0] >= 0
+        assert table[-1] <= 2**32
+    call = {"bias": bias, "bias_weight": weight, "sigma_table": table}
+    masks = attempt("bias", sampler, [3, 4], **call)
+    if masks is not None:
+        check_masks(masks, sampler)
+        want = sampler([3, 4], backend="reference", **call)
+        assert torch.equal(masks.mask, want.mask)
 
 
 @fuzz
@@ -357,6 +439,28 @@ def tensors(*dtypes, rank: int, largest: int = 6):
 
 
 OTHERS = (torch.float64, torch.bfloat16, torch.int64, torch.bool)
+
+
+@fuzz
+@given(
+    mostly(tensors(torch.float32, rank=2, largest=40), tensors(*OTHERS, rank=2), junk),
+    mostly(st.lists(st.integers(0, 9), min_size=1, max_size=4)), st.booleans(), junk, st.integers(0, 9),
+    mostly(st.sampled_from(["auto", "cpu", "reference"])),
+)  # fmt: skip
+def test_slot_threshold(scores, counts, with_line, other, seed, backend):
+    line = None
+    if with_line and isinstance(scores, torch.Tensor) and scores.dim() == 2 and type(counts) is list:
+        line = torch.randn(len(scores), len(counts), generator=torch.Generator().manual_seed(seed))
+    elif with_line:
+        line = other
+    got = attempt("slot_threshold", ops.slot_threshold, scores, counts, line, backend)
+    if got is None:
+        return
+    want = ops.slot_threshold(scores, counts, line, "reference")
+    assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+    shown = (~got[0]).view(len(scores), len(counts), -1).sum(2)
+    for row in shown.tolist():
+        assert row == list(counts) if line is None else sorted(row) == sorted(counts)
 
 
 @fuzz

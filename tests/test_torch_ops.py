@@ -13,6 +13,7 @@ SEED, SAMPLES = torch.tensor(5), torch.arange(3)
 CLIPS = torch.arange(2 * 2 * 4 * 6 * 6, dtype=torch.uint8).reshape(2, 2, 4, 6, 6)
 IDS = torch.tensor([[0, 5, 7], [1, 2, 6]])
 OPS = {
+    "add_bias": (torch.ones(3, 20), torch.arange(60.0).view(3, 20), 0.1),
     "color_mask": (SEED, SAMPLES, SPEC),
     "color_noise": (SEED, SAMPLES, SPEC),
     "decoder_tokens": (torch.ones(2, 3, 5), torch.ones(5), torch.ones(8, 5), IDS, 7 - IDS, False),
@@ -21,6 +22,11 @@ OPS = {
     "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "patch_loss": (torch.ones(2, 3, 36), CLIPS, IDS, [2, 3, 3], 1e-6, False, True),
     "random_words": (SEED, SAMPLES, 5, 7),
+    "slot_threshold": (
+        torch.randn(3, 20, generator=torch.Generator().manual_seed(0)),
+        [5, 0, 1, 3],
+        torch.ones(3, 4),
+    ),
     "strategy_mask": (SEED, SAMPLES, StrategySpec("blocks", (2, 4, 4), 5).to_json()),
     "threshold": (torch.randn(3, 20, generator=torch.Generator().manual_seed(0)), 4, 2),
 }

@@ -28,14 +28,16 @@ from .plan import (
     PatchLoss,
     Plan,
     Ranking,
+    Slots,
     Strategy,
     blue_plan_of,
     plan_of,
+    slot_table,
     strategy_plan_of,
 )
 
 DEVICES = ("cpu",)
-ABI = 9
+ABI = 10
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -56,10 +58,16 @@ def _load() -> tuple[Any, str | None]:
     if library.smn_abi() != ABI:
         return None, f"{path} has ABI {library.smn_abi()}, this package needs {ABI}; reinstall smnoise"
     library.smn_color.argtypes = [
-        POINTER(Plan), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+        POINTER(Plan), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_add_bias.argtypes = [
+        c_int, c_int, c_void_p, c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p,
+    ]  # fmt: skip
+    library.smn_slot_threshold.argtypes = [
+        POINTER(Slots), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_gaussian_filter.argtypes = [
         POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
@@ -84,7 +92,7 @@ def _load() -> tuple[Any, str | None]:
     ]  # fmt: skip
     library.smn_philox_words.argtypes = [POINTER(c_uint32), c_uint64, POINTER(c_uint32)]
     library.smn_white_values.argtypes = [c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
-    library.smn_sigma_draws.argtypes = [c_void_p, c_uint64, c_void_p, c_int64, c_void_p]
+    library.smn_sigma_draws.argtypes = [c_void_p, c_void_p, c_uint64, c_void_p, c_int64, c_void_p]
     return library, None
 
 
@@ -169,30 +177,48 @@ def _check(status: int) -> None:
         raise RuntimeError(f"smnoise: the CPU library does not have instruction set {isa()!r}")
 
 
-def _masks(function: str, plan: Held, seed: torch.Tensor, samples: torch.Tensor, outputs: dict) -> dict:
-    """Have the library's `function` write the outputs, and return them."""
+def _masks(
+    function: str, plan: Held, seed: torch.Tensor, samples: torch.Tensor, outputs: dict, *others
+) -> dict:
+    """Have the library's `function` write the outputs, and return them. others: arguments before the outputs."""
     samples, pointers = samples.contiguous(), Outputs.of(outputs)
     status = getattr(_load()[0], function)(
         byref(plan), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), len(samples), byref(pointers),
+        seed.data_ptr(), samples.data_ptr(), len(samples), *others, byref(pointers),
     )  # fmt: skip
     _check(status)
     return outputs
 
 
-def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> dict:
-    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs)
+def _color(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    outputs: dict,
+    sigma_table: torch.Tensor | None,
+) -> dict:
+    table = None if sigma_table is None else sigma_table.contiguous()
+    address = None if table is None else table.data_ptr()
+    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs, address)
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+) -> torch.Tensor:
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
-    _color(seed, samples, spec, {"noise": noise})
+    _color(seed, samples, spec, {"noise": noise}, sigma_table)
     return noise
 
 
-def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
+def color_mask(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    wanted,
+    sigma_table: torch.Tensor | None = None,
+) -> dict:
     outputs = allocate(len(samples), spec.groups * spec.tokens, spec.groups * spec.visible, wanted)
-    return _color(seed, samples, spec, outputs)
+    return _color(seed, samples, spec, outputs, sigma_table)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -204,6 +230,32 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     status = _load()[0].smn_threshold(
         byref(ranking), CODES[isa()], threads(), _parallel(), scores.data_ptr(), batch, byref(pointers)
     )
+    _check(status)
+    return outputs
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
+    scores, bias = scores.contiguous(), bias.contiguous()
+    out = torch.empty_like(scores)
+    status = _load()[0].smn_add_bias(
+        CODES[isa()], threads(), _parallel(),
+        scores.data_ptr(), bias.data_ptr(), weight, *scores.shape, out.data_ptr(),
+    )  # fmt: skip
+    _check(status)
+    return out
+
+
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
+    scores = scores.contiguous()
+    (batch, tokens), slots = scores.shape, len(counts)
+    outputs = allocate(batch, tokens, sum(counts), wanted)
+    table = slot_table(counts, tokens // slots)
+    struct = Slots(slots, tokens // slots, sum(counts), table.ctypes.data).holding(table)
+    pointers = Outputs.of(outputs)
+    status = _load()[0].smn_slot_threshold(
+        byref(struct), CODES[isa()], threads(), _parallel(),
+        None if rank is None else rank.data_ptr(), scores.data_ptr(), batch, byref(pointers),
+    )  # fmt: skip
     _check(status)
     return outputs
 
@@ -333,10 +385,14 @@ def white(seed: int, sample: int, t, y, x) -> np.ndarray:
     return out
 
 
-def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
-    """Contract section 3, for the conformance check."""
+def draw_sigmas(
+    seed: int, sample: int, first: list[int] | None, table: list[int] | None = None
+) -> tuple[int, int]:
+    """Contract section 3 and extension 12, for the conformance check."""
     firsts = None if first is None else np.array(first, np.int32)
+    entries = None if table is None else np.array(table, np.int64)
     sample_row, out = np.array([sample], np.uint64), np.empty(2, np.int32)
     pointer = None if firsts is None else firsts.ctypes.data
-    _load()[0].smn_sigma_draws(pointer, seed, sample_row.ctypes.data, 1, out.ctypes.data)
+    entry = None if entries is None else entries.ctypes.data
+    _load()[0].smn_sigma_draws(pointer, entry, seed, sample_row.ctypes.data, 1, out.ctypes.data)
     return int(out[0]), int(out[1])

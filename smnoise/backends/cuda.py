@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from ctypes import Structure, c_int32, c_int64, c_void_p
+from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 
 import numpy as np
@@ -22,7 +22,21 @@ from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed6
 from . import nvrtc, once, outside_capture
 from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, Layout, layout
 from .outputs import allocate, filtered_shape
-from .plan import Axis, OptimBlue, Outputs, Plan, Ranking, Strategy, blue_plan_of, plan_of, strategy_plan_of
+from .plan import (
+    Axis,
+    BlueCall,
+    Call,
+    OptimBlue,
+    Outputs,
+    Plan,
+    Ranking,
+    Slots,
+    Strategy,
+    blue_plan_of,
+    plan_of,
+    slot_table,
+    strategy_plan_of,
+)
 
 DEVICES = ("cuda",)
 LEAST_CAPABILITY = (7, 5)
@@ -31,24 +45,6 @@ BLUE_THREADS = 128  # of csrc/optim_blue_block.h
 BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
 BLUE_WORKSPACE = 256 << 20  # and bytes of all those arrays together
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-
-
-class Call(Structure):
-    """smn_call of csrc/kernels.cu."""
-
-    _fields_ = [("seed", c_void_p), ("samples", c_void_p), ("scores", c_void_p), ("out", Outputs)]
-
-
-class BlueCall(Structure):
-    """smn_blue_call of csrc/kernels.cu."""
-
-    _fields_ = [
-        ("seed", c_void_p),
-        ("samples", c_void_p),
-        ("batch", c_int64),
-        ("workspace", c_void_p),
-        ("out", Outputs),
-    ]
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +185,13 @@ def _launch(
     )
 
 
-def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: dict) -> None:
+def _color(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    outputs: dict,
+    sigma_table: torch.Tensor | None,
+) -> None:
     device, batch = samples.device, len(samples)
     with torch.cuda.device(device):
         prepared = _prepared(spec, device.index)
@@ -197,7 +199,10 @@ def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: 
             return
         samples = samples.contiguous()
         pointers = Outputs.of(outputs)
-        call = Call(seed.data_ptr(), samples.data_ptr(), None, pointers)
+        call = Call(seed.data_ptr(), samples.data_ptr(), out=pointers)
+        if sigma_table is not None:
+            sigma_table = sigma_table.contiguous()
+            call.sigma_table = sigma_table.data_ptr()
         if prepared.threshold is None:
             _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
             return
@@ -210,16 +215,24 @@ def _color(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, outputs: 
             _launch(prepared.threshold, (batch, 1), 0, prepared.plan.ranking, call)
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+) -> torch.Tensor:
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device=samples.device)
-    _color(seed, samples, spec, {"noise": noise})
+    _color(seed, samples, spec, {"noise": noise}, sigma_table)
     return noise
 
 
-def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
+def color_mask(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    wanted,
+    sigma_table: torch.Tensor | None = None,
+) -> dict:
     tokens, visible = spec.groups * spec.tokens, spec.groups * spec.visible
     outputs = allocate(len(samples), tokens, visible, wanted, samples.device)
-    _color(seed, samples, spec, outputs)
+    _color(seed, samples, spec, outputs, sigma_table)
     return outputs
 
 
@@ -230,10 +243,42 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     if batch and outputs:
         ranking = Ranking(groups, tokens // groups, visible, *search_start(tokens // groups, visible))
         pointers = Outputs.of(outputs)
-        call = Call(None, None, scores.data_ptr(), pointers)
+        call = Call(scores=scores.data_ptr(), out=pointers)
         with torch.cuda.device(scores.device):
             function = _function(scores.device.index, "threshold")
             _launch(function, (batch, 1), 0, ranking, call)
+    return outputs
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
+    scores, bias = scores.contiguous(), bias.contiguous()
+    out = torch.empty_like(scores)
+    if out.numel():
+        with torch.cuda.device(scores.device):
+            pointers = (c_void_p(v.data_ptr()) for v in (scores, bias, out))
+            blocks = min(-(-out.numel() // THREADS), 1 << 16)
+            function = _function(scores.device.index, "add_bias")
+            _launch(function, (blocks, 1), 0, *pointers, c_float(weight), c_int64(out.numel()))
+    return out
+
+
+@once
+def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, int]:
+    table = _upload(slot_table(counts, tokens), device)
+    return Slots(len(counts), tokens, sum(counts), table), _function(device, "slot_threshold")
+
+
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
+    scores = scores.contiguous()
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
+    with torch.cuda.device(scores.device):
+        struct, function = _slots(counts, tokens // len(counts), scores.device.index)
+        if batch and outputs:
+            pointers = Outputs.of(outputs)
+            call = Call(scores=scores.data_ptr(), out=pointers)
+            ranks = c_void_p(None if rank is None else rank.data_ptr())
+            _launch(function, (batch, 1), 0, struct, ranks, call)
     return outputs
 
 
@@ -304,7 +349,7 @@ def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec,
         if not batch or not outputs:
             return outputs
         samples, pointers = samples.contiguous(), Outputs.of(outputs)
-        call, shared = Call(seed.data_ptr(), samples.data_ptr(), None, pointers), SCRATCH_BYTES + plan.bytes
+        call, shared = Call(seed.data_ptr(), samples.data_ptr(), out=pointers), SCRATCH_BYTES + plan.bytes
         if plan.shared:
             shared += 4 * spec.tokens
         else:
@@ -336,18 +381,17 @@ def philox(counter: list[int], seed: int) -> list[int]:
     return words.cpu().numpy().view(np.uint32).tolist()
 
 
-def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
-    """Contract section 3, for the conformance check."""
+def draw_sigmas(
+    seed: int, sample: int, first: list[int] | None, table: list[int] | None = None
+) -> tuple[int, int]:
+    """Contract section 3 and extension 12, for the conformance check."""
     device = torch.cuda.current_device()
     values = torch.tensor([signed64(seed), signed64(sample)], device=f"cuda:{device}")
     firsts = None if first is None else torch.tensor(first, dtype=torch.int32, device=values.device)
+    entries = None if table is None else torch.tensor(table, device=values.device)
     index = torch.empty(2, dtype=torch.int32, device=values.device)
-    addresses = (
-        values.data_ptr(),
-        values.data_ptr() + 8,
-        None if firsts is None else firsts.data_ptr(),
-        index.data_ptr(),
-    )
-    _launch(_function(device, "sigmas"), (1, 1), 0, *(c_void_p(a) for a in addresses))
+    tensors = values[:1], values[1:], firsts, entries, index
+    pointers = (c_void_p(None if v is None else v.data_ptr()) for v in tensors)
+    _launch(_function(device, "sigmas"), (1, 1), 0, *pointers)
     i, j = index.tolist()
     return i, j

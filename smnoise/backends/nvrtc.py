@@ -35,8 +35,8 @@ HEADERS = (
 OPTIONS = ("-std=c++17", "-fmad=false", "--ptxas-options=-v")  # contraction off: it would change masks
 KERNELS = (
     *("color_window_one", "color_window_two", "color_torus_one", "color_torus_two", "threshold"),
-    *("gaussian", "optim_blue", "optim_blue_global", "optim_blue_wide", "philox", "random_words", "sigmas"),
-    "strategy_mask",
+    *("add_bias", "gaussian", "optim_blue", "optim_blue_global", "optim_blue_wide", "philox", "random_words"),
+    *("sigmas", "slot_threshold", "strategy_mask"),
 )
 
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_void_p
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, Tables, search_start
@@ -39,6 +41,22 @@ class Ranking(Structure):
         ("quantile", c_float),
         ("slope", c_float),
     ]
+
+
+class Slots(Held):
+    """smn_slots: extension 9."""
+
+    _fields_ = [("slots", c_int32), ("tokens", c_int32), ("visible", c_int32), ("table", c_void_p)]
+
+
+SLOT = np.dtype([("visible", "<i4"), ("quantile", "<f4"), ("slope", "<f4")])  # smn_slot
+
+
+@lru_cache(maxsize=256)
+def slot_table(counts: tuple[int, ...], tokens: int) -> np.ndarray:
+    """The table of smn_slots: SLOT [slots], of slots of `tokens` tokens."""
+    starts = (search_start(tokens, v) if 0 < v < tokens else (0.0, 1.0) for v in counts)
+    return np.array([(v, *start) for v, start in zip(counts, starts, strict=True)], SLOT)
 
 
 class LayoutStruct(Structure):
@@ -80,6 +98,27 @@ class Outputs(Held):
         for name, tensor in tensors.items():
             setattr(outputs, name, tensor.data_ptr())
         return outputs.holding(*tensors.values())
+
+
+class Call(Structure):
+    """smn_call of csrc/kernels.cu."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("seed", "samples", "sigma_table", "scores")),
+        ("out", Outputs),
+    ]
+
+
+class BlueCall(Structure):
+    """smn_blue_call of csrc/kernels.cu."""
+
+    _fields_ = [
+        ("seed", c_void_p),
+        ("samples", c_void_p),
+        ("batch", c_int64),
+        ("workspace", c_void_p),
+        ("out", Outputs),
+    ]
 
 
 class Gaussian(Held):

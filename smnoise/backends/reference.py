@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from .. import reference
@@ -19,15 +20,24 @@ def why_not() -> str | None:
     return None
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+) -> torch.Tensor:
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
+    table = None if sigma_table is None else sigma_table.tolist()
     for row, sample in zip(noise, samples.tolist(), strict=True):
-        row[:] = torch.from_numpy(reference.color_noise(int(seed) & 2**64 - 1, sample, spec))
+        row[:] = torch.from_numpy(reference.color_noise(int(seed) & 2**64 - 1, sample, spec, table=table))
     return noise
 
 
-def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
-    scores = color_noise(seed, samples, spec).flatten(1)
+def color_mask(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    wanted,
+    sigma_table: torch.Tensor | None = None,
+) -> dict:
+    scores = color_noise(seed, samples, spec, sigma_table).flatten(1)
     return threshold(scores, spec.visible, spec.groups, wanted)
 
 
@@ -36,6 +46,21 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     outputs = allocate(batch, tokens, groups * visible, wanted)
     for i, row in enumerate(scores.detach().numpy()):
         result = reference.threshold(row.reshape(groups, -1), visible)
+        for name, tensor in outputs.items():
+            tensor[i] = torch.from_numpy(getattr(result, name))
+    return outputs
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
+    return torch.from_numpy(reference.add_bias(scores.detach().numpy(), bias.detach().numpy(), weight))
+
+
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted)
+    own = np.tile(np.array(counts), (batch, 1)) if rank is None else np.array(counts)[rank.numpy()]
+    for i, row in enumerate(scores.detach().numpy()):
+        result = reference.threshold(row.reshape(len(counts), -1), own[i])
         for name, tensor in outputs.items():
             tensor[i] = torch.from_numpy(getattr(result, name))
     return outputs

@@ -55,9 +55,10 @@ def _tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None,
 @contextmanager
 def _on(device: torch.device) -> Iterator[None]:
     """Triton launches on the current device, whatever the tensors' own; and it compiles and loads at the first launch,
-    which a capture does not allow."""
+    which a capture does not allow. The interpreter's NumPy need not warn of floats that a GPU makes without a word."""
     if device.type != "cuda":
-        yield
+        with np.errstate(all="ignore"):
+            yield
         return
     with torch.cuda.device(device):
         capturing = torch.cuda.is_current_stream_capturing()
@@ -74,17 +75,27 @@ def _on(device: torch.device) -> Iterator[None]:
             ) from error
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec) -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+) -> torch.Tensor:
     from ..kernels import color
 
     if not len(samples):
         return torch.empty(0, *spec.grid, dtype=torch.float32, device=samples.device)
     with _on(samples.device):
-        return color.color_noise(seed, samples.contiguous(), spec, *_tables(spec, samples.device))
+        tables = _tables(spec, samples.device)
+        table = None if sigma_table is None else sigma_table.contiguous()
+        return color.color_noise(seed, samples.contiguous(), spec, *tables, table)
 
 
-def color_mask(seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted) -> dict:
-    scores = color_noise(seed, samples, spec).flatten(1)
+def color_mask(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    wanted,
+    sigma_table: torch.Tensor | None = None,
+) -> dict:
+    scores = color_noise(seed, samples, spec, sigma_table).flatten(1)
     return threshold(scores, spec.visible, spec.groups, wanted)
 
 
@@ -97,6 +108,27 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
     if batch and outputs:
         with _on(scores.device):
             kernels.threshold(scores, visible, groups, outputs)
+    return outputs
+
+
+def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
+    from ..kernels import add_bias as kernels
+
+    with _on(scores.device):
+        return kernels.add_bias(scores.contiguous(), bias.contiguous(), weight)
+
+
+def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
+    from ..kernels import threshold as kernels
+
+    scores = scores.contiguous()
+    batch, tokens = scores.shape
+    outputs = allocate(batch, tokens, sum(counts), wanted, scores.device)
+    table = _upload(np.array([counts], np.int32), scores.device)
+    if batch and outputs:
+        own = table if rank is None else table[0][rank.long()]
+        with _on(scores.device):
+            kernels.threshold(scores, sum(counts), len(counts), outputs, own)
     return outputs
 
 
@@ -215,13 +247,17 @@ def philox(counter: list[int], seed: int) -> list[int]:
     return words.tolist()
 
 
-def draw_sigmas(seed: int, sample: int, first: list[int] | None) -> tuple[int, int]:
-    """Contract section 3, for the conformance check."""
+def draw_sigmas(
+    seed: int, sample: int, first: list[int] | None, table: list[int] | None = None
+) -> tuple[int, int]:
+    """Contract section 3 and extension 12, for the conformance check."""
     from ..kernels import random
 
     key, samples = (torch.tensor([signed64(v)], device=DEVICES[0]) for v in (seed, sample))
     firsts = torch.tensor([0] if first is None else first, dtype=torch.int32, device=DEVICES[0])
     index = torch.empty(1, 2, dtype=torch.int32, device=DEVICES[0])
-    random.sigma_kernel[(1,)](key, samples, firsts, index, 1, TWO=first is not None, BLOCK=16)
+    entries = torch.tensor([0] if table is None else table, dtype=torch.int64, device=DEVICES[0])
+    which = {"TWO": first is not None, "TABLE": table is not None}
+    random.sigma_kernel[(1,)](key, samples, firsts, entries, index, 1, **which, BLOCK=16)
     i, j = index[0].tolist()
     return i, j

@@ -6,6 +6,7 @@ would be frozen into a compiled or captured graph.
 """
 
 from ._library import ALL_OUTPUTS
+from .add_bias import add_bias
 from .color_mask import color_mask
 from .color_noise import color_noise
 from .decoder_tokens import decoder_tokens
@@ -14,11 +15,13 @@ from .gaussian_filter import gaussian_filter
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
 from .random_words import random_words
+from .slot_threshold import slot_threshold
 from .strategy_mask import strategy_mask
 from .threshold import threshold
 
 __all__ = [
     "ALL_OUTPUTS",
+    "add_bias",
     "color_mask",
     "color_noise",
     "decoder_tokens",
@@ -27,6 +30,7 @@ __all__ = [
     "optim_blue",
     "patch_loss",
     "random_words",
+    "slot_threshold",
     "strategy_mask",
     "threshold",
 ]

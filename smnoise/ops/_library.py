@@ -18,10 +18,12 @@ LIBRARY = torch.library.Library("smnoise", "DEF")
 def register(schema: str, implementation, fake) -> None:
     """Define smnoise::<schema>. The implementation chooses the backend, so it serves every device."""
     name = schema.split("(", 1)[0]
+    # Arguments before the first with a default, which every op has.
+    required = schema.split("=", 1)[0].count(",")
 
     @wraps(implementation)
     def run(*args, **kw):
-        if any(a is None for a in args):  # which torch lets through for a tensor
+        if any(a is None for a in args[:required]):  # which torch lets through for a tensor
             raise TypeError(f"{schema}: an argument is None")
         return implementation(*args, **kw)
 
@@ -76,6 +78,40 @@ def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]
         else torch.empty(0, dtype=torch.bool if n == "mask" else torch.int64, device=device)
         for n in NAMES
     )
+
+
+def check_scores(scores: torch.Tensor) -> None:
+    if scores.dtype != torch.float32:
+        raise TypeError(f"scores must be float32, got {scores.dtype}; convert with scores.float()")
+    if scores.dim() != 2:
+        raise ValueError(f"scores must have shape [B, L], got {tuple(scores.shape)}")
+    if scores.shape[1] > 2**31 - 2**16:
+        raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {scores.shape[1]}")
+
+
+def check_sigma_table(table: torch.Tensor | None, device: torch.device, values: bool) -> None:
+    """values: look at them too, where no GPU must be waited for."""
+    if table is None:
+        return
+    if table.dtype != torch.int64:
+        raise TypeError(
+            f"sigma_table must be an int64 tensor, got {table.dtype}; make one with smnoise.sigma_table"
+        )
+    if tuple(table.shape) != (31,):
+        raise ValueError(
+            f"sigma_table must have shape [31], got {tuple(table.shape)}; make one with smnoise.sigma_table"
+        )
+    if table.device != device:
+        raise ValueError(
+            f"sigma_table is on {table.device} but samples are on {device}; put both on one device"
+        )
+    if values and table.device.type == "cpu":
+        numbers = table.tolist()
+        if numbers != sorted(numbers) or numbers[0] < 0 or numbers[-1] > 2**32:
+            raise ValueError(
+                f"sigma_table must hold numbers of 0 .. 2^32 that never fall, got {numbers}; make one with "
+                "smnoise.sigma_table"
+            )
 
 
 def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:

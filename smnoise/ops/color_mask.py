@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import torch
 
+from ..backends import choose
+from ..backends.outputs import allocate
 from ..spec import ColorSpec
 from ..tensors import check_tensors
-from ._library import ALL_OUTPUTS, register_masks
+from ._library import (
+    ALL_OUTPUTS,
+    as_returned,
+    check_seed_and_samples,
+    check_sigma_table,
+    register,
+    wanted_outputs,
+)
 
 
 def color_mask(
-    seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto", outputs: str = ALL_OUTPUTS
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: str,
+    backend: str = "auto",
+    outputs: str = ALL_OUTPUTS,
+    sigma_table: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Masks of a batch of samples; each row depends on its own sample index only.
 
@@ -30,13 +44,37 @@ def color_mask(
         backend: "auto" (the environment variable SMNOISE_BACKEND, else the fast one of the device), or
             a name; a named backend that cannot run raises BackendError.
         outputs: which of the four to compute, comma-separated; the others come back with shape [0].
+        sigma_table: int64 [31] on the seed's device, how often each of the 32 values of sigma1 is drawn (extension 12;
+            `smnoise.sigma_table` makes one); by default equally often. Being a tensor, it may change from step to step
+            in compiled and captured code.
 
     Returns:
         mask bool [B, L], True = masked; ids_keep int64 [B, V] and ids_mask int64 [B, L - V], ascending;
         ids_restore int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x.
     """
-    check_tensors(seed=seed, samples=samples)
-    return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs)
+    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
+    return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs, sigma_table)
 
 
-register_masks("color_mask", ColorSpec, lambda s: (1, s.groups * s.tokens, s.groups * s.visible))
+def _color_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None):
+    check_seed_and_samples(seed, samples)
+    check_sigma_table(sigma_table, samples.device, values=True)
+    wanted = wanted_outputs(outputs)
+    run = choose("color_mask", backend, samples.device.type)
+    return as_returned(run(seed, samples, ColorSpec.from_json(spec), wanted, sigma_table), samples.device)
+
+
+def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None):
+    check_seed_and_samples(seed, samples)
+    check_sigma_table(sigma_table, samples.device, values=False)
+    s = ColorSpec.from_json(spec)
+    sizes = samples.shape[0], s.groups * s.tokens, s.groups * s.visible
+    return as_returned(allocate(*sizes, wanted_outputs(outputs), samples.device), samples.device)
+
+
+register(
+    f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}", '
+    "Tensor? sigma_table=None) -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
+    _color_mask,
+    _fake,
+)

@@ -11,10 +11,16 @@ import torch
 from ..backends import choose
 from ..spec import ColorSpec
 from ..tensors import check_tensors
-from ._library import check_seed_and_samples, register
+from ._library import check_seed_and_samples, check_sigma_table, register
 
 
-def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: str = "auto") -> torch.Tensor:
+def color_noise(
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: str,
+    backend: str = "auto",
+    sigma_table: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The field of each sample, float32 [B, T, H, W]; its largest values are visible.
 
     >>> spec = smnoise.Green3D((8, 14, 14), 0.9).spec.to_json()
@@ -23,23 +29,26 @@ def color_noise(seed: torch.Tensor, samples: torch.Tensor, spec: str, backend: s
 
     Arguments as in `color_mask`.
     """
-    check_tensors(seed=seed, samples=samples)
-    return torch.ops.smnoise.color_noise(seed, samples, spec, backend)
+    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
+    return torch.ops.smnoise.color_noise(seed, samples, spec, backend, sigma_table)
 
 
-def _color_noise(seed, samples, spec, backend="auto"):
+def _color_noise(seed, samples, spec, backend="auto", sigma_table=None):
     check_seed_and_samples(seed, samples)
-    return choose("color_noise", backend, samples.device.type)(seed, samples, ColorSpec.from_json(spec))
+    check_sigma_table(sigma_table, samples.device, values=True)
+    run = choose("color_noise", backend, samples.device.type)
+    return run(seed, samples, ColorSpec.from_json(spec), sigma_table)
 
 
-def _fake(seed, samples, spec, backend="auto"):
+def _fake(seed, samples, spec, backend="auto", sigma_table=None):
     check_seed_and_samples(seed, samples)
+    check_sigma_table(sigma_table, samples.device, values=False)
     grid = ColorSpec.from_json(spec).grid
     return torch.empty((samples.shape[0], *grid), dtype=torch.float32, device=samples.device)
 
 
 register(
-    'color_noise(Tensor seed, Tensor samples, str spec, str backend="auto") -> Tensor',
+    'color_noise(Tensor seed, Tensor samples, str spec, str backend="auto", Tensor? sigma_table=None) -> Tensor',
     _color_noise,
     _fake,
 )

@@ -11,7 +11,7 @@ import torch
 from ..backends import choose
 from ..backends.outputs import allocate
 from ..tensors import check_tensors
-from ._library import ALL_OUTPUTS, as_returned, register, wanted_outputs
+from ._library import ALL_OUTPUTS, as_returned, check_scores, register, wanted_outputs
 
 
 def threshold(
@@ -34,10 +34,7 @@ def threshold(
 
 
 def _check(scores: torch.Tensor, visible: int, groups: int) -> None:
-    if scores.dtype != torch.float32:
-        raise TypeError(f"scores must be float32, got {scores.dtype}; convert with scores.float()")
-    if scores.dim() != 2:
-        raise ValueError(f"scores must have shape [B, L], got {tuple(scores.shape)}")
+    check_scores(scores)
     tokens = scores.shape[1]
     if groups < 1 or tokens % groups:
         raise ValueError(f"groups must be a positive divisor of the {tokens} tokens, got {groups}")
@@ -45,8 +42,6 @@ def _check(scores: torch.Tensor, visible: int, groups: int) -> None:
         raise ValueError(
             f"visible must be in 1..{tokens // groups - 1} (per ranking of {tokens // groups}), got {visible}"
         )
-    if tokens > 2**31 - 2**16:
-        raise ValueError(f"at most {2**31 - 2**16} tokens are supported, got {tokens}")
 
 
 def _threshold(scores, visible, groups=1, backend="auto", outputs=ALL_OUTPUTS):

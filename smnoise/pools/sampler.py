@@ -176,12 +176,18 @@ class PoolSampler(Sampler):
             flip_shift=of(*(2 - i if a in self.flip else 3 for i, a in enumerate(AXES))),
         )
 
-    def _masks(self, spec, seed: Tensor, samples: Tensor, backend: str, outputs: str) -> MaskBatch:
-        scores = self.scores(seed, samples, backend)
+    def _masks(self, spec, seed: Tensor, samples: Tensor, backend: str, outputs: str, **_) -> MaskBatch:
+        return self._cut(self.scores(seed, samples, backend), seed, samples, backend, outputs)
+
+    def _cut(self, scores, seed, samples, backend: str, outputs: str) -> MaskBatch:
         results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs, self.grid)
 
-    def scores(self, seed: Tensor, samples: Tensor, backend: str = "auto") -> Tensor:
+    @property
+    def _scored(self) -> bool:
+        return not isinstance(self.pool, MaskPool)
+
+    def scores(self, seed: Tensor, samples: Tensor, backend: str = "auto", **_) -> Tensor:
         """What is thresholded: float32 [B, L], the noise of each sample's window, or 1 for each visible token."""
         words = ops.random_words(seed, samples, PURPOSE_POOL, WORDS, backend)
         tables, data = self._on(samples.device), self.pool.on(samples.device)

@@ -12,6 +12,8 @@ from .base import KINDS, Sampler, sample_indices
 from .blocks import Block, InverseBlock
 from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
+from .context import ContextBatch, ContextTargets, Separation, context_presets
+from .counts import FrameCounts
 from .custom import Custom
 from .flat import (
     FLAT_KINDS,
@@ -43,8 +45,11 @@ __all__ = [
     "Color1D",
     "Color2D",
     "Color3D",
+    "ContextBatch",
+    "ContextTargets",
     "Custom",
     "Frame",
+    "FrameCounts",
     "FrequencyBars",
     "Green1D",
     "Green2D",
@@ -61,12 +66,14 @@ __all__ = [
     "Red3D",
     "RunningCell",
     "Sampler",
+    "Separation",
     "TimeBars",
     "TimeFrequencyBars",
     "Tube",
     "White1D",
     "White2D",
     "White3D",
+    "context_presets",
     "presets",
     "sample_indices",
 ]

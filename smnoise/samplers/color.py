@@ -43,6 +43,7 @@ class Color3D(Sampler, abstract=True):
 
     color: ClassVar[str]
     _op = staticmethod(ops.color_mask)
+    _scored = _colored = True
 
     grid: tuple[int, int, int]
     mask_ratio: float | None = None
@@ -90,11 +91,19 @@ class Color3D(Sampler, abstract=True):
         """V, visible tokens per sample, over all its frames."""
         return self._spec.groups * self._spec.visible
 
-    def noise(self, samples, *, seed=None, device=None, backend: str = "auto") -> torch.Tensor:
+    def noise(
+        self,
+        samples,
+        *,
+        seed=None,
+        device=None,
+        backend: str = "auto",
+        sigma_table: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The noise behind the masks, float32 [B, T, H, W]; its largest values are visible."""
         samples = as_samples(samples, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        return ops.color_noise(seed, samples, self._spec_json, backend)
+        return ops.color_noise(seed, samples, self._spec_json, backend, sigma_table)
 
 
 class White3D(Color3D):

@@ -72,6 +72,8 @@ class Custom(Sampler):
             another shape, when it is called.
     """
 
+    _scored = True
+
     grid: tuple[int, int, int]
     mask_ratio: float | None = None
     num_visible: int | None = field(default=None, kw_only=True)
@@ -111,12 +113,15 @@ class Custom(Sampler):
         return self._groups * self._visible
 
     def _masks(
-        self, spec, seed: torch.Tensor, samples: torch.Tensor, backend: str, outputs: str
+        self, spec, seed: torch.Tensor, samples: torch.Tensor, backend: str, outputs: str, **_
     ) -> MaskBatch:
-        results = ops.threshold(self.scores(seed, samples), self._visible, self._groups, backend, outputs)
+        return self._cut(self.scores(seed, samples), seed, samples, backend, outputs)
+
+    def _cut(self, scores, seed, samples, backend: str, outputs: str) -> MaskBatch:
+        results = ops.threshold(scores, self._visible, self._groups, backend, outputs)
         return self._batch(results, outputs, self.grid)
 
-    def scores(self, seed: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    def scores(self, seed: torch.Tensor, samples: torch.Tensor, backend: str = "auto", **_) -> torch.Tensor:
         """What is thresholded, float32 [B, L]: the function's scores, or their ranks where float32 would round them."""
         check_seed_and_samples(seed, samples)
         scores = FUNCTIONS[self.name](seed.reshape(()), samples, self.grid, **self.parameters)

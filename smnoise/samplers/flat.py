@@ -17,6 +17,7 @@ class FlatColor(Sampler, abstract=True):
 
     color: ClassVar[str]
     _op = staticmethod(ops.color_mask)
+    _colored = True
 
     def _prepare(self, grid, visible: int, per: str, anisotropy) -> None:
         """grid, anisotropy: of the noise."""
@@ -28,6 +29,10 @@ class FlatColor(Sampler, abstract=True):
         spec = ColorSpec(self.color, grid, visible, per=per, anisotropy=anisotropy, **same)
         self._put(**{n: getattr(spec, n) for n in same}, seed=as_int("seed", self.seed, 0, 2**64 - 1))
         self._put_spec(spec)
+
+    @property
+    def _scored(self) -> bool:
+        return not getattr(self, "tube", False)
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class Color2D(FlatColor, abstract=True):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
-    def _masks(self, *arguments):
-        masks = super()._masks(*arguments)
+    def _masks(self, *arguments, **tables):
+        masks = super()._masks(*arguments, **tables)
         return repeat_frames(masks, self.grid[0], self._spec.visible) if self.tube else masks
 
 

@@ -32,6 +32,7 @@ class Random(Sampler):
     """
 
     _op = staticmethod(ops.color_mask)
+    _scored = True
 
     grid: tuple[int, ...]
     mask_ratio: float | None = None
@@ -92,5 +93,5 @@ class Tube(Sampler):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
-    def _masks(self, *arguments):
-        return repeat_frames(super()._masks(*arguments), self.grid[0], self._spec.visible)
+    def _masks(self, *arguments, **tables):
+        return repeat_frames(super()._masks(*arguments, **tables), self.grid[0], self._spec.visible)
