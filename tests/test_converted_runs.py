@@ -93,7 +93,7 @@ def test_a_video_model_is_fine_tuned(tmp_path, videos, to):
 def test_the_encoder_is_that_of_the_weights(tmp_path, videos, sounds):
     folder = converted(tmp_path, VIDEO)
     config = finetune_video.Config(
-        videos / "train", videos / "test", tmp_path / "out", run=folder, batch_size=2, views=1
+        train=videos / "train", test=videos / "test", out=tmp_path / "out", run=folder, batch_size=2, views=1
     )
     encoder, views = finetune_video.pretrained(config)
     wanted = load_model(folder)

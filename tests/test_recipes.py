@@ -116,7 +116,8 @@ def test_a_recipe_that_cannot_be_used_is_an_error(tmp_path, monkeypatch, name, c
 def test_a_run_to_resume_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"no run to resume in .*nowhere: it has no config\.json"):
         parse(video.Config, "", ["--resume", "--out", str(tmp_path / "nowhere")])
-    assert parse(video.Config, "", ["--resume", *PLACE]).resume
+    with pytest.raises(ValueError, match="no run to resume in elsewhere"):
+        parse(video.Config, "", ["--resume", *PLACE])
 
 
 def test_without_a_recipe_it_is_the_defaults():

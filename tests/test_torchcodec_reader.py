@@ -48,7 +48,7 @@ def test_a_package_that_does_not_load_is_not_used(tmp_path, monkeypatch, fresh):
     with pytest.raises(ValueError, match=words):
         VideoClips([path], reader="torchcodec")
     config = video.Config(
-        tmp_path, tmp_path / "run", model="nano", reader="torchcodec", workers=0, device="cpu"
+        data=tmp_path, out=tmp_path / "run", model="nano", reader="torchcodec", workers=0, device="cpu"
     )
     with pytest.raises(ValueError, match=words):
         video.pretrain(config)

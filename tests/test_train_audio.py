@@ -172,7 +172,11 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(config, tmp_path, mo
 
 def arguments(config):
     """The config as a command line."""
-    chosen = {n: v for n, v in vars(config).items() if v != Config.__dataclass_fields__[n].default}
+    chosen = {
+        n: getattr(config, n)
+        for n, f in Config.__dataclass_fields__.items()
+        if getattr(config, n) != f.default
+    }
     return [part for n, v in chosen.items() for part in (f"--{n.replace('_', '-')}", str(v))]
 
 
@@ -281,7 +285,7 @@ def test_a_trained_model_comes_back_with_its_inputs(config):
 def test_a_run_of_another_trainer_is_not_taken_for_one(tmp_path):
     layer = torch.nn.Linear(2, 2)
     checkpoint.save(tmp_path, 1, layer, torch.optim.AdamW(layer.parameters()), {"recipe": {"model": "tiny"}})
-    with pytest.raises(CheckpointError, match=r"no run of smnoise\.train\.audio: its recipe has no mean"):
+    with pytest.raises(CheckpointError, match=r"no run of smnoise\.train\.audio: its recipe has no rate"):
         trained(tmp_path)
 
 
