@@ -109,12 +109,19 @@ def register(name: str, function: Scores | None = None) -> Any:
         )
     if name in STRATEGIES or name in presets:
         raise ValueError(f"{name!r} is one of smnoise's own strategies; choose another name")
-    if FUNCTIONS.get(name, function) is not function:
+    known = FUNCTIONS.get(name, function)
+    # One that is defined anew under its own name, as in a notebook, takes the place of the old one.
+    if known is not function and _place(known) != _place(function):
         raise ValueError(
             f"a strategy {name!r} is registered already, by another function; choose another name"
         )
     FUNCTIONS[name] = function
     return function
+
+
+def _place(function) -> tuple[str | None, str | None]:
+    """Where a function was defined."""
+    return getattr(function, "__module__", None), getattr(function, "__qualname__", None)
 
 
 def imported(name: str) -> Scores:

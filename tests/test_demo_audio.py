@@ -12,7 +12,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from smnoise import DataError, White3D
+from smnoise import DataError, Random, White3D
 from smnoise.train import demo_audio, log
 from smnoise.train.audio import untrained
 from smnoise.train.audio_runs import trained
@@ -93,7 +93,7 @@ def test_only_the_masks_differ(done):
     demo, _ = done
     blue, random = (demo_audio.config_of(demo, mask, 0) for mask in PRETRAINED)
     assert replace(blue, mask="random", out=random.out) == random
-    assert isinstance(random.sampler(), White3D)
+    assert isinstance(random.sampler(), Random)
     first = [untrained(config).state_dict() for config in (blue, random)]
     assert all(torch.equal(first[0][n], first[1][n]) for n in first[0])
     (one, inputs), (other, other_inputs) = trained(blue.out), trained(random.out)

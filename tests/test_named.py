@@ -185,6 +185,20 @@ class TestCustom:
         smnoise.register("first", self.first)
         with pytest.raises(ValueError, match="registered already"):
             smnoise.register("first", lambda *a: None)
+
+        def again(seed, samples, grid, value=0.0):
+            return torch.full((len(samples), *grid), value)
+
+        def define():
+            def anew(seed, samples, grid):
+                return torch.zeros(len(samples), *grid)
+
+            return anew
+
+        smnoise.register("anew", define())
+        smnoise.register("anew", define())  # as in a notebook's cell that is run again
+        with pytest.raises(ValueError, match="registered already"):
+            smnoise.register("anew", again)
         with pytest.raises(ValueError, match="smnoise's own"):
             smnoise.register("tube", self.first)
         with pytest.raises(TypeError, match="function of"):
