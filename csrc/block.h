@@ -8,9 +8,11 @@
 #define SMN_FN static __device__ __forceinline__
 #define SMN_METHOD __device__ __forceinline__
 #define SMN_UNROLL_DEVICE _Pragma("unroll")
+#define SMN_ONCE_DEVICE _Pragma("unroll 1")
 #else
 #define SMN_METHOD inline
 #define SMN_UNROLL_DEVICE
+#define SMN_ONCE_DEVICE
 #endif
 #include "contract.h"
 #include "plan.h"
@@ -22,11 +24,10 @@ union BlockPart {
     int sum;
     float roughly;
     smn_u64 wide;
-    smn_u32 narrow;
     SMN_METHOD void put(smn_u64 key) { wide = key; }
-    SMN_METHOD void put(smn_u32 key) { narrow = key; }
+    SMN_METHOD void put(smn_u32 key) { wide = key; }  // all of it: loads may be of several parts at once
     SMN_METHOD smn_u64 get(smn_u64) const { return wide; }
-    SMN_METHOD smn_u32 get(smn_u32) const { return narrow; }
+    SMN_METHOD smn_u32 get(smn_u32) const { return (smn_u32)wide; }
 };
 
 // What collectives need of shared memory.

@@ -74,6 +74,7 @@ template <class F> SMN_FN void blue_stamp(const BlueBlock& b, int token, int fir
     const smn_optim_blue& p = *b.p;
     const int at = b.place[token], x = at & ((1 << b.bits_x) - 1), y = at >> b.bits_x & ((1 << b.bits_y) - 1);
     const int t = at >> (b.bits_x + b.bits_y);
+    SMN_ONCE_DEVICE  // mostly there is a displacement a lane
     for (int e = first; e < p.entries; e += step) {
         const int dt = b.stamp[0][e], dy = b.stamp[1][e], dx = b.stamp[2][e];
         const bool inside = (unsigned)(t + dt) < (unsigned)p.grid[0] && (unsigned)(y + dy) < (unsigned)p.grid[1] &&
@@ -138,6 +139,7 @@ template <bool NARROW> SMN_FN void blue_greedy(Block& block, const BlueBlock& b)
             const int token = b.order[n];
             const auto least = block.least_of_warp([&](int lane) {
                 auto best = keys.none();
+                SMN_ONCE_DEVICE  // mostly there are fewer masks than lanes
                 for (int i = lane; i < K; i += lanes) {
                     const int k = i + first < K ? i + first : i + first - K;
                     const auto key = keys.key(crowd[k * pitch + token], keys.tie(i));
@@ -157,7 +159,8 @@ template <bool NARROW> SMN_FN void blue_greedy(Block& block, const BlueBlock& b)
             block.barrier_of_warp();
         }
     });
-    block.tasks(L, [=](int q) { own[q] = label[q] < K ? crowd[label[q] * pitch + q] : 0; });
+    // Without a barrier: the swaps begin with the same tokens on the same threads.
+    block.tasks_freely(L, [=](int q) { own[q] = label[q] < K ? crowd[label[q] * pitch + q] : 0; });
 }
 
 // p, of label a, and q, of label `other`, exchange labels. By the lanes of one warp.

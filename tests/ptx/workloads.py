@@ -227,6 +227,11 @@ def blues(quick: bool) -> Iterator[Case]:
             yield Case(name, mask_of("optim_blue", spec, i, samples=samples_of(2**64 - 1, 0, 1, 7, 8)))
     heavy = OptimBlueSpec((6, 8), 10, steps=30, delta=1, weights=(1e6, 1e6, 0.0, 0.0), masks="views")
     yield Case("heavy", mask_of("optim_blue", heavy, 2, samples=samples_of(3, 4)))
+    # More tokens than an unrolled loop takes at once.
+    for i, more in enumerate(({}, {"delta": 1, "weights": (1e6, 1e6, 0.0, 0.0)}, {})):
+        wide = OptimBlueSpec((20, 30), 301, steps=4, **more)
+        shared = 1100 if i == 2 else SHARED_BYTES
+        yield Case(f"wide {i}", mask_of("optim_blue", wide, i, samples=samples_of(i)), shared=shared)
     few = OptimBlueSpec((6, 8), 10, steps=20)
     rows = samples_of(0, 1, 7, 8, 9, 30)
     yield Case("in global memory", mask_of("optim_blue", few, 0, samples=rows), shared=1100)
