@@ -115,7 +115,7 @@ SMN_KERNEL philox(smn_u32* words, const int64_t* seed) {
 // For the conformance check: index[2] of one sample.
 #if !defined(SMN_ONE) || defined(SMN_ONE_sigmas)
 SMN_KERNEL sigmas(const int64_t* seed, const int64_t* sample, const int32_t* first, const int64_t* table, int* index) {
-    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, table, index);
+    if (threadIdx.x == 0) smn_sigma_draw((smn_u64)*seed, (smn_u64)*sample, first, (const smn_i64*)table, index);
 }
 #endif
 

@@ -13,7 +13,10 @@ from smnoise import CheckpointError
 from smnoise.train import checkpoint, video
 from smnoise.train.ledger import Ledger
 from smnoise.train.log import RunLog
+from smnoise.train.loop import Job
 from smnoise.train.run import Opened
+from smnoise.train.throughput import LoaderWaits
+from smnoise.train.world import ALONE
 
 
 @pytest.fixture
@@ -172,9 +175,14 @@ def test_the_log_is_on_the_disk_before_a_checkpoint(trained, tmp_path, monkeypat
     config = video.Config(data=tmp_path, out=tmp_path, batch_size=1, save_every=2, log_every=1)
     model, optimizer = trained
     with RunLog(tmp_path, 0, 2) as log:
-        ledger = Ledger(config, log, Opened(0, [], {}), 2, 1, 1, model, optimizer, torch.device("cpu"))
+        clips = torch.utils.data.TensorDataset(torch.zeros(1))
+        clips.paths = [tmp_path]
+        job = Job(title="", model=model, groups=list, clips=clips, loss=None, blank=None, recipe={})
+        ledger = Ledger(
+            config, job, log, Opened(0, [], {}), 2, optimizer, torch.device("cpu"), ALONE, LoaderWaits()
+        )
         monkeypatch.setattr(os, "fsync", synced)
         for step in (1, 2):
-            ledger.forward(step, torch.tensor(1.0), [])
+            ledger.forward(torch.tensor(1.0), {"broken": []})
             ledger.end(step, torch.tensor(1.0), False)
     assert done == ["log.jsonl", "checkpoint"]
