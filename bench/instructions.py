@@ -91,6 +91,7 @@ def cases() -> dict[str, Case]:
     seed, samples = torch.tensor(1), torch.arange(4)
     g = np.random.default_rng(3)
     scores = torch.from_numpy(g.standard_normal((4, 1568)).astype(np.float32))
+    bias = scores.flip(1).contiguous()
     volume = torch.from_numpy(g.standard_normal((2, 8, 20, 20)).astype(np.float32))
     taps = tables(ColorSpec("green", (8, 14, 14), 157)).taps[1, 3].copy()
     video = (8, 14, 14)
@@ -113,6 +114,12 @@ def cases() -> dict[str, Case]:
             what="(64, 8), 95 visible, mean of 4 draws"
         ),
         "threshold": Case(lambda b: b.threshold(scores, 157, 1, NAMES[1:]), 4, what="1568 normal scores"),
+        "slots": Case(
+            lambda b: b.slot_threshold(scores, (40, 0, 20, 20, 20, 17, 20, 20), None, NAMES[1:]),
+            4,
+            what="1568 normal scores, 157 visible in eight frames",
+        ),
+        "bias": Case(lambda b: {"scores": b.add_bias(scores, bias, 0.3)}, 4, what="1568 scores; of a sample"),
         "gaussian": Case(
             lambda b: {"volume": b.gaussian_filter(volume, taps, (2, 3, 4), False)},
             2,

@@ -88,9 +88,8 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
 
 #if !defined(SMN_ONE) || defined(SMN_ONE_add_bias)
 SMN_KERNEL add_bias(const float* scores, const float* bias, float* out, float weight, int64_t count) {
-    const int64_t step = (int64_t)gridDim.x * blockDim.x;
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step)
-        out[i] = smn_biased(scores[i], bias[i], weight);
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) out[i] = smn_biased(scores[i], bias[i], weight);
 }
 #endif
 

@@ -63,9 +63,10 @@ STRUCTS = {
     "smn_outputs": plan.Outputs,
     "smn_axis": plan.Axis,
     "smn_optim_blue": plan.OptimBlue,
+    "smn_slots": plan.Slots,
     "smn_strategy": plan.Strategy,
-    "smn_call": cuda.Call,
-    "smn_blue_call": cuda.BlueCall,
+    "smn_call": plan.Call,
+    "smn_blue_call": plan.BlueCall,
 }
 
 
@@ -94,6 +95,9 @@ def compile_with(monkeypatch, added: list[str]) -> None:
 
 def test_the_structs_of_python_are_those_of_cuda(monkeypatch):
     lines = [line for name, struct in STRUCTS.items() for line in assertions(name, struct)]
+    lines.append(f"static_assert(sizeof(smn_slot) == {plan.SLOT.itemsize});")
+    for field, (_, place) in plan.SLOT.fields.items():
+        lines.append(f"static_assert(__builtin_offsetof(smn_slot, {field}) == {place});")
     assert len(lines) > 100
     compile_with(monkeypatch, lines)
 

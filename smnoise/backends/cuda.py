@@ -256,7 +256,7 @@ def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.T
     if out.numel():
         with torch.cuda.device(scores.device):
             pointers = (c_void_p(v.data_ptr()) for v in (scores, bias, out))
-            blocks = min(-(-out.numel() // THREADS), 1 << 16)
+            blocks = -(-out.numel() // THREADS)
             function = _function(scores.device.index, "add_bias")
             _launch(function, (blocks, 1), 0, *pointers, c_float(weight), c_int64(out.numel()))
     return out

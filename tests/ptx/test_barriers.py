@@ -70,6 +70,8 @@ def _cases(kernel: str) -> list[Case]:
     if kernel == "threshold":
         scores = ties()
         return [Case(f"threshold {v}", threshold_of(scores, *v)) for v in ((400,), (20, 8), (1039,))]
+    if kernel == "slot_threshold":
+        return [c for c in workloads.slots(True) if c.name in ("slots in drawn order", "slots of ties")]
     if kernel.startswith("optim_blue"):
         run, heavy = (mask_of("optim_blue", spec, 1, samples=samples_of(0, 1)) for spec in (BLUE, HEAVY))
         return {

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from cases import BLUE_CORNERS, CORNERS, SAMPLES, STRATEGY_CORNERS
 
+from smnoise import sigma_table
 from smnoise.backends.layout import SCRATCH_BYTES, SHARED_BYTES, layout
 from smnoise.backends.outputs import NAMES
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
@@ -60,6 +61,7 @@ def noise_of(spec, number: int) -> Callable:
 GREEN = ColorSpec("green", (8, 14, 14), 157)
 TORUS = ColorSpec("green", (8, 14, 14), 157, boundary="wrap")
 SPECTROGRAM = OptimBlueSpec((64, 8), 102)
+TABLE = sigma_table([n % 5 for n in range(32)])
 
 
 def colors(quick: bool) -> Iterator[Case]:
@@ -85,6 +87,7 @@ def colors(quick: bool) -> Iterator[Case]:
         yield Case(f"wide red, {boundary}", mask_of("color_mask", ColorSpec("red", (2, 3, 9), 20, **far), 1))
         long = {"sigma1": (90.0, 90.0), "anisotropy": (0, 0, 1), "boundary": boundary}
         yield Case(f"long red, {boundary}", mask_of("color_mask", ColorSpec("red", (1, 1, 9), 4, **long), 1))
+    yield Case("green, a table of sigmas", lambda b: b.color_mask(*_inputs(2, 1), GREEN, NAMES, TABLE))
     yield Case("noise alone", noise_of(ColorSpec("purple", (3, 9, 11), 1), 3))
     yield Case("noise, two launches", noise_of(ColorSpec("blue", (6, 20, 20), 1), 3), shared=10 * KIB)
     small = ColorSpec("green", (2, 5, 7), 9)
@@ -155,6 +158,43 @@ def thresholds(quick: bool) -> Iterator[Case]:
         yield Case(f"threshold, hostile {chance}", threshold_of(mixed[:, :400], 100), hostile=chance)
     if not quick:
         yield Case("threshold of many", threshold_of(g.standard_normal((1, 20000)).astype(np.float32), 1999))
+
+
+def slots_of(scores: np.ndarray, counts: tuple[int, ...], line=None, wanted=NAMES) -> Callable:
+    tensor, rank = torch.from_numpy(scores), None if line is None else torch.tensor(line, dtype=torch.int32)
+    return lambda backend: backend.slot_threshold(tensor, counts, rank, wanted)
+
+
+def slots(quick: bool) -> Iterator[Case]:
+    g = np.random.default_rng(5)
+    scores = g.standard_normal((2, 1568)).astype(np.float32)
+    # Slots shown whole or not at all are not searched: several of them side by side, and between others.
+    counts = (196, 196, 0, 0, 9, 196, 0, 195)
+    for i, wanted in enumerate(WANTED):
+        yield Case(f"slots, {wanted}", slots_of(scores, (*counts[i:], *counts[:i]), wanted=wanted))
+    orders = [[int(n) for n in g.permutation(8)] for _ in scores]
+    yield Case("slots in drawn order", slots_of(scores, counts, orders))
+    yield Case("slots of one token", slots_of(scores[:, :5], (1, 0, 0, 1, 0)))
+    yield Case("slots of ties", slots_of(g.permutation(ties(), axis=1), (400, 0), [[1, 0]]))
+    yield Case("slots of nobody", slots_of(scores[:0], counts))
+    for chance in range(3):
+        run = slots_of(scores[:1, :120], (40, 0, 7), [[2, 0, 1]])
+        yield Case(f"slots, hostile {chance}", run, hostile=chance)
+
+
+def _bias_of(scores: np.ndarray, bias: np.ndarray, weight: float) -> Callable:
+    given = torch.from_numpy(scores), torch.from_numpy(bias)
+    return lambda backend: {"scores": backend.add_bias(*given, weight)}
+
+
+def biases(quick: bool) -> Iterator[Case]:
+    g = np.random.default_rng(6)
+    scores, bias = (g.standard_normal((3, 700)).astype(np.float32) for _ in range(2))
+    for weight in (0.3, -1e30, 0.0):
+        yield Case(f"bias times {weight}", _bias_of(scores, bias, weight))
+    odd = ties()
+    yield Case("bias of infinities, NaNs and denormals", _bias_of(odd, odd[:, ::-1].copy(), -0.7))
+    yield Case("bias of nothing", _bias_of(scores[:0], bias[:0], 1.0))
 
 
 def _filter(volume: np.ndarray, radius, wrap: bool) -> Callable:
@@ -254,12 +294,16 @@ def words(quick: bool) -> Iterator[Case]:
                 yield Case(
                     f"sigmas {seed} {sample}", lambda b, *a, s=(seed, sample, banks): tuple(b.draw_sigmas(*s))
                 )
+            drawn = seed, sample, first, TABLE.tolist()
+            yield Case(f"sigmas of a table {seed} {sample}", lambda b, s=drawn: tuple(b.draw_sigmas(*s)))
 
 
 GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
     # the cases, and the CUDA kernels that they are to reach as a whole
     "colors": (colors, ("color_window_one", "color_window_two", "color_torus_one", "color_torus_two")),
     "threshold": (thresholds, ("threshold",)),
+    "slots": (slots, ("slot_threshold",)),
+    "bias": (biases, ("add_bias",)),
     "gaussian": (gaussians, ("gaussian",)),
     "optim_blue": (blues, ("optim_blue", "optim_blue_wide", "optim_blue_global")),
     "strategies": (strategies, ("strategy_mask",)),
