@@ -16,10 +16,10 @@ from smnoise import CheckpointError, DataError
 from smnoise.train import audio as pretraining
 from smnoise.train import audio_runs, checkpoint, log
 from smnoise.train.audio_data import WeightedClips, class_weights
-from smnoise.train.finetune import ends_epoch
 from smnoise.train.finetune_audio import classifier_of, evaluate, finetune, pretrained
 from smnoise.train.finetune_config import PRESETS, Config
 from smnoise.train.labels import labelled_sounds
+from smnoise.train.loop import ends_epoch
 from smnoise.train.optim import layer_groups
 from smnoise.train.settings import recipe_fields
 

@@ -243,8 +243,9 @@ def test_counts_of_instructions_banks_and_sectors():
                for i in range(len(kernel.instructions)) if device.counts.requests["k", i]}  # fmt: skip
     assert numbers == {"st.shared.u32 [%r21], 1": (2, 2), "st.shared.u32 [%r1], 1": (2, 24 + 32)}
     assert sum(device.counts.accesses.values()) == 2
-    sectors = len({(result.ctypes.data + 8 * i) // 32 for i in range(32)})
-    assert sectors + 8 <= sum(device.counts.sectors.values()) <= sectors + 9
+    assert (
+        sum(device.counts.sectors.values()) == 2 * 8
+    )  # of 32 bytes from the tensor's begin, wherever that lies
     assert device.counts.classes(kernel)["st.shared"] == 4
     assert device.counts.barriers(kernel) == 0
 
