@@ -220,7 +220,6 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         blank=blank,
         recipe=recipe_of(
             config,
-            clips_per_step=config.clips_per_step,
             sounds=digest_of_names(config.data, paths),
             **{REVISION: 2},
             **config.samplers(),

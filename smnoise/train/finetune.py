@@ -41,7 +41,6 @@ def recipe(
     return recipe_of(
         config,
         **{REVISION: 2},
-        clips_per_step=config.clips_per_step,
         encoder=encoder,
         inputs=inputs,
         **{f"{word}s": digest_of_names(config.train, train.paths)},

@@ -110,10 +110,9 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+            # Before the checkpoint, so that none is without the scores that were due.
             if job.evaluate and (step == steps or ends_epoch(step, config.clips_per_step, len(job.clips))):
-                ledger.evaluate(
-                    step, job.evaluate
-                )  # before the checkpoint, so that none lacks the scores that were due
+                ledger.evaluate(step, job.evaluate)
             stopping = step < steps and asked_to_stop(step)
             ledger.end(step, norm, stopping)
             if stopping:

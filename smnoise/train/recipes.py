@@ -116,11 +116,8 @@ def find(name: str, config_type: type) -> Recipe:
     Raises ValueError where there is none, or it has settings that the trainer does not know.
     """
     trainer = module_of(config_type).rsplit(".", 1)[-1]
-    known = {field.name for field in fields(config_type)}
     if name.startswith("@"):
-        settings = read(Path(name[1:]), f"recipe {name}")
-        if unknown := sorted(set(settings) - known):
-            raise ValueError(f"recipe {name} has settings that this trainer has not: {', '.join(unknown)}")
+        settings = read(Path(name[1:]), f"recipe {name}", config_type)
         kept = [name for name in settings if name not in {*ELSEWHERE, *required(config_type)}]
         settings = tuples({name: settings[name] for name in kept})
         check_kinds(settings, config_type, f"recipe {name}")
@@ -131,15 +128,19 @@ def find(name: str, config_type: type) -> Recipe:
     return RECIPES[name]
 
 
-def read(path: Path, what: str) -> dict:
-    """The settings in a file such as a run's config.json. Raises ValueError where it holds none."""
+def read(path: Path, what: str, config_type: type) -> dict:
+    """The settings in a file such as a run's config.json. Raises ValueError where it holds none, or others than the
+    trainer's."""
     try:
         settings = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{what} cannot be read: {error}") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{what} must be a JSON object of settings, got {type(settings).__name__}")
-    return settings_of_old(settings)
+    settings = settings_of_old(settings)
+    if unknown := sorted(set(settings) - {field.name for field in fields(config_type)}):
+        raise ValueError(f"{what} has settings that this trainer has not: {', '.join(unknown)}")
+    return settings
 
 
 def check_kinds(settings: dict, config_type: type, what: str) -> None:
@@ -176,11 +177,9 @@ def of_run(out: Path, config_type: type):
         raise ValueError(
             f"there is no run to resume in {out}: it has no config.json; leave out --resume to begin one"
         )
-    settings = tuples(read(path, str(path)))
-    hints = get_type_hints(config_type)
-    if unknown := sorted(set(settings) - set(hints)):
-        raise ValueError(f"{path} has settings that this trainer has not: {', '.join(unknown)}")
+    settings = tuples(read(path, str(path), config_type))
     check_kinds(settings, config_type, str(path))
+    hints = get_type_hints(config_type)
     paths = [n for n, v in settings.items() if isinstance(v, str) and Path in (hints[n], *get_args(hints[n]))]
     return config_type(
         **settings | {name: Path(settings[name]) for name in paths} | {"out": out, "resume": True}

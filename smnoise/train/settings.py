@@ -258,8 +258,9 @@ def recipe_fields(config_type: type) -> tuple[str, ...]:
 
 
 def recipe_of(config: Run, **more) -> dict:
-    """What a checkpoint says of its run, as JSON gives it back: its settings, and what else is given."""
-    return as_json({name: getattr(config, name) for name in recipe_fields(type(config))} | more)
+    """What a checkpoint says of its run, as JSON gives it back: its settings, its global batch, and what is given."""
+    settings = {name: getattr(config, name) for name in recipe_fields(type(config))}
+    return as_json(settings | {"clips_per_step": config.clips_per_step} | more)
 
 
 def as_json(value):

@@ -228,7 +228,6 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         blank=blank,
         recipe=recipe_of(
             config,
-            clips_per_step=config.clips_per_step,
             videos=digest_of_names(config.data, paths),
             **config.samplers(),
         ),
