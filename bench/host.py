@@ -3,6 +3,7 @@
 
 python bench/host.py              # minutes; needs valgrind with its headers, and a C compiler
 python bench/host.py --base REF   # beside another commit, in the same run
+python bench/host.py --before host.json   # beside an earlier result of this program, which no other load has changed
 
 Grids of four tokens leave the way there and back: what a sampler's call costs beside the masks. Counts of callgrind do
 not depend on what else a machine does. Valgrind shows programs a processor with AVX2 and without AVX-512. The CUDA path
@@ -88,8 +89,12 @@ def table(results: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--base", metavar="REF", help="count this commit too")
+    parser.add_argument("--before", type=Path, metavar="FILE", help="an earlier result to show beside")
     options = parser.parse_args()
     columns = {}
+    if options.before:
+        before = json.loads(options.before.read_text())
+        columns[before["about"]["commit"][:9]] = before["instructions"][NOW]
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.so"
         source = str(HERE / "callgrind_requests.c")

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -90,6 +91,12 @@ def without_a_gpu(monkeypatch) -> None:
 
     from smnoise.backends import cuda, outputs
 
+    modules = [cuda, outputs]
+    with suppress(ImportError):  # of an earlier commit
+        from smnoise.backends import driver
+
+        modules.append(driver)
+
     contiguous, to = torch.Tensor.contiguous, torch.Tensor.to
     functions = {n: f for n, f in vars(cuda).items() if callable(f)}
     owner = cuda_backend(monkeypatch, Device(), 90)
@@ -105,7 +112,7 @@ def without_a_gpu(monkeypatch) -> None:
     torch.Tensor.contiguous, torch.Tensor.to = contiguous, to
     for name in ("color_mask", "optim_blue", "strategy_mask"):
         setattr(cuda, name, functions[name])
-    for module in (cuda, outputs):  # its own torch.empty writes into what it makes
+    for module in modules:  # its own torch.empty writes into what it makes
         module.torch.empty = lambda *size, device=None, **more: torch.empty(*size, **more)
 
 

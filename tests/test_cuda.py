@@ -121,10 +121,10 @@ def test_a_prepared_sampler_can_be_captured(gpu):
 def test_tables_are_none_of_the_memory_that_torch_may_take_back(gpu):
     if gpu != "cuda":
         pytest.skip("Triton's tables are tensors")
-    from smnoise.backends import cuda
+    from smnoise.backends import driver
 
     before = torch.cuda.memory_allocated()
-    address = cuda._upload(np.arange(1 << 20), torch.cuda.current_device())
+    address = driver.upload(np.arange(1 << 20), torch.cuda.current_device())
     assert address
     assert torch.cuda.memory_allocated() == before
 
