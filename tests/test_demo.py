@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from smnoise import DataError
-from smnoise.train import checkpoint, demo_video, log
+from smnoise.demos import video as demo_video
+from smnoise.train.run import checkpoint, log
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from media import write_video
 from scipy import ndimage
 
 from smnoise import DataError
-from smnoise.train.motion import (
+from smnoise.data.numbered import loader
+from smnoise.data.video.motion import (
     MOTIONS,
     PAN,
     ROTATION,
@@ -21,7 +22,6 @@ from smnoise.train.motion import (
     look,
     one_picture,
 )
-from smnoise.train.numbered import loader
 from smnoise.train.probe import linear_probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,17 +17,18 @@ from media import write_video
 
 import smnoise
 from smnoise import CheckpointError, DataError, pools
+from smnoise.data.signals import StopOnSignal
+from smnoise.data.video.cache import make
+from smnoise.data.video.clips import VideoClips
 from smnoise.models.videomae import VideoMAE
 from smnoise.samplers import custom
-from smnoise.train import checkpoint, log, loop, video_runs
-from smnoise.train.cache_clips import make
+from smnoise.train import loop, video_runs
 from smnoise.train.pretrained import pretrained_video
 from smnoise.train.recipes import parse
+from smnoise.train.run import checkpoint, log
+from smnoise.train.run.throughput import LoaderWaits
 from smnoise.train.settings import recipe_fields
-from smnoise.train.signals import StopOnSignal
-from smnoise.train.throughput import LoaderWaits
 from smnoise.train.video import Config, pretrain
-from smnoise.train.video_data import VideoClips
 from smnoise.train.video_runs import trained
 
 

@@ -275,7 +275,7 @@ def torchvision() -> Finding:
 
 
 def torchcodec() -> Finding:
-    from ..train import torchcodec_reader
+    from ..data.video import torchcodec_reader
 
     why = torchcodec_reader.reason()
     return Finding(

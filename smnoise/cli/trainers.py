@@ -87,7 +87,7 @@ def _value(arguments: list[str], name: str) -> Path:
 
 def summary(out: Path) -> dict:
     """Where a run is, its newest checkpoint, and its last loss and scores."""
-    from ..train import checkpoint, log
+    from ..train.run import checkpoint, log
 
     records = log.read(out)
     numbers = {name: value for r in records for name, value in r.items() if isinstance(value, (int, float))}

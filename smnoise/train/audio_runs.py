@@ -6,13 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.audio.inputs import Spectrograms, Statistics
 from ..errors import CheckpointError
 from ..models.audiomae import AudioMAE
 from ..samplers import Sampler
-from . import checkpoint
 from .audio import Config, untrained
-from .audio_inputs import Spectrograms, Statistics
-from .run import config_of_recipe, sampler_of_run
+from .run import checkpoint
+from .run.folder import config_of_recipe, sampler_of_run
 
 NEEDED = ("model", "rate", "frames", "mels", "patch", "seed")
 RATE, STATISTICS = 16000, "audioset"  # AudioMAE's on AudioSet

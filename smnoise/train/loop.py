@@ -16,14 +16,14 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .knn import KnnProbe
-from .ledger import Ledger
-from .log import RunLog
-from .numbered import NumberedClips, Share, loader
+from ..data.numbered import NumberedClips, Share, loader
+from ..probes.knn import KnnProbe
 from .optim import adamw, cosine, peak_lr, rate_note, warmup_note, warmup_steps
-from .run import count_steps, open_run
+from .run.folder import count_steps, open_run
+from .run.ledger import Ledger
+from .run.log import RunLog
+from .run.throughput import LoaderWaits
 from .settings import Run
-from .throughput import LoaderWaits
 from .world import Stopping, World, averaging, data_parallel, settle
 
 Model = TypeVar("Model", bound=torch.nn.Module)

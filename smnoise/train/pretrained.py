@@ -8,8 +8,9 @@ from pathlib import Path
 from ..convert.files import holds_weights, load_model_and_notes
 from ..errors import CheckpointError
 from ..models.audiomae import AudioMAE
-from . import audio_runs, checkpoint, video_runs
+from . import audio_runs, video_runs
 from .audio_runs import AudioPretrained
+from .run import checkpoint
 from .video_runs import VideoPretrained
 
 

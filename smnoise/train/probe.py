@@ -40,25 +40,26 @@ from rich.table import Table
 from torch import Tensor
 
 from ..convert.files import holds_weights
+from ..data.audio.clips import SOUND, EveryFile
+from ..data.found import Medium, file_notes
+from ..data.labels import labelled_files
+from ..data.messages import is_served
+from ..data.numbered import EveryItem
+from ..data.video.clips import VIDEO, find_videos
+from ..data.video.motion import MOTIONS, MotionClips, installed_split
+from ..data.video.views import EveryMotion, EveryVideo, over_views
 from ..errors import CheckpointError, DataError
 from ..models.audiomae import AudioMAE
 from ..models.videomae import VideoMAE
-from . import audio, checkpoint, video_runs
-from .attentive import attentive_probe
-from .audio_data import SOUND, EveryFile
-from .features import Features, features_of, outputs_of
-from .file_messages import is_served
-from .labels import labelled_files
-from .linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
-from .media_files import Medium, file_notes
-from .motion import MOTIONS, MotionClips, installed_split
-from .nearest import nearest_probe
-from .numbered import EveryItem
+from ..probes.attentive import attentive_probe
+from ..probes.features import Features, features_of, outputs_of
+from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
+from ..probes.nearest import nearest_probe
+from . import audio, video_runs
 from .pretrained import check_is_folder, pretrained
 from .recipes import program
-from .run import choose_device
-from .video_data import VIDEO, find_videos
-from .video_eval import EveryMotion, EveryVideo, over_views
+from .run import checkpoint
+from .run.folder import choose_device
 from .video_runs import VideoPretrained
 
 __all__ = ["FEW", "STRENGTHS", "Config", "Features", "FewShot", "Probe", "features_of", "few_shot", "linear_probe",

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from ..errors import CheckpointError
 from ..models.videomae import SIZES, VideoMAE
 from ..samplers import Sampler
-from . import checkpoint
-from .run import config_of_recipe, sampler_of_run
+from .run import checkpoint
+from .run.folder import config_of_recipe, sampler_of_run
 from .video import Config, untrained
 
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")

