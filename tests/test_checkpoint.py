@@ -11,7 +11,7 @@ import torch
 
 from smnoise import CheckpointError
 from smnoise.train import video
-from smnoise.train.loop import Job
+from smnoise.train.job import Job
 from smnoise.train.run import checkpoint
 from smnoise.train.run.folder import Opened
 from smnoise.train.run.ledger import Ledger

@@ -13,9 +13,10 @@ import torch
 
 from smnoise import DataError
 from smnoise.data.classes import ENTRIES, MOST
-from smnoise.data.found import Medium, file_notes, find_files, left_out
+from smnoise.data.found import file_notes, find_files, left_out
 from smnoise.data.labels import labelled_files
 from smnoise.data.lists import label_sets, lines_without_file
+from smnoise.data.medium import Medium
 from smnoise.probes.linear import linear_probe
 from smnoise.probes.logistic import Labelled
 

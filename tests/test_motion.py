@@ -9,6 +9,7 @@ from media import write_video
 from scipy import ndimage
 
 from smnoise import DataError
+from smnoise.data.installed.videos import installed_split
 from smnoise.data.numbered import loader
 from smnoise.data.video.motion import (
     MOTIONS,
@@ -18,7 +19,6 @@ from smnoise.data.video.motion import (
     ZOOM,
     MotionClips,
     Window,
-    installed_split,
     look,
     one_picture,
 )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from smnoise import DataError, Green3D, OptimBlue, Red3D, White3D, strategy
 from smnoise.cli import main
-from smnoise.demos.video import installed_clips
+from smnoise.data.installed.videos import installed_clips
 from smnoise.measures import spectra as measures
 from smnoise.models.audiomae import AudioMAE
 from smnoise.models.videomae import VideoMAE

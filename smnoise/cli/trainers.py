@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-from . import COMMANDS, FAILED, WRONG_USE
+from .commands import COMMANDS, FAILED, WRONG_USE
 
 MODULES = {
     ("pretrain", "video"): "video",

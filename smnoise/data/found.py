@@ -6,29 +6,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
 from .lists import lines_without_file, listed_files
+from .medium import Medium
 
 SUFFIXES_NAMED = 8
-
-
-@dataclass(frozen=True)
-class Medium:
-    """What is looked for: its word in messages ("video") and the suffixes of its files, in lower case."""
-
-    word: str
-    suffixes: frozenset[str]
-
-    @property
-    def looked_for(self) -> str:
-        return ", ".join(sorted(self.suffixes))
-
-    def has(self, path: Path) -> bool:
-        """Whether a path's suffix is one of this medium."""
-        return path.suffix.lower() in self.suffixes
 
 
 def find_files(data: Path, medium: Medium) -> list[Path]:

@@ -19,12 +19,10 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import DataError
-
-if TYPE_CHECKING:
-    from .found import Medium
+from .medium import Medium
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip", "audio",
          "audio_path", "sound", "wav")  # fmt: skip

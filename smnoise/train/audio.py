@@ -43,7 +43,8 @@ from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import decay_groups
 from .run.folder import REVISION, choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, recipe_of

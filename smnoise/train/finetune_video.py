@@ -48,7 +48,8 @@ from . import video, video_runs
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_video_config import SCRATCH, Config
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import layer_groups
 from .pretrained import pretrained_video
 from .run import checkpoint

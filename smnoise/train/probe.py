@@ -41,12 +41,14 @@ from torch import Tensor
 
 from ..convert.files import holds_weights
 from ..data.audio.clips import SOUND, EveryFile
-from ..data.found import Medium, file_notes
+from ..data.found import file_notes
+from ..data.installed.videos import installed_split
 from ..data.labels import labelled_files
+from ..data.medium import Medium
 from ..data.messages import is_served
 from ..data.numbered import EveryItem
 from ..data.video.clips import VIDEO, find_videos
-from ..data.video.motion import MOTIONS, MotionClips, installed_split
+from ..data.video.motion import MOTIONS, MotionClips
 from ..data.video.views import EveryMotion, EveryVideo, over_views
 from ..errors import CheckpointError, DataError
 from ..models.audiomae import AudioMAE

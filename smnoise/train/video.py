@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 
 from ..data.found import file_notes
-from ..data.video.cache import FrameStore
 from ..data.video.clips import VIDEO, VideoClips, find_videos
+from ..data.video.store import FrameStore
 from ..data.video.views import EveryVideo, over_views
 from ..dual import DualMasks, dual
 from ..errors import DataError
@@ -45,7 +45,8 @@ from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import decay_groups
 from .run.folder import choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
