@@ -23,7 +23,7 @@ from smnoise.data.video.clips import VideoClips
 from smnoise.models.videomae import VideoMAE
 from smnoise.samplers import custom
 from smnoise.train import loop, video_runs
-from smnoise.train.pretrained import pretrained_video
+from smnoise.train.pretrained import pretrained
 from smnoise.train.recipes import parse
 from smnoise.train.run import checkpoint, log
 from smnoise.train.run.throughput import LoaderWaits
@@ -327,11 +327,11 @@ def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
     want = config.sampler()
 
     custom.FUNCTIONS.clear()
-    assert pretrained_video(config.out).sampler() == want
+    assert pretrained(config.out, "video").sampler() == want
     custom.FUNCTIONS.clear()
     sys.modules.pop("masks_of_a_function")
     module.unlink()
-    found = pretrained_video(config.out)
+    found = pretrained(config.out, "video")
     with pytest.raises(CheckpointError, match=r"masks of a function: .*No module named.*PYTHONPATH"):
         found.sampler()
 

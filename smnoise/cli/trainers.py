@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
+from ..train.media import MEDIA
 from .commands import COMMANDS, FAILED, WRONG_USE
 
-MODULES = {
-    ("pretrain", "video"): "video",
-    ("pretrain", "audio"): "audio",
-    ("finetune", "video"): "finetune_video",
-    ("finetune", "audio"): "finetune_audio",
+MODULES: dict[tuple[str, ...], str] = {
+    **{("pretrain", medium): medium for medium in MEDIA},
+    **{("finetune", medium): f"finetune_{medium}" for medium in MEDIA},
     ("probe",): "probe",
 }
 

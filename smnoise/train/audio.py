@@ -29,7 +29,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ from .world import World, join
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain AudioMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "audio"
 
     model: Literal["tiny", "small", "base"] = "base"
     decoder: Literal["local", "global"] = "local"

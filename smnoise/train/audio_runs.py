@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.audio.clips import SOUND, EveryFile
 from ..data.audio.inputs import Spectrograms, Statistics
+from ..data.medium import Medium
 from ..errors import CheckpointError
 from ..models.audiomae import AudioMAE
 from ..samplers import Sampler
@@ -14,6 +17,7 @@ from .audio import Config, untrained
 from .run import checkpoint
 from .run.folder import config_of_recipe, sampler_of_run
 
+MODEL = AudioMAE
 NEEDED = ("model", "rate", "frames", "mels", "patch", "seed")
 RATE, STATISTICS = 16000, "audioset"  # AudioMAE's on AudioSet
 
@@ -28,6 +32,22 @@ class AudioPretrained(NamedTuple):
     """What was assumed where no recipe tells."""
     config: Config | None
     """Of a run; None for converted weights."""
+
+    @property
+    def medium(self) -> Medium:
+        return SOUND
+
+    def first(self) -> AudioMAE:
+        """The model with a run's first weights, or with the converted ones, on the CPU."""
+        return self.model if self.config is None else untrained(self.config)
+
+    def every(self, paths: list[Path], *, segments: int, crops: int, stride: int | None) -> EveryFile:
+        """The beginning of each file, as long as the model reads; sounds have no views."""
+        return EveryFile(paths, self.inputs.log_mel.sample_rate, self.inputs.samples)
+
+    def through(self, function: Callable) -> Callable:
+        """The function itself: an item is one sound."""
+        return function
 
     def sampler(self) -> Sampler:
         """The run's masks; for converted weights the trainer's usual ones."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from ..dual import DualMasks
 from ..masks import MaskBatch
@@ -32,6 +32,9 @@ How = Annotated[T, HOW]
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What every run has."""
+
+    MEDIUM: ClassVar[str]
+    """One of `media.MEDIA`."""
 
     out: How[Path]
     """Folder of the run; made if it does not exist."""
@@ -260,7 +263,8 @@ def recipe_fields(config_type: type) -> tuple[str, ...]:
 def recipe_of(config: Run, **more) -> dict:
     """What a checkpoint says of its run, as JSON gives it back: its settings, its global batch, and what is given."""
     settings = {name: getattr(config, name) for name in recipe_fields(type(config))}
-    return as_json(settings | {"clips_per_step": config.clips_per_step} | more)
+    always = {"medium": config.MEDIUM, "clips_per_step": config.clips_per_step}
+    return as_json(settings | always | more)
 
 
 def as_json(value):

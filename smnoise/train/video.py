@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -56,6 +56,8 @@ from .world import World, join
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain VideoMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "video"
 
     model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
+from ..data.medium import Medium
+from ..data.video.clips import VIDEO
+from ..data.video.views import EveryVideo, over_views
 from ..errors import CheckpointError
 from ..models.videomae import SIZES, VideoMAE
 from ..samplers import Sampler
@@ -13,6 +19,7 @@ from .run import checkpoint
 from .run.folder import config_of_recipe, sampler_of_run
 from .video import Config, untrained
 
+MODEL = VideoMAE
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")
 STRIDE = 4  # VideoMAE's on Kinetics-400
 
@@ -32,6 +39,27 @@ class VideoPretrained(NamedTuple):
     """Of a run; None for converted weights."""
 
     @property
+    def medium(self) -> Medium:
+        return VIDEO
+
+    @property
+    def inputs(self) -> Callable[[Tensor], Tensor]:
+        """The model reads clips as they are decoded."""
+        return _as_it_is
+
+    def first(self) -> VideoMAE:
+        """The model with a run's first weights, or with the converted ones, on the CPU."""
+        return self.model if self.config is None else untrained(self.config)
+
+    def every(self, paths: list[Path], *, segments: int, crops: int, stride: int | None) -> EveryVideo:
+        """The views of each video; by default with the stride that it was trained with."""
+        return EveryVideo(paths, self.frames, stride or self.stride, self.size, segments, crops)
+
+    def through(self, function: Callable) -> Callable:
+        """The mean of the function over a video's views."""
+        return over_views(function)
+
+    @property
     def architecture(self) -> str | None:
         """The name of its size, if that has one."""
         return next((name for name, size in SIZES.items() if size == self.model.size), None)
@@ -44,6 +72,10 @@ class VideoPretrained(NamedTuple):
         usual = Config(data=here, out=here, frames=self.frames, size=self.size, tubelet=model.tubelet,
                        patch=model.patch)  # fmt: skip
         return usual.sampler()
+
+
+def _as_it_is(clips: Tensor) -> Tensor:
+    return clips
 
 
 def of_run(run: Path) -> VideoPretrained:

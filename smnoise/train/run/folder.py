@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,6 +37,7 @@ FOUND = {"mean", "std"}
 # In recipes beside what their trainer names: which files, and how a step is made up.
 OF_ANY = {
     REVISION,
+    "medium",
     "videos",
     "sounds",
     "clips_per_step",
@@ -111,7 +112,7 @@ def digest_of_names(data: Path, paths: list[Path]) -> str:
     return f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
 
 
-def completed(before: dict, config_type: type) -> dict:
+def completed(before: dict, config_type: Any) -> dict:
     """A checkpoint's recipe as this version would have written it: with the settings that there are since, at their
     defaults, which change nothing, and its masks as samplers' JSON.
 
@@ -129,6 +130,7 @@ def completed(before: dict, config_type: type) -> dict:
         before["clips_per_step"] = before["batch_size"] * before["accumulate"]
     if "sampler" in before:
         before = {n: v for n, v in before.items() if n not in ("batch_size", "accumulate")}
+    before.setdefault("medium", config_type.MEDIUM)
     defaults = {n: settings[n].default for n in recipe_fields(config_type) if n not in before}
     return as_json({n: v for n, v in defaults.items() if v is not MISSING}) | before
 
