@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from smnoise.convert import convert_files, load_model, read
 from smnoise.convert.states import unwrapped
 from smnoise.errors import CheckpointError
-from smnoise.train.pretrained import pretrained
+from smnoise.train.pretrained.find import pretrained
 
 STATE = official_video()
 

@@ -17,7 +17,7 @@ from smnoise.data.installed.sounds import LANGUAGES
 from smnoise.demos import audio as demo_audio
 from smnoise.demos.audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
 from smnoise.train.audio import untrained
-from smnoise.train.audio_runs import trained
+from smnoise.train.pretrained.audio import trained
 from smnoise.train.run import log
 from smnoise.viz.reconstruct import near_by
 

@@ -25,9 +25,9 @@ from smnoise.probes.features import features_of
 from smnoise.probes.linear import linear_probe
 from smnoise.probes.nearest import nearest_probe
 from smnoise.train import video
+from smnoise.train.pretrained.video import trained, untrained
 from smnoise.train.probe import Config, probe_run
 from smnoise.train.run import checkpoint
-from smnoise.train.video_runs import trained, untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,7 @@ from scipy import ndimage, stats
 import smnoise
 from smnoise import DataError
 from smnoise.data.video.clips import open_video
-from smnoise.train import video_runs
+from smnoise.train.pretrained import video as video_runs
 
 sys.path.append(str(Path(__file__).parent.parent))
 

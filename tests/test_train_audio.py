@@ -24,7 +24,7 @@ from smnoise.data.draws import torch_seeded
 from smnoise.samplers import White3D
 from smnoise.train import audio as trainer
 from smnoise.train.audio import Config, pretrain, untrained
-from smnoise.train.audio_runs import trained
+from smnoise.train.pretrained.audio import trained
 from smnoise.train.run import checkpoint, log
 from smnoise.train.run.log import RunLog
 from smnoise.train.settings import recipe_fields

@@ -22,14 +22,15 @@ from smnoise.data.video.cache import make
 from smnoise.data.video.clips import VideoClips
 from smnoise.models.videomae import VideoMAE
 from smnoise.samplers import custom
-from smnoise.train import loop, video_runs
-from smnoise.train.pretrained import pretrained
+from smnoise.train import loop
+from smnoise.train.pretrained import video as video_runs
+from smnoise.train.pretrained.find import pretrained
+from smnoise.train.pretrained.video import trained
 from smnoise.train.recipes import parse
 from smnoise.train.run import checkpoint, log
 from smnoise.train.run.throughput import LoaderWaits
 from smnoise.train.settings import recipe_fields
 from smnoise.train.video import Config, pretrain
-from smnoise.train.video_runs import trained
 
 
 @pytest.fixture(scope="module")

@@ -187,7 +187,7 @@ def audio(what: Audio) -> list[Path]:
 def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     """Of a run of any trainer, whose newest checkpoint tells which, or of converted weights."""
 
-    from ..train.pretrained import Pretrained, pretrained
+    from ..train.pretrained.find import Pretrained, pretrained
     from ..viz import media
 
     found: Pretrained = pretrained(what.run)

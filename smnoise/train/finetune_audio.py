@@ -43,14 +43,14 @@ from ..probes.features import outputs_of
 from ..probes.knn import KnnProbe
 from ..probes.linear import scores_of
 from . import audio
-from . import pretrained as pretraining
-from .audio_runs import AudioPretrained
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_config import SCRATCH, Config
 from .job import Job
 from .loop import train
 from .optim import layer_groups
+from .pretrained import find as pretraining
+from .pretrained.audio import AudioPretrained
 from .run import checkpoint
 from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields

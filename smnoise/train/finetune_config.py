@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .filled import LEFT_OUT, Filled
-from .settings import FineTuning, How, at_least, shares
+from .settings import LEFT_OUT, Filled, FineTuning, How, at_least, shares
 
 AUDIOSET = {
     "accumulate": 1,

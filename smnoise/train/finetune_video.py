@@ -44,18 +44,19 @@ from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
 from ..probes.features import outputs_of
 from ..probes.knn import KnnProbe
 from ..probes.linear import scores_of
-from . import pretrained as pretraining
-from . import video, video_runs
+from . import video
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_video_config import SCRATCH, Config
 from .job import Job
 from .loop import train
 from .optim import layer_groups
+from .pretrained import find as pretraining
+from .pretrained import video as video_runs
+from .pretrained.video import VideoPretrained
 from .run import checkpoint
 from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields
-from .video_runs import VideoPretrained
 from .world import join
 
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .filled import LEFT_OUT, Filled
-from .settings import FineTuning, How, at_least, positive, shares
+from .settings import LEFT_OUT, Filled, FineTuning, How, at_least, positive, shares
 
 COMMON = {
     "warmup_epochs": 5,

@@ -3,9 +3,9 @@
 
 A medium NAME is these modules of this folder:
 
-    NAME            Config (with MEDIUM = NAME), job, pretrain, untrained, main: the program that pretrains
-    NAME_runs       MODEL, the class; of_run and of_weights, which give a `pretrained.Pretrained`
-    finetune_NAME   Config, finetune, main: the program that fine-tunes
+    NAME              Config (with MEDIUM = NAME), job, pretrain, untrained, main: the program that pretrains
+    pretrained/NAME   MODEL, the class; of_run and of_weights, which give a `pretrained.find.Pretrained`
+    finetune_NAME     Config, finetune, main: the program that fine-tunes
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ MEDIA = ("video", "audio")
 
 def runs_of(medium: str) -> ModuleType:
     """What reads the runs of a medium's trainer."""
-    return import_module(f".{medium}_runs", __package__)
+    return import_module(f".pretrained.{medium}", __package__)

@@ -55,7 +55,7 @@ from ..probes.attentive import attentive_probe
 from ..probes.features import Features, features_of, outputs_of
 from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from ..probes.nearest import nearest_probe
-from .pretrained import Pretrained, check_is_folder, pretrained
+from .pretrained.find import Pretrained, check_is_folder, pretrained
 from .recipes import program
 from .run import checkpoint
 from .run.folder import choose_device

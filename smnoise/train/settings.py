@@ -15,18 +15,34 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Optional,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 from ..dual import DualMasks
 from ..masks import MaskBatch
 from ..samplers import Sampler
 from ..strategies import sampler_of
-from .filled import LEFT_OUT, Filled
 from .world import processes
 
 T = TypeVar("T")
 HOW = "how a run is trained, not what"
 How = Annotated[T, HOW]
+LEFT_OUT: Any = (
+    None  # the default of a setting that a Config fills in from its preset as it is made, and of such a type:
+)
+if TYPE_CHECKING:
+    Filled = Annotated[T, "LEFT_OUT until the Config is made"]
+else:
+    Filled = Optional  # what the command line is built from
 
 
 @dataclass(frozen=True, kw_only=True)

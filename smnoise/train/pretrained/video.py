@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..data.medium import Medium
-from ..data.video.clips import VIDEO
-from ..data.video.views import EveryVideo, over_views
-from ..errors import CheckpointError
-from ..models.videomae import SIZES, VideoMAE
-from ..samplers import Sampler
-from .run import checkpoint
-from .run.folder import config_of_recipe, sampler_of_run
-from .video import Config, untrained
+from ...data.medium import Medium
+from ...data.video.clips import VIDEO
+from ...data.video.views import EveryVideo, over_views
+from ...errors import CheckpointError
+from ...models.videomae import SIZES, VideoMAE
+from ...samplers import Sampler
+from ..run import checkpoint
+from ..run.folder import config_of_recipe, sampler_of_run
+from ..video import Config, untrained
 
 MODEL = VideoMAE
 NEEDED = ("model", "frames", "stride", "size", "tubelet", "patch", "seed")

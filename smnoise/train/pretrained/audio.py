@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.audio.clips import SOUND, EveryFile
-from ..data.audio.inputs import Spectrograms, Statistics
-from ..data.medium import Medium
-from ..errors import CheckpointError
-from ..models.audiomae import AudioMAE
-from ..samplers import Sampler
-from .audio import Config, untrained
-from .run import checkpoint
-from .run.folder import config_of_recipe, sampler_of_run
+from ...data.audio.clips import SOUND, EveryFile
+from ...data.audio.inputs import Spectrograms, Statistics
+from ...data.medium import Medium
+from ...errors import CheckpointError
+from ...models.audiomae import AudioMAE
+from ...samplers import Sampler
+from ..audio import Config, untrained
+from ..run import checkpoint
+from ..run.folder import config_of_recipe, sampler_of_run
 
 MODEL = AudioMAE
 NEEDED = ("model", "rate", "frames", "mels", "patch", "seed")

@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from ..convert.architecture import medium_of
-from ..convert.files import holds_weights, load_model_and_notes
-from ..data.medium import Medium
-from ..data.numbered import EveryItem
-from ..errors import CheckpointError
-from ..samplers import Sampler
-from .media import MEDIA, runs_of
-from .run import checkpoint
+from ...convert.architecture import medium_of
+from ...convert.files import holds_weights, load_model_and_notes
+from ...data.medium import Medium
+from ...data.numbered import EveryItem
+from ...errors import CheckpointError
+from ...samplers import Sampler
+from ..media import MEDIA, runs_of
+from ..run import checkpoint
 
 
 class Pretrained(Protocol):
