@@ -71,7 +71,10 @@ def cpu_table(results: dict) -> str:
 def cpu_ratios(results: dict) -> list[str]:
     """What is asked of the C++ core: ratios of rows of one run, for each instruction set that was timed."""
     times = {name: w["microseconds a mask"] for name, w in results["workloads"].items()}
-    own, topk = results["about"]["instruction set"], times["video"]["others"]["random, top-k and scatter"]["1"]
+    own, topk = (
+        results["about"]["instruction set"],
+        times["video"]["others"]["random, top-k and scatter"]["1"],
+    )
     mae = times["spectrogram"]["others"][YARDSTICK]["1"]
     asked = [
         *(("video", name, topk, "random, top-k and scatter") for name in ("green-3d", "green-3d, wrap")),

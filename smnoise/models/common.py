@@ -13,6 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..masks import MaskBatch
 
+MASK_OUTPUTS = "ids_keep,ids_mask"
+"""What the models read of masks."""
+
 
 @dataclass(frozen=True)
 class Size:
