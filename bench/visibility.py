@@ -40,7 +40,7 @@ def masks_of(sampler: smnoise.OptimBlue, samples: torch.Tensor, alike: bool) -> 
     rings = np.zeros_like(spec.ring) if alike else spec.ring
     plan = blue_plan_of(spec, spec.stamp.ctypes.data, rings.ctypes.data, 0, spec.table.ctypes.data)
     masks = cpu.Masks("optim_blue", spec, ("mask", "ids_keep"))
-    masks.ready = cpu.isa(), cpu._block_bytes, plan
+    masks.use(plan)
     outputs = masks(sampler.seed, samples, 0, len(samples))
     return smnoise.MaskBatch(outputs["mask"], outputs["ids_keep"], None, None, spec.grid, spec.visible)
 

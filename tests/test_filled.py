@@ -153,7 +153,7 @@ def test_the_training_ops_take_ids_of_32_bits():
 
 def test_the_models_take_ids_of_32_bits():
     torch.manual_seed(0)
-    video, audio = VideoMAE("nano", GRID, patch=8), AudioMAE("tiny", (8, 4), patch=8)
+    video, audio = VideoMAE("nano", GRID, patch=8).eval(), AudioMAE("tiny", (8, 4), patch=8).eval()
     clips = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
     sounds, blue = torch.randn(2, 64, 32), smnoise.OptimBlue((8, 4), 0.75)
     for model, inputs, sampler in ((video, clips, GREEN), (audio, sounds, blue)):

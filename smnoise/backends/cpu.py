@@ -19,7 +19,7 @@ from .layout import SHARED_BYTES, layout
 from .library import load as _load
 from .library import parallel as _parallel
 from .library import threads
-from .outputs import allocate, filtered_shape, rows_of
+from .outputs import NAMES, allocate, filtered_shape, places, rows_of
 from .plan import (
     Gaussian,
     Held,
@@ -102,22 +102,23 @@ class Masks:
     """
 
     def __init__(self, op: str, spec, wanted: tuple[str, ...], times: int = 1):
-        self.op, self.spec, self.wanted, self.times = op, spec, wanted, times
+        self.op, self.spec, self.times = op, spec, times
         self.rows, tokens, visible = rows_of(op, spec)
         self.function = FUNCTIONS[op]
-        self.shape = times * tokens, times * visible
-        self.ready: tuple[str, int, Held] | None = None
+        self.places = places(times * tokens, times * visible, wanted)
+        self.ready: tuple = ()  # instruction set, block bytes, plan, its address
 
-    def plan(self, isa: str) -> Held:
+    def use(self, plan: Held) -> tuple:
+        self.ready = isa(), _block_bytes, plan, ctypes.addressof(plan)
+        return self.ready
+
+    def _ready(self, isa: str) -> tuple:
         ready = self.ready
-        if ready is None or ready[:2] != (isa, _block_bytes):
-            plan: Held
-            if self.op == "color_mask":
-                plan = _plan(self.spec, isa, _block_bytes)
-            else:
-                plan = (_blue_plan if self.op == "optim_blue" else _strategy_plan)(self.spec)
-            self.ready = ready = isa, _block_bytes, plan
-        return ready[2]
+        if ready and ready[0] == isa and ready[1] == _block_bytes:
+            return ready
+        if self.op == "color_mask":
+            return self.use(_plan(self.spec, isa, _block_bytes))
+        return self.use((_blue_plan if self.op == "optim_blue" else _strategy_plan)(self.spec))
 
     def __call__(
         self,
@@ -131,22 +132,23 @@ class Masks:
         """The outputs by name.
 
         seed: a tensor holds an int64. samples: int64 [batch], or None for first, first + 1, ... given: what to write
-        into instead of new tensors, contiguous, ids as int64.
+        into, contiguous, ids as int64; None for new tensors, where torch has no default device.
         """
-        outputs = allocate(batch * self.rows, *self.shape, self.wanted) if given is None else given
+        outputs = given
+        if outputs is None:
+            rows, empty = batch * self.rows, torch.empty
+            outputs = {name: empty(rows, width, dtype=dtype) for name, width, dtype in self.places}
+        mask, keep, hide, restore = [outputs[n].data_ptr() if n in outputs else None for n in NAMES]
         held = c_uint64(seed) if isinstance(seed, int) else seed
         samples = None if samples is None else samples.contiguous()
-        at = {name: tensor.data_ptr() for name, tensor in outputs.items()}
-        found = isa()
-        plan = self.plan(found)
-        more = (
-            () if self.op != "color_mask" else (None if table is None else table.data_ptr(), self.times, None)
-        )
+        found, _, _kept, address = self._ready(isa())
+        more: tuple = ()
+        if self.op == "color_mask":
+            more = None if table is None else table.data_ptr(), self.times, None
         status = getattr(_load()[0], self.function)(
-            ctypes.addressof(plan), CODES[found], threads(), _parallel(),
+            address, CODES[found], threads(), _parallel(),
             held.data_ptr() if isinstance(held, torch.Tensor) else ctypes.addressof(held),
-            None if samples is None else samples.data_ptr(), first, batch,
-            *more, at.get("mask"), at.get("ids_keep"), at.get("ids_mask"), at.get("ids_restore"),
+            None if samples is None else samples.data_ptr(), first, batch, *more, mask, keep, hide, restore,
         )  # fmt: skip
         _check(status)
         return outputs
@@ -163,6 +165,11 @@ FUNCTIONS = {
 def masks(op: str, spec: str, wanted: tuple[str, ...], times: int, device: int | None) -> Masks:
     """See `backends.launcher`."""
     return Masks(op, SPECS[op].from_json(spec), wanted, times)
+
+
+def _new(op: str, spec, wanted, batch: int) -> dict[str, torch.Tensor]:
+    rows, tokens, visible = rows_of(op, spec)
+    return allocate(batch * rows, tokens, visible, wanted)
 
 
 def color_noise(
@@ -188,7 +195,8 @@ def color_mask(
     sigma_table: torch.Tensor | None = None,
 ) -> dict:
     table = None if sigma_table is None else sigma_table.contiguous()
-    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table)
+    outputs = _new("color_mask", spec, wanted, len(samples))
+    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table, outputs)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -251,7 +259,8 @@ def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
-    return Masks("optim_blue", spec, wanted)(seed, samples, 0, len(samples))
+    outputs = _new("optim_blue", spec, wanted, len(samples))
+    return Masks("optim_blue", spec, wanted)(seed, samples, 0, len(samples), None, outputs)
 
 
 @lru_cache(maxsize=256)
@@ -262,7 +271,8 @@ def _strategy_plan(spec: StrategySpec) -> Strategy:
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
-    return Masks("strategy_mask", spec, wanted)(seed, samples, 0, len(samples))
+    outputs = _new("strategy_mask", spec, wanted, len(samples))
+    return Masks("strategy_mask", spec, wanted)(seed, samples, 0, len(samples), None, outputs)
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:

@@ -21,7 +21,7 @@ from ..spec import MASKS as SPECS
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
 from . import driver, nvrtc, once, outside_capture
 from .layout import SCRATCH_BYTES, THREADS, Layout, layout
-from .outputs import allocate, filtered_shape, rows_of
+from .outputs import allocate, filtered_shape, places, rows_of
 from .plan import (
     Axis,
     BlueCall,
@@ -110,7 +110,7 @@ class Masks:
         self.index = torch.cuda.current_device() if device is None else device
         self.device = torch.device("cuda", self.index)
         self.rows, tokens, visible = rows_of(op, spec)
-        self.wanted, self.shape = wanted, (tokens, visible)
+        self.places = places(tokens, visible, wanted)
         launches: dict[str, tuple[Callable, Callable]] = {
             "color_mask": (_prepared, _color),
             "optim_blue": (_blue, _blue_masks),
@@ -136,7 +136,8 @@ class Masks:
                 return self(seed, samples, first, batch, table, given)
         outputs = given
         if outputs is None:
-            outputs = allocate(batch * self.rows, *self.shape, self.wanted, self.device)
+            rows, empty = batch * self.rows, torch.empty
+            outputs = {n: empty(rows, w, dtype=dtype, device=self.device) for n, w, dtype in self.places}
         if not batch or not outputs:
             return outputs
         key = self._seed(seed) if isinstance(seed, int) else seed.contiguous()

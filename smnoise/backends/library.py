@@ -91,7 +91,11 @@ def _in_forked_child() -> None:
 os.register_at_fork(after_in_child=_in_forked_child)
 
 
-_here = threading.local()
+class _Here(threading.local):
+    alone = False
+
+
+_here = _Here()
 
 
 def one_thread() -> None:
@@ -101,4 +105,4 @@ def one_thread() -> None:
 
 def threads() -> int:
     """How many threads the next call may use: torch's own number, but one in a forked process."""
-    return torch.get_num_threads() if parallel() and not _forked and not hasattr(_here, "alone") else 1
+    return torch.get_num_threads() if parallel() and not _forked and not _here.alone else 1

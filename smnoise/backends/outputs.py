@@ -13,12 +13,16 @@ NAMES = ("mask", "ids_keep", "ids_mask", "ids_restore")
 def allocate(batch, tokens: int, visible: int, wanted, device="cpu") -> dict[str, torch.Tensor]:
     """Uninitialised tensors for the wanted outputs: mask bool [B, L], ids_keep int64 [B, V], ids_mask
     int64 [B, L - V], ids_restore int64 [B, L]."""
-    widths = {"mask": tokens, "ids_keep": visible, "ids_mask": tokens - visible, "ids_restore": tokens}
-    types = {"mask": torch.bool}
     return {
-        name: torch.empty((batch, widths[name]), dtype=types.get(name, torch.int64), device=device)
-        for name in wanted
+        name: torch.empty((batch, width), dtype=dtype, device=device)
+        for name, width, dtype in places(tokens, visible, wanted)
     }
+
+
+def places(tokens: int, visible: int, wanted) -> tuple[tuple[str, int, torch.dtype], ...]:
+    """Name, width and dtype of the wanted outputs."""
+    widths = {"mask": tokens, "ids_keep": visible, "ids_mask": tokens - visible, "ids_restore": tokens}
+    return tuple((n, widths[n], torch.bool if n == "mask" else torch.int64) for n in wanted)
 
 
 def rows_of(op: str, spec) -> tuple[int, int, int]:
