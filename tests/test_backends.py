@@ -12,7 +12,7 @@ import torch
 import smnoise
 from smnoise import BackendError, Green3D, backends
 from smnoise.__main__ import main
-from smnoise.backends import cpu, reference
+from smnoise.backends import cpu, library, reference
 from smnoise.measures.diversity import diversity
 
 SAMPLER = Green3D((2, 4, 4), 0.5)
@@ -93,9 +93,9 @@ def test_an_instruction_set_that_the_machine_lacks_is_an_error_not_a_crash(isa, 
 
 
 def test_a_library_of_another_build_is_refused(monkeypatch):
-    monkeypatch.setattr(cpu, "ABI", cpu.ABI + 1)
-    library, why = cpu._load.__wrapped__()
-    assert library is None
+    monkeypatch.setattr(library, "ABI", library.ABI + 1)
+    found, why = library.load.__wrapped__()
+    assert found is None
     assert "reinstall" in why
 
 
