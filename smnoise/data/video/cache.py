@@ -36,6 +36,7 @@ import tyro
 from ... import lock
 from ...errors import DataError
 from ...files import write_text
+from .. import tars
 from ..found import file_notes
 from ..signals import ignore_interrupts
 from .clips import VIDEO, VideoFile, find_videos
@@ -99,7 +100,7 @@ class _Making:
 
     def __init__(self, folder: Path, root: Path, paths: list[Path], short_side: int | None, shard_bytes: int):
         self.folder, self.root, self.shard_bytes = folder, root, shard_bytes
-        named = [[self._name(path), path.stat().st_size] for path in paths]
+        named = [[self._name(path), tars.size_of(path)] for path in paths]
         self.settings = {
             "version": VERSION,
             "short_side": short_side,
@@ -208,7 +209,7 @@ def _decode(path: Path, short_side: int | None) -> dict | str:
     try:
         video = VideoFile(path)
         frames = video.read_whole(short_side)
-        size = path.stat().st_size
+        size = tars.size_of(path)
     except (DataError, OSError) as error:
         return str(error)
     orientation = video.index.orientation._asdict()

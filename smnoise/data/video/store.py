@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...files import replace_file
+from .. import tars
 
 INDEX, VERSION = "index.json", 2  # 1: frames as stored, sideways or beside an edit list
 SHARD = "shard-{:05d}.npy"
@@ -110,7 +111,7 @@ class FrameStore:
         if entry is None:
             return None
         try:
-            size = os.path.getsize(path)
+            size = tars.size_of(Path(path))
         except OSError as error:
             raise DataError(f"{path}: {error}") from None
         if size != entry["bytes"]:
