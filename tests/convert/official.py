@@ -3,7 +3,7 @@
 
 import torch
 
-from smnoise.convert import AudioConfig, VideoConfig
+from smnoise.convert import AudioConfig, VideoConfig, load_model
 from smnoise.models.audiomae import sinusoid_2d
 from smnoise.models.common import Size
 
@@ -105,3 +105,8 @@ def same_bits(got: dict, want: dict) -> bool:
 def save_official(path, state=None, **more):
     torch.save({"model": official_video() if state is None else state, "epoch": 799} | more, path)
     return path
+
+
+def load_small(path, **options):
+    """The model of VIDEO out of a file of weights, whatever its layout."""
+    return load_model(path, grid=VIDEO.grid, **WIDTHS, **options)
