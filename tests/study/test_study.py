@@ -3,8 +3,6 @@
 
 import json
 import math
-import sys
-from pathlib import Path
 
 import av
 import numpy as np
@@ -16,13 +14,10 @@ from scipy import ndimage, stats
 import smnoise
 from smnoise import DataError
 from smnoise.data.video.clips import open_video
-from smnoise.train.pretrained import video as video_runs
-
-sys.path.append(str(Path(__file__).parents[2]))
-
 from smnoise.study import cells, plan, table
 from smnoise.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
 from smnoise.study.video import write_lossless
+from smnoise.train.pretrained import video as video_runs
 
 SMALL = plan.Size(
     2,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the CPU benchmark, write bench/results/, and refresh the tables of README.md and docs/ from all results.
 
-python bench/run.py                     # all parts, about a quarter of an hour on two idle cores
-python bench/run.py masks pools         # only these
-python bench/run.py --quick --out DIR   # minutes, rough: to try things; no table is written
-python bench/run.py --table             # only rewrite the tables and pictures from the committed results
-python bench/run.py --base REF          # the strategies beside another commit, in turns; writes base.json
+python -m bench                     # all parts, about a quarter of an hour on two idle cores
+python -m bench masks pools         # only these
+python -m bench --quick --out DIR   # minutes, rough: to try things; no table is written
+python -m bench --table             # only rewrite the tables and pictures from the committed results
+python -m bench --base REF          # the strategies beside another commit, in turns; writes base.json
 
 A part refuses to time what is wrong: every strategy must have the reference's bits, everything else exact counts.
 """
@@ -21,9 +21,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import tables
-
 from smnoise.files import write_text
+
+from . import tables
 
 HERE = Path(__file__).parent
 
@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 def masks(quick: bool) -> dict:
     """Median microseconds a mask of every strategy and of the others, by pytest-benchmark: the best of four passes,
     a minute apart, since on a shared machine one row or another meets a busy neighbour."""
-    from workloads import WORKLOADS
+    from .workloads import WORKLOADS
 
     found = {
         name: {
@@ -65,25 +65,25 @@ def one_pass(quick: bool) -> list[dict]:
 
 
 def scaling(quick: bool) -> dict:
-    import scaling
+    from . import scaling
 
     return scaling.measure(0.02 if quick else 0.8, few=quick)
 
 
 def pools(quick: bool) -> dict:
-    import pools
+    from . import pools
 
     return pools.measure(0.02 if quick else 0.5, few=quick)
 
 
 def share(quick: bool) -> dict:
-    import share
+    from . import share
 
     return {"sizes": share.measure(0.02 if quick else 1.0, 1 if quick else 9)}
 
 
 def step(quick: bool) -> dict:
-    import step
+    from . import step
 
     return step.measure(1, ["tiny"]) if quick else step.measure(7)
 
@@ -98,11 +98,11 @@ def draw(part: str, folder: Path) -> None:
     if part == "masks":
         write_text(folder / "cpu.md", tables.cpu_page(results))
     elif part == "scaling":
-        import scaling
+        from . import scaling
 
         scaling.draw(results, folder / "scaling.png")
     elif part == "pools":
-        import pools
+        from . import pools
 
         pools.draw(results, folder / "pools.png")
 
@@ -133,7 +133,7 @@ def refresh(texts: dict[str, str], root: Path = HERE.parent) -> None:
     """Put each text between its marks, in README.md or in a page of docs/. A text without a place is named."""
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     for name, block in texts.items():
-        begin, end = f"<!-- {name}: written by bench/run.py -->", f"<!-- {name}: end -->"
+        begin, end = f"<!-- {name}: written by python -m bench -->", f"<!-- {name}: end -->"
         found = [page for page in pages if page.read_text().count(begin) == page.read_text().count(end) == 1]
         if not found:
             print(
@@ -150,16 +150,17 @@ def refresh(texts: dict[str, str], root: Path = HERE.parent) -> None:
 
 
 def against(ref: str, quick: bool, folder: Path) -> None:
-    import compare
-    from about import about
+    from . import compare
+    from .about import about
 
     results = {"about": about(), **compare.measure(ref, 0.02 if quick else 0.5)}
     write_text(folder / "base.json", json.dumps(results, indent=2) + "\n")
     print(compare.table(results))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.split("\n")[0])
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join([*PARTS, 'spread'])}; by default all"
     )
@@ -171,31 +172,36 @@ def main() -> None:
         "--table", action="store_true", help="do not measure; rewrite tables and pictures only"
     )
     parser.add_argument("--base", metavar="REF", help="compare with this commit instead")
-    options = parser.parse_args()
-    chosen = options.parts or [*PARTS, "spread"]
-    if unknown := set(chosen) - {*PARTS, "spread"}:
+    options = parser.parse_args(arguments)
+    options.parts = options.parts or [*PARTS, "spread"]
+    if unknown := set(options.parts) - {*PARTS, "spread"}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join([*PARTS, 'spread'])}")
     if options.quick and options.out is None:
         parser.error("--quick measures roughly: give a folder with --out, so that no good result is replaced")
+    return options
+
+
+def main() -> None:
+    options = options_of()
     folder = options.out or tables.RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     if options.base:
         return against(options.base, options.quick, folder)
     if not options.table:
-        from about import about
+        from .about import about
 
         if (busy := os.getloadavg()[0]) > 0.5:
             print(
                 f"bench: {busy:.1f} processes were busy in the last minute; times will suffer",
                 file=sys.stderr,
             )
-        for part in (p for p in PARTS if p in chosen):
+        for part in (p for p in PARTS if p in options.parts):
             print(f"bench: {part}", flush=True)
             results = {"about": about(), **PARTS[part](options.quick)}
             write_text(folder / FILES[part], json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        if "spread" in chosen and options.out is None:
-            for measured in ("spread.py", "visibility.py"):
-                subprocess.run([sys.executable, str(HERE / measured)], check=True)
+        if "spread" in options.parts and options.out is None:
+            for measured in ("spread", "visibility"):
+                subprocess.run([sys.executable, "-m", f"bench.{measured}"], cwd=HERE.parent, check=True)
     for part in PARTS:
         if (folder / FILES[part]).exists():
             draw(part, folder)
