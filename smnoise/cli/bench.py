@@ -48,7 +48,7 @@ def run(options: Options) -> int:
 
     import torch
 
-    from ..samplers.base import sample_indices
+    from ..samplers.indices import sample_indices
     from .output import print_json, print_table, progress
 
     if options.batch_size < 1 or not options.seconds > 0:
