@@ -71,7 +71,7 @@ def table(results: dict) -> str:
     lines = [
         "# Instructions of a call from Python",
         "",
-        f"Written by python -m bench.host. Grids of four tokens, one thread; thousands of instructions. {results['what']}.",
+        f"Written by bench.host. Grids of four tokens, one thread; thousands of instructions. {results['what']}.",
         "",
         f"| | {' | '.join(columns)} |" + (" of before | of torch |" if base else " of torch |"),
         "|---|" + "---:|" * (len(columns) + 1 + bool(base)),

@@ -157,6 +157,7 @@ def test_the_models_take_ids_of_32_bits():
     clips = torch.randint(0, 256, (2, 3, 4, 32, 32), dtype=torch.uint8)
     sounds, blue = torch.randn(2, 64, 32), smnoise.OptimBlue((8, 4), 0.75)
     for model, inputs, sampler in ((video, clips, GREEN), (audio, sounds, blue)):
+        model.eval()  # the decoder of sounds drops paths at random in training
         wide, narrow = (model(inputs, sampler([3, 4], ids_dtype=t)) for t in (torch.int64, torch.int32))
         assert torch.equal(wide[0], narrow[0])
         assert torch.equal(wide[1], narrow[1])
