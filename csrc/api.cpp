@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C ABI that smnoise/backends/cpu.py calls.
+#include "contract.h"
 #include "jobs.h"
 #include "optim_blue.h"
 #include "patches.h"
+#include "ragged.h"
 
 #if defined(_WIN32)
 #define SMN_API extern "C" __declspec(dllexport)
@@ -14,14 +16,20 @@ struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
     const int64_t* samples;
-    const int64_t* sigma_table;
+    const int64_t *sigma_table, *origin;
     smn_outputs out;
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Color& job = (const Color&)base;
         const smn_ranking& r = job.plan->ranking;
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
-            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table, &out, scratch);
+            smn_plan moved;  // extension 13: the plan, at this sample's origin
+            if (job.origin) {
+                moved = *job.plan;
+                for (int axis = 0; axis < 3; ++axis) moved.origin[axis] += smn_place(job.origin[3 * i + axis], axis);
+            }
+            job.kernels->color(job.origin ? &moved : job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table,
+                               &out, scratch);
         }
     }
 };
@@ -67,6 +75,46 @@ struct SlotThreshold : Job {
             smn_outputs out = row_of(job.out, i, tokens, s.visible);
             job.kernels->slot_threshold(&s, row(job.rank, i, s.slots), job.scores + i * tokens, &out, scratch);
         }
+    }
+};
+
+// Rows of several lengths, extension 14.
+struct RaggedThreshold : Job {
+    const smn_ragged* ragged;
+    const int64_t *lengths, *visible;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const RaggedThreshold& job = (const RaggedThreshold&)base;
+        const smn_ragged& r = *job.ragged;
+        for (int64_t i = from; i < to; ++i) {
+            const smn_slot slot = smn_ragged_slot(r, job.lengths[i], job.visible[i]);
+            const int32_t length = smn_ragged_length(r, job.lengths[i]);
+            const smn_slots one = {1, length, slot.visible, &slot};
+            const smn_outputs out = {nullptr, row(job.out.mask, i, r.tokens), row(job.out.ids_keep, i, r.keep),
+                                     row(job.out.ids_mask, i, r.hide), row(job.out.ids_restore, i, r.tokens)};
+            job.kernels->slot_threshold(&one, nullptr, job.scores + i * r.tokens, &out, scratch);
+            if (out.ids_restore)  // the hidden tokens stand behind the padded columns of ids_keep
+                for (int32_t p = 0; p < length; ++p)
+                    if (out.ids_restore[p] >= slot.visible) out.ids_restore[p] += r.keep - slot.visible;
+        }
+    }
+};
+
+// Noise at points, extension 15.
+struct NoiseAt : Job {
+    const smn_points* points;
+    uint64_t seed;
+    const int64_t* samples;
+    const int32_t* places;  // [B, N, 3] sixteenths
+    int64_t number;         // N
+    const int64_t* sigma_table;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const NoiseAt& job = (const NoiseAt&)base;
+        for (int64_t i = from; i < to; ++i)
+            job.kernels->noise_at(job.points, job.seed, (uint64_t)job.samples[i], job.sigma_table,
+                                  job.places + 3 * job.number * i, job.number, job.out + job.number * i, scratch);
     }
 };
 
@@ -224,11 +272,12 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
 }
 
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const smn_outputs* out) {
+                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const int64_t* origin,
+                      const smn_outputs* out) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
     Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
-                 sigma_table, *out};
+                 sigma_table, origin, *out};
     return run(job, threads, parallel);
 }
 
@@ -256,6 +305,27 @@ SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, par
     const smn_ranking ranking = {slots->slots, slots->tokens, 0, 0, 0};
     SlotThreshold job = {{SlotThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, slots, rank, scores,
                          *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_ragged_threshold(const smn_ragged* ragged, int isa, int threads, parallel_fn parallel,
+                                 const int64_t* lengths, const int64_t* visible, const float* scores, int64_t batch,
+                                 const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {1, ragged->tokens, 0, 0, 0};
+    RaggedThreshold job = {{RaggedThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, ragged, lengths,
+                           visible, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_noise_at(const smn_points* points, int isa, int threads, parallel_fn parallel, const int64_t* seed,
+                         const int64_t* samples, const int32_t* places, int64_t batch, int64_t number,
+                         const int64_t* sigma_table, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    NoiseAt job = {{NoiseAt::some, kernels, kernels->noise_at_bytes(points), batch}, points, (uint64_t)*seed, samples,
+                   places, number, sigma_table, out};
     return run(job, threads, parallel);
 }
 

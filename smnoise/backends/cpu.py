@@ -27,6 +27,8 @@ from .plan import (
     Patches,
     PatchLoss,
     Plan,
+    Points,
+    Ragged,
     Ranking,
     Slots,
     Strategy,
@@ -37,7 +39,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 10
+ABI = 11
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
@@ -58,7 +60,7 @@ def _load() -> tuple[Any, str | None]:
     if library.smn_abi() != ABI:
         return None, f"{path} has ABI {library.smn_abi()}, this package needs {ABI}; reinstall smnoise"
     library.smn_color.argtypes = [
-        POINTER(Plan), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, POINTER(Outputs),
+        POINTER(Plan), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, POINTER(Outputs),
     ]  # fmt: skip
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
@@ -68,6 +70,12 @@ def _load() -> tuple[Any, str | None]:
     ]  # fmt: skip
     library.smn_slot_threshold.argtypes = [
         POINTER(Slots), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_ragged_threshold.argtypes = [
+        POINTER(Ragged), c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_noise_at.argtypes = [
+        POINTER(Points), c_int, c_int, *[c_void_p] * 4, c_int64, c_int64, c_void_p, c_void_p,
     ]  # fmt: skip
     library.smn_gaussian_filter.argtypes = [
         POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
@@ -190,35 +198,26 @@ def _masks(
     return outputs
 
 
-def _color(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    outputs: dict,
-    sigma_table: torch.Tensor | None,
-) -> dict:
-    table = None if sigma_table is None else sigma_table.contiguous()
-    address = None if table is None else table.data_ptr()
-    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs, address)
+def _color(seed, samples, spec: ColorSpec, outputs: dict, sigma_table=None, origin=None) -> dict:
+    held = [None if v is None else v.contiguous() for v in (sigma_table, origin)]
+    addresses = (None if v is None else v.data_ptr() for v in held)
+    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs, *addresses)
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
-    _color(seed, samples, spec, {"noise": noise}, sigma_table)
+    _color(seed, samples, spec, {"noise": noise}, *tables)
     return noise
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
     outputs = allocate(len(samples), spec.groups * spec.tokens, spec.groups * spec.visible, wanted)
-    return _color(seed, samples, spec, outputs, sigma_table)
+    return _color(seed, samples, spec, outputs, *tables)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:

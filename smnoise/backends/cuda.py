@@ -185,13 +185,7 @@ def _launch(
     )
 
 
-def _color(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    outputs: dict,
-    sigma_table: torch.Tensor | None,
-) -> None:
+def _color(seed, samples, spec: ColorSpec, outputs: dict, sigma_table=None, origin=None) -> None:
     device, batch = samples.device, len(samples)
     with torch.cuda.device(device):
         prepared = _prepared(spec, device.index)
@@ -200,9 +194,10 @@ def _color(
         samples = samples.contiguous()
         pointers = Outputs.of(outputs)
         call = Call(seed.data_ptr(), samples.data_ptr(), out=pointers)
-        if sigma_table is not None:
-            sigma_table = sigma_table.contiguous()
-            call.sigma_table = sigma_table.data_ptr()
+        held = {"sigma_table": sigma_table, "origin": origin}
+        held = {name: tensor.contiguous() for name, tensor in held.items() if tensor is not None}
+        for name, tensor in held.items():
+            setattr(call, name, tensor.data_ptr())
         if prepared.threshold is None:
             _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
             return
@@ -216,23 +211,20 @@ def _color(
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device=samples.device)
-    _color(seed, samples, spec, {"noise": noise}, sigma_table)
+    _color(seed, samples, spec, {"noise": noise}, *tables)
     return noise
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
     tokens, visible = spec.groups * spec.tokens, spec.groups * spec.visible
     outputs = allocate(len(samples), tokens, visible, wanted, samples.device)
-    _color(seed, samples, spec, outputs, sigma_table)
+    _color(seed, samples, spec, outputs, *tables)
     return outputs
 
 

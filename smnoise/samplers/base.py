@@ -18,6 +18,7 @@ from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
 from ..tensors import INTEGERS, as_device, check_tensors
+from .origins import as_origin
 
 KINDS: dict[str, type[Sampler]] = {}
 
@@ -92,6 +93,7 @@ class Sampler:
         bias: torch.Tensor | None = None,
         bias_weight: float = 1.0,
         sigma_table: torch.Tensor | None = None,
+        origin=None,
     ) -> MaskBatch:
         """Masks for a batch.
 
@@ -111,6 +113,9 @@ class Sampler:
                 (blue, purple) or 0.29 (white, random): a weight of that size times the bias's own is as strong as it.
             bias_weight: a finite number.
             sigma_table: int64 [31], for colours: how often each sigma is drawn (see `smnoise.sigma_table`).
+            origin: int64 [B, 3], or integers: for colours, where in the field of its sample each row's window lies,
+                (t, y, x) beside the sampler's own origin; three integers are for all rows. Windows of one sample that
+                touch continue each other. The count is exact in each window. Not with boundary="wrap".
 
         Raises:
             TypeError, ValueError: for samples or a seed that are no dense integers, or on different devices; for a
@@ -122,7 +127,7 @@ class Sampler:
                 raise TypeError(f"{name} must be a text, several outputs with commas between; got {value!r}")
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        tables = self._given(sigma_table, origin, samples)
         if bias is None:
             return self._masks(self._spec_json, seed, samples, backend, outputs, **tables)
         if not self._scored:
@@ -154,6 +159,17 @@ class Sampler:
                 outside_capture("preparing a sampler")
         self(samples, outputs=outputs, backend=backend)
 
+    def _given(self, sigma_table, origin, samples: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a call gives the op of a colour beside samples."""
+        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        if origin is not None:
+            if not self._colored:
+                raise ValueError(
+                    f"origin is for the fields of colours; {type(self).__name__} has no field, leave it out"
+                )
+            tables["origin"] = as_origin(origin, samples)
+        return tables
+
     def _table(self, table: torch.Tensor) -> torch.Tensor:
         if not self._colored:
             raise ValueError(
@@ -178,7 +194,7 @@ class Sampler:
             seed: int64, one element.
             samples: int64 [B], on the seed's device.
             backend: as in `smnoise.ops.color_mask`.
-            tables: sigma_table, of a colour.
+            tables: sigma_table and origin (tensors), of a colour.
 
         Raises ValueError for a sampler that does not cut its masks from scores.
         """

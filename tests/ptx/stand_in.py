@@ -153,11 +153,12 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
 
-    from smnoise.backends import cuda, nvrtc, outputs
+    from smnoise.backends import cuda, cuda_noise_at, cuda_ragged_threshold, nvrtc, outputs
 
     owner = Owner(device)
     fake = FakeTorch(owner, architecture)
-    for module in (cuda, outputs):
+    beside = cuda_noise_at, cuda_ragged_threshold
+    for module in (cuda, *beside, outputs):
         monkeypatch.setattr(module, "torch", fake)
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
     monkeypatch.setattr(cuda, "_thread", threading.local())
@@ -165,10 +166,12 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     monkeypatch.setattr(nvrtc, "cubin", nvrtc.ptx)
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
     monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
-    refresh(monkeypatch, cuda)
-    for name, function in list(vars(cuda).items()):
-        if inspect.isfunction(function) and function.__module__ == cuda.__name__ and not name.startswith("_"):
-            monkeypatch.setattr(cuda, name, _registering(function, owner))
+    for module in (cuda, *beside):
+        refresh(monkeypatch, module)
+        for name, function in list(vars(module).items()):
+            own = inspect.isfunction(function) and function.__module__ == module.__name__
+            if own and not name.startswith("_"):
+                monkeypatch.setattr(module, name, _registering(function, owner))
     _register_copies(monkeypatch, owner)
     return owner
 
