@@ -465,10 +465,14 @@ def test_ragged_threshold(scores, rows, other, more, backend):
     assert got[0].sum(1).tolist() == (lengths - visible).tolist()
 
 
+def clouds(value):
+    """One cloud of a few points, float32 [1, N, 3]."""
+    return st.lists(st.tuples(value, value, value), min_size=1, max_size=3).map(lambda rows: torch.tensor([rows]))
+
+
 @fuzz
 @given(
-    mostly(st.lists(st.tuples(*[st.floats(-400, 400, width=32)] * 3), min_size=1, max_size=3),
-           st.lists(st.tuples(*[st.floats(width=32)] * 3), min_size=1, max_size=3), junk),
+    mostly(clouds(st.floats(-400, 400, width=32)), clouds(st.floats(width=32)), tensors(*OTHERS, rank=3), junk),
     mostly(st.sampled_from(["red", "blue", "green", "purple", "white"])), st.sampled_from(["field"] * 7 + ["wrap"]),
     mostly(st.floats(0.05, 1)), mostly(st.sampled_from(["auto", "cpu", "reference"])), st.integers(0, 2**62),
 )  # fmt: skip
@@ -477,13 +481,12 @@ def test_noise_at(points, color, boundary, sigma, backend, sample):
         "points' spec", smnoise.spec.ColorSpec, color, (1, 1, 2), 1, boundary=boundary, sigma1=(sigma, sigma),
         sigma2=(1.1, 1.1), truncate=2.5,
     )  # fmt: skip
-    given = torch.tensor([points]) if type(points) is list and points and type(points[0]) is tuple else points
     if spec is None:
         return
     seed, samples = torch.tensor(1), torch.tensor([sample])
-    got = attempt("noise_at", ops.noise_at, seed, samples, given, spec.to_json(), backend)
+    got = attempt("noise_at", ops.noise_at, seed, samples, points, spec.to_json(), backend)
     if got is not None:
-        assert torch.equal(got, ops.noise_at(seed, samples, given, spec.to_json(), "reference"))
+        assert torch.equal(got, ops.noise_at(seed, samples, points, spec.to_json(), "reference"))
         assert got.isfinite().all()
 
 
