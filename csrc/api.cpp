@@ -2,9 +2,11 @@
 // The C ABI that smnoise/backends/cpu.py calls.
 #include <string.h>
 
+#include "contract.h"
 #include "jobs.h"
 #include "optim_blue.h"
 #include "patches.h"
+#include "ragged.h"
 
 #if defined(_WIN32)
 #define SMN_API extern "C" __declspec(dllexport)
@@ -16,7 +18,7 @@ struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
     Samples samples;
-    const int64_t* sigma_table;
+    const int64_t *sigma_table, *origin;
     int32_t times;  // > 1: the grid is one frame, whose mask is that of so many; extension 6
     smn_outputs out;
     int64_t tokens() const { return (int64_t)plan->ranking.groups * plan->ranking.tokens; }
@@ -27,15 +29,21 @@ struct Color : Job {
         const int64_t all = job.tokens() * job.times;
         for (int64_t i = from; i < to; ++i) {
             const smn_outputs out = row_of(job.out, i, all, job.visible() * job.times);
+            smn_plan moved;  // extension 13: the plan, at this sample's origin
+            if (job.origin) {
+                moved = *job.plan;
+                for (int axis = 0; axis < 3; ++axis) moved.origin[axis] += smn_place(job.origin[3 * i + axis], axis);
+            }
+            const smn_plan* plan = job.origin ? &moved : job.plan;
             if (job.times == 1)
-                job.kernels->color(job.plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
+                job.kernels->color(plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
             else
-                job.repeated(i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
+                job.repeated(plan, i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
         }
     }
-    void repeated(int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
+    void repeated(const smn_plan* at, int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
         const smn_outputs of_frame = {nullptr, mask, nullptr, nullptr, nullptr};
-        kernels->color(plan, seed, samples[i], sigma_table, &of_frame, scratch);
+        kernels->color(at, seed, samples[i], sigma_table, &of_frame, scratch);
         for (int t = 1; t < times; ++t) memcpy(mask + t * tokens(), mask, (size_t)tokens());
         if (out.ids_keep || out.ids_mask || out.ids_restore)
             kernels->mask_ids(mask, tokens() * times, visible() * times, &out);
@@ -83,6 +91,46 @@ struct SlotThreshold : Job {
             smn_outputs out = row_of(job.out, i, tokens, s.visible);
             job.kernels->slot_threshold(&s, row(job.rank, i, s.slots), job.scores + i * tokens, &out, scratch);
         }
+    }
+};
+
+// Rows of several lengths, extension 14.
+struct RaggedThreshold : Job {
+    const smn_ragged* ragged;
+    const int64_t *lengths, *visible;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const RaggedThreshold& job = (const RaggedThreshold&)base;
+        const smn_ragged& r = *job.ragged;
+        for (int64_t i = from; i < to; ++i) {
+            const smn_slot slot = smn_ragged_slot(r, job.lengths[i], job.visible[i]);
+            const int32_t length = smn_ragged_length(r, job.lengths[i]);
+            const smn_slots one = {1, length, slot.visible, &slot};
+            const smn_outputs out = {nullptr, row(job.out.mask, i, r.tokens), row(job.out.ids_keep, i, r.keep),
+                                     row(job.out.ids_mask, i, r.hide), row(job.out.ids_restore, i, r.tokens)};
+            job.kernels->slot_threshold(&one, nullptr, job.scores + i * r.tokens, &out, scratch);
+            if (out.ids_restore)  // the hidden tokens stand behind the padded columns of ids_keep
+                for (int32_t p = 0; p < length; ++p)
+                    if (out.ids_restore[p] >= slot.visible) out.ids_restore[p] += r.keep - slot.visible;
+        }
+    }
+};
+
+// Noise at points, extension 15.
+struct NoiseAt : Job {
+    const smn_points* points;
+    uint64_t seed;
+    const int64_t* samples;
+    const int32_t* places;  // [B, N, 3] sixteenths
+    int64_t number;         // N
+    const int64_t* sigma_table;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const NoiseAt& job = (const NoiseAt&)base;
+        for (int64_t i = from; i < to; ++i)
+            job.kernels->noise_at(job.points, job.seed, (uint64_t)job.samples[i], job.sigma_table,
+                                  job.places + 3 * job.number * i, job.number, job.out + job.number * i, scratch);
     }
 };
 
@@ -242,11 +290,12 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
 // Masks of samples[0 .. batch - 1], or, where that is null, of first .. first + batch - 1; outputs that are null are not
 // written.
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table, int times,
-                      float* noise, uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
+                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table,
+                      const int64_t* origin, int times, float* noise, uint8_t* mask, int64_t* ids_keep,
+                      int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, times,
+    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, origin, times,
                  {noise, mask, ids_keep, ids_mask, ids_restore}};
     job.bytes = job.mask_bytes() + kernels->color_bytes(plan);
     return run(job, threads, parallel);
@@ -276,6 +325,27 @@ SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, par
     const smn_ranking ranking = {slots->slots, slots->tokens, 0, 0, 0};
     SlotThreshold job = {{SlotThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, slots, rank, scores,
                          *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_ragged_threshold(const smn_ragged* ragged, int isa, int threads, parallel_fn parallel,
+                                 const int64_t* lengths, const int64_t* visible, const float* scores, int64_t batch,
+                                 const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {1, ragged->tokens, 0, 0, 0};
+    RaggedThreshold job = {{RaggedThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, ragged, lengths,
+                           visible, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_noise_at(const smn_points* points, int isa, int threads, parallel_fn parallel, const int64_t* seed,
+                         const int64_t* samples, const int32_t* places, int64_t batch, int64_t number,
+                         const int64_t* sigma_table, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    NoiseAt job = {{NoiseAt::some, kernels, kernels->noise_at_bytes(points), batch}, points, (uint64_t)*seed, samples,
+                   places, number, sigma_table, out};
     return run(job, threads, parallel);
 }
 

@@ -100,6 +100,7 @@ LENGTHS = {
     "sigma2": 2,
     "anisotropy": 3,
     "origin": 3,
+    "place": 3,
     **dict.fromkeys(("pace", "scale", "aspect", "duration"), 2),
     **dict.fromkeys(("cell", "grid", "size"), 3),
 }
@@ -246,6 +247,32 @@ def _sigma_table(module, backend, entry):
     return entry["drawn"], list(drawn)
 
 
+def _origins(module, backend, entry):
+    spec = ColorSpec(entry["color"], tuple(entry["grid"]), entry["num_visible"])
+    seed, samples = _tensors(backend, entry)
+    place = torch.tensor([entry["place"]], device=seed.device)
+    return _compare(entry, ops.color_mask(seed, samples, spec.to_json(), backend, origin=place))
+
+
+def _ragged(module, backend, entry):
+    spec = ColorSpec(entry["color"], tuple(entry["grid"]), 1)
+    seed, samples = _tensors(backend, entry)
+    length, visible = (torch.tensor([entry[n]], device=seed.device) for n in ("length", "num_visible"))
+    scores = ops.color_noise(seed, samples, spec.to_json(), backend).flatten(1)
+    keep, hide = int(visible), int(length - visible)
+    mask, ids_keep, ids_mask, ids_restore = ops.ragged_threshold(scores, length, visible, keep, hide, backend)
+    own = mask[:, : entry["length"]], ids_keep, ids_mask, ids_restore[:, : entry["length"]]
+    return _compare(entry, own)
+
+
+def _points(module, backend, entry):
+    seed, samples = _tensors(backend, entry)
+    sigmas = {n: entry[n] for n in ("sigma1", "sigma2") if n in entry}
+    points = torch.tensor([entry["points"]], dtype=torch.float32, device=seed.device)
+    spec = ColorSpec(entry["color"], (1, 1, 2), 1, **sigmas)
+    return entry["values"], ops.noise_at(seed, samples, points, spec.to_json(), backend)[0].tolist()
+
+
 def _visible(entry: dict, tokens: int) -> int:
     return entry["num_visible"] if "num_visible" in entry else visible_of_ratio(tokens, entry["ratio"])
 
@@ -310,6 +337,17 @@ CHECKS = {
     ),
     "bias": (_bias, {"scores", "bias", "weight", "sum"}, set()),
     "sigma_table": (_sigma_table, {"seed", "sample", "weights", "drawn"}, set()),
+    "origins": (
+        _origins,
+        {"color", "seed", "sample", "grid", "num_visible", "place", "sha256"},
+        {"visible", "first_visible"},
+    ),
+    "ragged": (
+        _ragged,
+        {"color", "seed", "sample", "grid", "length", "num_visible", "sha256"},
+        {"visible", "first_visible"},
+    ),
+    "points": (_points, {"color", "seed", "sample", "points", "values"}, {"sigma1", "sigma2"}),
     "random_words": (_random_words, {"seed", "sample", "purpose", "call", "words"}, set()),
     "strategy": (
         _strategy,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which implementation of an op runs: chosen by name, or by the device of the tensors. Never silently slow.
 
-A backend is a module here with `DEVICES`, `why_not()` and one function per op it has, of the op's name.
+A backend is a module here with `DEVICES`, `why_not()` and one function per op it has, of the op's name, which
+may be in a module `BACKEND_OP` beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -27,6 +29,15 @@ def _module(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
+@cache
+def implementation(name: str, op: str) -> Callable | None:
+    """The function of backend `name` for `op`; None where it has none."""
+    beside = f"{__name__}.{name}_{op}"
+    return getattr(_module(name), op, None) or (
+        getattr(import_module(beside), op) if find_spec(beside) is not None else None
+    )
+
+
 def device_of(name: str) -> str:
     """The device type that backend `name` runs on."""
     return _module(name).DEVICES[0]
@@ -37,12 +48,13 @@ def reason(name: str, op: str, device: str) -> str | None:
     module = _module(name)
     if device not in module.DEVICES:
         return f"runs on {' and '.join(module.DEVICES)} tensors, not on {device}"
-    return module.why_not() or (None if hasattr(module, op) else f"does not implement {op}")
+    return module.why_not() or (None if implementation(name, op) else f"does not implement {op}")
 
 
 def choose(op: str, backend: str, device: str) -> Callable:
     """The function that runs `op` on tensors of `device`. Raises BackendError with every reason."""
-    return getattr(chosen(op, backend, device), op)
+    name = chosen(op, backend, device).__name__.rpartition(".")[2]
+    return implementation(name, op)  # type: ignore[return-value]  # there is one, or it was not chosen
 
 
 def chosen(op: str, backend: str, device: str) -> ModuleType:

@@ -32,7 +32,9 @@ from .flat import (
 )
 from .indices import sample_indices
 from .optim_blue import OptimBlue
+from .points import PointMasks
 from .presets import presets
+from .ragged import Ragged, RaggedBatch
 from .random import Random, Tube
 
 __all__ = [
@@ -58,9 +60,12 @@ __all__ = [
     "Grid",
     "InverseBlock",
     "OptimBlue",
+    "PointMasks",
     "Purple1D",
     "Purple2D",
     "Purple3D",
+    "Ragged",
+    "RaggedBatch",
     "Random",
     "Red1D",
     "Red2D",

@@ -177,12 +177,13 @@ class ContextTargets(Sampler):
         bias: Tensor | None = None,
         bias_weight: float = 1.0,
         sigma_table: Tensor | None = None,
+        origin=None,
     ) -> ContextBatch:
         """Context and targets for a batch. Arguments and errors as of every sampler's call; a bias moves the ranking,
         so that tokens with more of it are context more often, and targets less often."""
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        tables = self._given(sigma_table, origin, samples)
         scores = self.scores(seed, samples, backend, **tables)
         if bias is not None:
             scores = ops.add_bias(scores, as_bias(bias, len(samples), self.grid), bias_weight, backend)

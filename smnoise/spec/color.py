@@ -20,7 +20,7 @@ PER = ("clip", "frame")
 MAX_SLAB = 1 << 28  # noise values behind one mask; 1 GiB of float32
 MAX_ORIGIN = 1 << 30
 MAX_RADIUS = 1 << 12
-PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what the contract's counter can tell apart
+PERIOD = reference.PERIOD
 
 
 def as_grid(grid) -> tuple[int, int, int]:

@@ -153,11 +153,12 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
 
-    from smnoise.backends import cuda, driver, nvrtc, outputs
+    from smnoise.backends import cuda, cuda_noise_at, cuda_ragged_threshold, driver, nvrtc, outputs
 
     owner = Owner(device)
     fake = FakeTorch(owner, architecture)
-    for module in (cuda, driver, outputs):
+    beside = cuda_noise_at, cuda_ragged_threshold
+    for module in (cuda, *beside, driver, outputs):
         monkeypatch.setattr(module, "torch", fake)
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
     monkeypatch.setattr(driver, "_thread", threading.local())
@@ -166,11 +167,13 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     monkeypatch.setattr(nvrtc, "cubin", nvrtc.ptx)
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
     monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
-    refresh(monkeypatch, cuda)
     refresh(monkeypatch, driver)
-    for name, function in list(vars(cuda).items()):
-        if inspect.isfunction(function) and function.__module__ == cuda.__name__ and not name.startswith("_"):
-            monkeypatch.setattr(cuda, name, _registering(function, owner))
+    for module in (cuda, *beside):
+        refresh(monkeypatch, module)
+        for name, function in list(vars(module).items()):
+            own = inspect.isfunction(function) and function.__module__ == module.__name__
+            if own and not name.startswith("_"):
+                monkeypatch.setattr(module, name, _registering(function, owner))
     _register_copies(monkeypatch, owner)
     return owner
 
