@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 
 from ..errors import BackendError
 
+T = TypeVar("T")
 NAMES = ("cuda", "triton", "cpu", "reference")
 AUTO = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # device type: fast backends in order of preference
 VARIABLE = "SMNOISE_BACKEND"
@@ -103,6 +106,7 @@ def once(function: Callable) -> Callable:
 
     prepared.cache_parameters = cached.cache_parameters  # type: ignore[attr-defined]
     prepared.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    prepared.cache_info = cached.cache_info  # type: ignore[attr-defined]
     return prepared
 
 
@@ -112,3 +116,11 @@ def outside_capture(what: str) -> None:
         raise BackendError(
             f"{what} cannot be captured into a CUDA graph: make one batch of masks before capture"
         )
+
+
+def outside_pools(make: Callable[[], T]) -> T:
+    """What `make` returns, from a thread of its own. Where a compiled function warms up for CUDA graphs, or within
+    torch.cuda.use_mem_pool, torch takes what the calling thread allocates from that pool, whose memory is taken back;
+    the allocations of other threads it does not."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()

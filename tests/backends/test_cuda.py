@@ -84,6 +84,22 @@ def test_a_sampler_that_was_never_called_cannot_be_captured(gpu):
         fresh(samples, seed=seed, backend=gpu)
 
 
+def test_what_a_sampler_keeps_is_not_in_the_pool_that_is_in_use(gpu):
+    """As when a compiled function warms up, whose pool is taken back."""
+    fresh = Green3D((3, 5, 13), 0.9, sigma1=(0.42, 1.44))
+    pool = torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool):
+        masks = fresh(batch_size=8, step=0, device="cuda", backend=gpu)
+    assert torch.equal(masks.mask.cpu(), want(fresh, 0).mask)
+    del masks, pool
+    torch.cuda.empty_cache()
+    others = [torch.full((1 << 20,), 77, dtype=torch.int32, device="cuda") for _ in range(16)]
+    assert torch.equal(
+        fresh(batch_size=8, step=1, device="cuda", backend=gpu).mask.cpu(), want(fresh, 1).mask
+    )
+    assert others[0][0] == 77
+
+
 def test_on_a_side_stream(gpu):
     SAMPLER([0], device="cuda", backend=gpu)
     side = torch.cuda.Stream()

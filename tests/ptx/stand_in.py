@@ -18,6 +18,7 @@ import torch
 
 from .device import Device
 from .text import Kernel, Module, PtxError
+from .unreachable import FACTS
 
 CREATE = ("empty", "empty_like", "zeros", "ones", "full", "arange", "tensor", "cat")
 KIB = 1024
@@ -120,6 +121,8 @@ class Driver:
         packed = bytearray(kernel.parameter_bytes)
         for pointer, (at, size) in zip(pointers, kernel.parameter_sizes, strict=True):
             packed[at : at + size] = ctypes.string_at(pointer, size)
+        if facts := FACTS.get(kernel.name):
+            facts.check(kernel, bytes(packed), threads)
         self.device.launch(kernel, (x, y, z), threads, shared, bytes(packed))
 
 
@@ -214,12 +217,15 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
     monkeypatch.setattr(torch.Tensor, "to", upload)
 
 
-def restrict(monkeypatch, shared_bytes: int, workspace: int | None) -> None:
-    """Less memory than there is leads to paths that otherwise only large masks take."""
+def restrict(monkeypatch, shared_bytes: int, workspace: int | None, threads: int) -> None:
+    """Less memory than there is, and fewer threads a block, lead to paths that otherwise only large masks take."""
     from smnoise.backends import cuda, driver
     from smnoise.backends.layout import layout
 
     monkeypatch.setattr(driver, "SHARED_BYTES", shared_bytes)
+    for module in (cuda, driver):
+        monkeypatch.setattr(module, "THREADS", threads)
+    monkeypatch.setitem(driver.launch.__kwdefaults__, "threads", threads)
     monkeypatch.setattr(cuda, "layout", lambda spec, stride, *more: layout(spec, stride, shared_bytes))
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)
