@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import pools
+from .nearest import Named, hint
 from .samplers.bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .samplers.base import KINDS, Sampler
 from .samplers.blocks import Block, InverseBlock
@@ -32,24 +32,27 @@ def _color_3d(kind, grid, *arguments, **parameters):
 
 COUNTS = ("mask_ratio", "num_visible", "kept")  # of which a sampler has one
 
-STRATEGIES: dict[str, Callable[..., Sampler]] = {
-    "random": Random,
-    "tube": Tube,
-    "frame": Frame,
-    "block": Block,
-    "multiblock": partial(Block, scale=(0.15, 0.2), aspect=(0.75, 1.5)),
-    "inverse-block": InverseBlock,
-    "grid": Grid,
-    "running-cell": RunningCell,
-    "time-bars": TimeBars,
-    "frequency-bars": FrequencyBars,
-    "bars": TimeFrequencyBars,
-    **{f"{c}-3d": partial(_color_3d, COLOR_KINDS[f"{c.title()}3D"]) for c in COLORS},
-    **{f"{c}-2d": FLAT_KINDS[f"{c.title()}2D"] for c in COLORS},
-    **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},  # type: ignore[call-arg]
-    **{f"{c}-1d": FLAT_KINDS[f"{c.title()}1D"] for c in COLORS},
-    "optim-blue": OptimBlue,
-}
+STRATEGIES: Named[Callable[..., Sampler]] = Named(
+    "strategy",
+    {
+        "random": Random,
+        "tube": Tube,
+        "frame": Frame,
+        "block": Block,
+        "multiblock": partial(Block, scale=(0.15, 0.2), aspect=(0.75, 1.5)),
+        "inverse-block": InverseBlock,
+        "grid": Grid,
+        "running-cell": RunningCell,
+        "time-bars": TimeBars,
+        "frequency-bars": FrequencyBars,
+        "bars": TimeFrequencyBars,
+        **{f"{c}-3d": partial(_color_3d, COLOR_KINDS[f"{c.title()}3D"]) for c in COLORS},
+        **{f"{c}-2d": FLAT_KINDS[f"{c.title()}2D"] for c in COLORS},
+        **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},  # type: ignore[call-arg]
+        **{f"{c}-1d": FLAT_KINDS[f"{c.title()}1D"] for c in COLORS},
+        "optim-blue": OptimBlue,
+    },
+)
 
 
 def strategy(
@@ -212,11 +215,10 @@ def sampler_of(
         ratio = mask_ratio if budget else usual_ratio(grid)
         sampler = strategy(text, tuple(grid), ratio, num_visible=num_visible, seed=seed)
     else:
-        close = difflib.get_close_matches(text, [*STRATEGIES, *presets, *FUNCTIONS], n=1)
         raise ValueError(
             f"a mask is a strategy, one of {', '.join([*STRATEGIES, *FUNCTIONS])}; a published recipe's, one of "
             f"{', '.join(presets)}; a function of yours, module:function; a sampler's JSON, or a file of it, @FILE; or "
-            f"a pool's .safetensors; got {text!r}{f', did you mean {close[0]}?' if close else ''}"
+            f"a pool's .safetensors; got {text!r}{hint(text, [*STRATEGIES, *presets, *FUNCTIONS])}"
         )
     return replace(sampler, **_known(type(sampler), parameters)) if parameters else sampler  # type: ignore[type-var]
 

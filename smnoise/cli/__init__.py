@@ -7,18 +7,20 @@ after SIGTERM.
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
 from importlib import import_module
 from types import FrameType
 
+from ..nearest import hint
+
 FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 # Name: what it does. A name is a module here, with a dataclass Options and run(options) -> exit code, or forwards to a
 # trainer (see `trainers`).
 COMMANDS = {
+    "list": "the masks by name, those of published recipes too: `smnoise list green`",
     "sample": "masks as text, JSON, .npz or .safetensors",
     "viz": "masks over a clip or a spectrogram; what a model fills in (video, audio, reconstruct)",
     "report": "a page of measurements of any sampler: spectrum, visibility, distances",
@@ -34,6 +36,7 @@ COMMANDS = {
 TRAINERS = ("pretrain", "finetune", "probe")
 
 BEGIN = """\
+  smnoise list                                   the masks there are, with their counts
   smnoise sample green-3d                        one mask of a 16-frame clip, drawn with letters
   smnoise viz video --out pictures               masks over a real clip: a GIF and a film strip
   smnoise report optim-blue --grid 64 8 --out pictures/optim-blue
@@ -96,9 +99,10 @@ def _run(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"smnoise: no command {name!r}{hint}. Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"smnoise: no command {name!r}{hint(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return WRONG_USE
     if name in TRAINERS:
         from .trainers import forward

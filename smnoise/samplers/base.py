@@ -18,11 +18,12 @@ from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
 from ..tensors import INTEGERS, as_device, check_tensors
+from .making import Checked
 
 KINDS: dict[str, type[Sampler]] = {}
 
 
-class Sampler:
+class Sampler(metaclass=Checked):
     """A frozen description of masks. Subclasses are dataclasses with `grid`, `mask_ratio`, `num_visible`, `seed`, and
     set `_spec` (of smnoise.spec) and `_spec_json`; `_op` is their op.
 
@@ -312,7 +313,7 @@ def as_samples(samples, device) -> torch.Tensor:
             hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         ):
             raise TypeError(
-                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
+                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}{_meant(samples)}"
             )
         if isinstance(samples, range):
             return _range_indices(samples, device)
@@ -328,6 +329,13 @@ def as_samples(samples, device) -> torch.Tensor:
     if samples.dim() != 1:
         raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
     return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
+
+
+def _meant(samples) -> str:
+    """What to write for one integer."""
+    if not isinstance(samples, int) or isinstance(samples, bool):
+        return ""
+    return f"; [{samples}] is the mask of sample {samples}, batch_size={samples} with step=0 the first {samples} masks"
 
 
 def _range_indices(samples: range, device) -> torch.Tensor:
