@@ -160,7 +160,7 @@ def test_a_videomae_of_transformers_is_read(tmp_path):
 
 
 def test_a_run_takes_its_place(tmp_path):
-    from smnoise.train.pretrained import pretrained
+    from smnoise.train.pretrained.find import pretrained
 
     torch.manual_seed(2)
     model = VideoMAE("nano", GRID, tubelet=1, patch=8)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from smnoise.launched import LAUNCHED
 from smnoise.train import audio, recipes, video
 from smnoise.train.optim import adamw
 from smnoise.train.recipes import RECIPES, parse
-from smnoise.train.world import LAUNCHED
 
 # Published: epochs, warm-up, global batch, peak and last learning rate, tokens, visible tokens, weight decay.
 PUBLISHED = {
