@@ -141,7 +141,9 @@ def __getattr__(name: str):
                 return value
     if not name.startswith("_") and _find_spec(f"{__name__}.{name}"):
         return _import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .nearest import hint
+
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint(name, __all__)}")
 
 
 def __dir__() -> list[str]:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import pools
+from .nearest import hint
 from .samplers.base import KINDS, Sampler
 from .samplers.custom import FUNCTIONS
 from .samplers.named import STRATEGIES, imported, register, strategy
@@ -88,11 +88,10 @@ def sampler_of(
         ratio = mask_ratio if budget else usual_ratio(grid)
         sampler = strategy(text, tuple(grid), ratio, num_visible=num_visible, seed=seed)
     else:
-        close = difflib.get_close_matches(text, [*STRATEGIES, *presets, *FUNCTIONS], n=1)
         raise ValueError(
             f"a mask is a strategy, one of {', '.join([*STRATEGIES, *FUNCTIONS])}; a published recipe's, one of "
             f"{', '.join(presets)}; a function of yours, module:function; a sampler's JSON, or a file of it, @FILE; or "
-            f"a pool's .safetensors; got {text!r}{f', did you mean {close[0]}?' if close else ''}"
+            f"a pool's .safetensors; got {text!r}{hint(text, [*STRATEGIES, *presets, *FUNCTIONS])}"
         )
     return replace(sampler, **_known(type(sampler), parameters)) if parameters else sampler  # type: ignore[type-var]
 

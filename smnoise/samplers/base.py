@@ -29,12 +29,13 @@ from .indices import (
     plain,
     sample_indices,
 )
+from .making import Checked
 from .origins import as_origin
 
 KINDS: dict[str, type[Sampler]] = {}
 
 
-class Sampler:
+class Sampler(metaclass=Checked):
     """A frozen description of masks. Subclasses are dataclasses with `grid`, `mask_ratio`, `num_visible`, `seed`, and
     set `_spec` (of smnoise.spec) and `_spec_json`; `_op` is their op.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import Target, skip_without
+from targets import Target, skip_without
 
 from smnoise.backends import reference
 from smnoise.backends import triton as backend
