@@ -8,10 +8,10 @@ JOBS ?= 2
 .PHONY: test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m smnoise.train.demo_video --out runs/demo
+	$(BIN)/python -m smnoise.demos.video --out runs/demo
 
 demo-audio: $(VENV)/.train $(VENV)/sounds
-	$(BIN)/python -m smnoise.train.demo_audio --out runs/demo-audio --sounds $(VENV)/sounds
+	$(BIN)/python -m smnoise.demos.audio --out runs/demo-audio --sounds $(VENV)/sounds
 
 test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
@@ -61,7 +61,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 study: $(VENV)/.test $(VENV)/sounds
-	$(BIN)/python -m bench.study
+	$(BIN)/python -m smnoise.study
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt

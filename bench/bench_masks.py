@@ -12,7 +12,7 @@ from workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 from smnoise import conformance
 from smnoise.backends import cpu
-from smnoise.train.memory import keep_freed_memory
+from smnoise.train.run.memory import keep_freed_memory
 
 STRATEGIES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].strategies]
 BASELINES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].baselines]

@@ -20,7 +20,7 @@ from workloads import POOL, VOLUME, check_masks, check_sampler, volumes
 
 import smnoise
 from smnoise import pools
-from smnoise.diversity import diversity
+from smnoise.measures.diversity import diversity
 
 GRID, VISIBLE, BATCH = (8, 14, 14), 160, 32
 EPOCH = 20_000

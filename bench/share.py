@@ -18,7 +18,7 @@ from workloads import check_masks, check_sampler
 
 import smnoise
 from smnoise.models.videomae import VideoMAE
-from smnoise.train.memory import keep_freed_memory
+from smnoise.train.run.memory import keep_freed_memory
 
 OTHERS = {
     "MAE random masking": baselines.mae_random,

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 
 import smnoise
 from smnoise.files import write_text
-from smnoise.spread import radial_spectrum, spread
+from smnoise.measures.spread import radial_spectrum, spread
 
 FOLDER = Path(__file__).parent / "results" / "spread"
 GRID, RATIO, COUNT = (64, 8), 0.8, 500

@@ -24,7 +24,7 @@ from smnoise.compat import import_timm
 from smnoise.convert import huggingface
 from smnoise.dual import dual
 from smnoise.models.videomae import IMAGENET_MEAN, IMAGENET_STD, SIZES, VideoMAE
-from smnoise.train.memory import keep_freed_memory
+from smnoise.train.run.memory import keep_freed_memory
 
 DUAL = " with dual masking"
 WORKLOADS = {  # model size: grid, pixels, clips

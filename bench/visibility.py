@@ -20,7 +20,7 @@ from smnoise.backends import cpu
 from smnoise.backends.outputs import allocate
 from smnoise.backends.plan import blue_plan_of
 from smnoise.files import write_text
-from smnoise.spread import spread
+from smnoise.measures.spread import spread
 
 PATH = Path(__file__).parent / "results" / "spread" / "visibility.json"
 CASES = [

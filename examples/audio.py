@@ -16,7 +16,7 @@ import soxr
 import torch
 
 import smnoise
-from smnoise.fbank import LogMel
+from smnoise.data.audio.fbank import LogMel
 from smnoise.models.audiomae import AudioMAE
 
 RATE, FRAMES, MELS, PATCH = 16000, 256, 128, 16

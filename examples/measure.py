@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import smnoise
-from smnoise.spread import spread
+from smnoise.measures.spread import spread
 
 
 def main() -> None:

@@ -12,9 +12,12 @@ from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
+from .renamed import find_renamed as _find_renamed
+
 if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
     # In a checkout that was built in place but not installed, kernels/ and csrc/ lie beside this folder.
     __path__.append(str(_here.parent))
+_find_renamed()
 
 if TYPE_CHECKING:
     from .errors import BackendError, CheckpointError, DataError, FolderInUseError, PoolError, SmnoiseError

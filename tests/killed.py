@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from smnoise.train.ledger import Ledger
+from smnoise.train.run.ledger import Ledger
 
 EVENTS = {"step", "open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 moment, trainer = int(sys.argv[1]), sys.argv[2]

@@ -11,9 +11,8 @@ import soundfile
 import torch
 
 from smnoise import DataError
-from smnoise.fbank import LogMel
-from smnoise.train import sound_file
-from smnoise.train.audio_data import (
+from smnoise.data.audio import reader as sound_file
+from smnoise.data.audio.clips import (
     SOUND,
     AudioClips,
     AudioFile,
@@ -24,8 +23,9 @@ from smnoise.train.audio_data import (
     loader,
     read_resampled,
 )
-from smnoise.train.draws import beta_10_10
-from smnoise.train.lists import label_sets, lines_without_file
+from smnoise.data.audio.fbank import LogMel
+from smnoise.data.draws import beta_10_10
+from smnoise.data.lists import label_sets, lines_without_file
 
 RATE = 8000
 

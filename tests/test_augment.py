@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from smnoise.train.augment import kept_patches, mixup, spec_augment, token_dropping
+from smnoise.data.audio.augment import kept_patches, mixup, spec_augment, token_dropping
 
 SEED = 3
 

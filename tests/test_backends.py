@@ -13,7 +13,7 @@ import smnoise
 from smnoise import BackendError, Green3D, backends
 from smnoise.__main__ import main
 from smnoise.backends import cpu, reference
-from smnoise.diversity import diversity
+from smnoise.measures.diversity import diversity
 
 SAMPLER = Green3D((2, 4, 4), 0.5)
 

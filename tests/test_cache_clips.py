@@ -15,9 +15,9 @@ from media import write_video
 from zoo_tools import damage, film, turned
 
 from smnoise import DataError
-from smnoise.train.cache_clips import FrameStore, make
-from smnoise.train.numbered import loader
-from smnoise.train.video_data import VideoClips, VideoFile, find_videos
+from smnoise.data.numbered import loader
+from smnoise.data.video.cache import FrameStore, make
+from smnoise.data.video.clips import VideoClips, VideoFile, find_videos
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_another_short_side_is_an_error(videos, tmp_path):
 
 
 def cache_clips(*arguments):
-    command = [sys.executable, "-m", "smnoise.train.cache_clips", *arguments]
+    command = [sys.executable, "-m", "smnoise.data.video.cache", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from smnoise import CheckpointError
-from smnoise.train import checkpoint, video
-from smnoise.train.ledger import Ledger
-from smnoise.train.log import RunLog
-from smnoise.train.loop import Job
-from smnoise.train.run import Opened
-from smnoise.train.throughput import LoaderWaits
+from smnoise.train import video
+from smnoise.train.job import Job
+from smnoise.train.run import checkpoint
+from smnoise.train.run.folder import Opened
+from smnoise.train.run.ledger import Ledger
+from smnoise.train.run.log import RunLog
+from smnoise.train.run.throughput import LoaderWaits
 from smnoise.train.world import ALONE
 
 

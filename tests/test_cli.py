@@ -19,7 +19,7 @@ from safetensors import safe_open
 import smnoise
 from smnoise import cli, conformance, pools
 from smnoise.cli import COMMANDS, main, sample
-from smnoise.train.demo_video import installed_clips
+from smnoise.data.installed.videos import installed_clips
 
 
 def call(capsys, *arguments: str) -> str:

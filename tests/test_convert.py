@@ -22,7 +22,7 @@ from smnoise.convert import files as convert_module
 from smnoise.errors import CheckpointError
 from smnoise.models.common import Size
 from smnoise.models.videomae import SIZES, sinusoid
-from smnoise.train import checkpoint
+from smnoise.train.run import checkpoint
 
 OFFICIAL = {
     "videomae": (VIDEO, official_video),

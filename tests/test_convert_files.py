@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from smnoise.convert import convert_files, load_model, read
 from smnoise.convert.states import unwrapped
 from smnoise.errors import CheckpointError
-from smnoise.train.pretrained import pretrained
+from smnoise.train.pretrained.find import pretrained
 
 STATE = official_video()
 
@@ -275,7 +275,7 @@ def test_files_without_weights_are_named(tmp_path, what):
 
 
 def test_a_run_of_fine_tuning_is_named(tmp_path):
-    from smnoise.train import checkpoint
+    from smnoise.train.run import checkpoint
 
     model = torch.nn.Linear(1, 1)
     recipe = {"recipe": {"classes": ["a", "b"]}}

@@ -14,8 +14,9 @@ from smnoise.__main__ import main
 from smnoise.convert import AudioConfig, VideoConfig, convert_state, load_model
 from smnoise.errors import CheckpointError
 from smnoise.models.common import Size
-from smnoise.train import checkpoint, finetune_audio, finetune_video, log
-from smnoise.train.pretrained import pretrained
+from smnoise.train import finetune_audio, finetune_video
+from smnoise.train.pretrained.find import pretrained
+from smnoise.train.run import checkpoint, log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RATE = 16000

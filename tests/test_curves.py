@@ -11,8 +11,9 @@ import soundfile
 import torch
 
 from smnoise import DataError
-from smnoise.train import audio, checkpoint, curves, log
-from smnoise.train.curves import IN_A_ROW, Curve, Watch, compare, find, lines, make
+from smnoise.train import audio
+from smnoise.train.run import checkpoint, curves, log
+from smnoise.train.run.curves import IN_A_ROW, Curve, Watch, compare, find, lines, make
 
 STEPS = list(range(10, 510, 10))
 RECIPE = {"model": "tiny", "epochs": 5, "clips_per_step": 16, "seed": 0, "mean": -6.5, "std": 3.0}

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from smnoise import DataError
-from smnoise.train import checkpoint, demo_video, log
+from smnoise.data.installed import videos
+from smnoise.demos import video as demo_video
+from smnoise.train.run import checkpoint, log
 
 
 @pytest.fixture
@@ -37,8 +39,8 @@ def test_the_demo_leaves_what_it_promises_and_can_be_run_again(short, tmp_path, 
 
 
 def test_the_clips_are_the_packages_four():
-    assert len(list(demo_video.installed_clips().glob("*.mp4"))) == 4
-    assert (demo_video.installed_clips() / demo_video.SHOWN).is_file()
+    assert len(list(videos.installed_clips().glob("*.mp4"))) == 4
+    assert (videos.installed_clips() / demo_video.SHOWN).is_file()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

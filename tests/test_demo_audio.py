@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 
 from smnoise import DataError, Random, White3D
-from smnoise.train import demo_audio, log
+from smnoise.data.installed.sounds import LANGUAGES
+from smnoise.demos import audio as demo_audio
+from smnoise.demos.audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
 from smnoise.train.audio import untrained
-from smnoise.train.audio_runs import trained
-from smnoise.train.demo_audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
-from smnoise.train.demo_sounds import LANGUAGES
+from smnoise.train.pretrained.audio import trained
+from smnoise.train.run import log
 from smnoise.viz.reconstruct import near_by
 
 RATE = 8000
@@ -130,7 +131,7 @@ def test_missing_sounds_are_named_with_the_command(demo, tmp_path):
 def test_a_folder_of_something_else_is_left_alone(demo):
     demo.out.mkdir()
     (demo.out / "thesis.txt").write_text("years of work")
-    (demo.out / "demo.json").write_text('{"written by": "smnoise.train.demo_video"}')
+    (demo.out / "demo.json").write_text('{"written by": "smnoise.demos.video"}')
     with pytest.raises(DataError, match="another --out"):
         demo_audio.run(demo)
     assert len(list(demo.out.iterdir())) == 2

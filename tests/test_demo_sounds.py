@@ -6,9 +6,9 @@ import pytest
 import soundfile
 
 from smnoise import DataError
-from smnoise.train import demo_sounds
-from smnoise.train.audio_data import find_sounds, labels_by_folder
-from smnoise.train.demo_sounds import LANGUAGES, LEVEL, MUSIC, SPEECH, corpus, prepare, split
+from smnoise.data.audio.clips import find_sounds, labels_by_folder
+from smnoise.data.installed import sounds as demo_sounds
+from smnoise.data.installed.sounds import LANGUAGES, LEVEL, MUSIC, SPEECH, corpus, prepare, split
 
 RATE = 8000
 TRACKS = ("band-first", "band-second", "reno_project-system")

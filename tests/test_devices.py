@@ -13,26 +13,16 @@ from torch.utils.data import TensorDataset, default_collate, default_convert
 from torch.utils.data._utils.pin_memory import pin_memory
 
 import smnoise
-from smnoise import (
-    BackendError,
-    Green3D,
-    MaskBatch,
-    MaskStream,
-    OptimBlue,
-    conformance,
-    metrics,
-    ops,
-    pools,
-    strategy,
-)
+from smnoise import BackendError, Green3D, MaskBatch, MaskStream, OptimBlue, conformance, ops, pools, strategy
 from smnoise.adapters import arrays, dataloader, huggingface, videomae
 from smnoise.compat import import_timm
-from smnoise.diversity import diversity
+from smnoise.data.audio import augment
+from smnoise.data.audio.fbank import LogMel
 from smnoise.dual import dual
-from smnoise.fbank import LogMel
-from smnoise.spread import radial_spectrum, spread
-from smnoise.train import augment
-from smnoise.viz import measures
+from smnoise.measures import spectra as measures
+from smnoise.measures.diversity import diversity
+from smnoise.measures.spread import radial_spectrum, spread
+from smnoise.probes import metrics
 
 SAMPLER = Green3D((2, 4, 4), 0.75)
 FLAT = OptimBlue((6, 6), 0.75)

@@ -17,10 +17,11 @@ from media import write_clips_and_sounds
 from safetensors.torch import load_file
 
 from smnoise import CheckpointError
+from smnoise.data.numbered import Share
 from smnoise.models.videomae import VideoMAE
-from smnoise.train import audio, checkpoint, log, video
-from smnoise.train.gather import gather
-from smnoise.train.numbered import Share
+from smnoise.train import audio, video
+from smnoise.train.run import checkpoint, log
+from smnoise.train.run.gather import gather
 
 RECORDER = '''
 import hashlib, os, sys
@@ -306,7 +307,7 @@ import os, signal
 from pathlib import Path
 
 from smnoise.train import {trainer} as trainer
-from smnoise.train.ledger import Ledger
+from smnoise.train.run.ledger import Ledger
 
 end, mark = Ledger.end, Path(os.environ["MARK"])
 

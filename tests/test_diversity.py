@@ -9,7 +9,7 @@ import torch
 
 import smnoise
 from smnoise import PoolSampler, pools
-from smnoise.diversity import diversity
+from smnoise.measures.diversity import diversity
 
 GRID = (2, 5, 6)
 

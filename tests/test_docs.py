@@ -103,9 +103,9 @@ def parse(line: str) -> None:
 
 
 def parse_module(name: str, arguments: list[str]) -> None:
-    if name == "bench.study":
-        tyro.cli(import_module("bench.study.__main__").Study, args=arguments)
-    elif name == "smnoise.train.cache_clips":
+    if name == "smnoise.study":
+        tyro.cli(import_module("smnoise.study.__main__").Study, args=arguments)
+    elif name == "smnoise.data.video.cache":
         tyro.cli(import_module(name).Config, args=arguments)
     elif "--recipe" in arguments or name.endswith(("video", "audio")):
         if "--resume" in arguments:  # whose other settings are those of the run
@@ -123,7 +123,7 @@ def check_target(name: str) -> None:
 
 @pytest.mark.parametrize(("page", "line"), lines_of_commands())
 def test_commands_parse(page, line, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(ROOT))  # for bench.study
+    monkeypatch.syspath_prepend(str(ROOT))  # for smnoise.study
     parse(line)
 
 
@@ -170,7 +170,7 @@ def options_of_everything() -> set[str]:
     """Of all commands and trainers: the fields of their dataclasses, and of those inside."""
     targets = [import_module(f"smnoise.cli.{name}").Options for name in COMMANDS if name not in TRAINERS]
     targets += [import_module(f"smnoise.train.{m}").Config for m in (*MODULES.values(), "cache_clips")]
-    targets.append(import_module("bench.study.__main__").Study)
+    targets.append(import_module("smnoise.study.__main__").Study)
     found = {"--recipe"}
 
     def read(kind) -> None:

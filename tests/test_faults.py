@@ -26,12 +26,14 @@ from smnoise.cli import sample
 from smnoise.compat import import_timm
 from smnoise.convert import VideoConfig, convert_state
 from smnoise.convert.files import write as write_weights
+from smnoise.data.video.cache import write_shard
+from smnoise.demos import folder as demo_folder
+from smnoise.demos import pictures
 from smnoise.files import replace_file, write_text
 from smnoise.models.common import Size
-from smnoise.train import checkpoint, demo_folder, pictures
-from smnoise.train.cache_clips import write_shard
-from smnoise.train.gather import gather
-from smnoise.train.log import RunLog
+from smnoise.train.run import checkpoint
+from smnoise.train.run.gather import gather
+from smnoise.train.run.log import RunLog
 from smnoise.viz import film, style
 
 NOBODY = 65534

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from smnoise.fbank import DATA_SETS, LogMel, fit_length, normalise
+from smnoise.data.audio.fbank import DATA_SETS, LogMel, fit_length, normalise
 
 FLOOR = math.log(np.finfo(np.float32).eps)
 

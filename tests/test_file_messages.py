@@ -9,11 +9,12 @@ import pytest
 from media import write_video
 from zoo_tools import damage, film
 
-from smnoise.train import finetune_video, log, video
-from smnoise.train.cache_clips import make
-from smnoise.train.file_messages import FileMessage, as_event, is_served, unheard
-from smnoise.train.media_files import file_notes
-from smnoise.train.video_data import VIDEO
+from smnoise.data.found import file_notes
+from smnoise.data.messages import FileMessage, as_event, is_served, unheard
+from smnoise.data.video.cache import make
+from smnoise.data.video.clips import VIDEO
+from smnoise.train import finetune_video, video
+from smnoise.train.run import log
 
 SMALL = {"model": "nano", "frames": 4, "stride": 2, "size": 32, "patch": 16, "mask_ratio": 0.75, "batch_size": 2,
          "epochs": 1, "warmup_epochs": 0, "clips_per_video": 4, "device": "cpu", "log_every": 1}  # fmt: skip

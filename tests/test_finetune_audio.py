@@ -13,14 +13,15 @@ import soundfile
 import torch
 
 from smnoise import CheckpointError, DataError
+from smnoise.data.audio.clips import WeightedClips, class_weights
+from smnoise.data.labels import labelled_sounds
 from smnoise.train import audio as pretraining
-from smnoise.train import audio_runs, checkpoint, log
-from smnoise.train.audio_data import WeightedClips, class_weights
 from smnoise.train.finetune_audio import classifier_of, evaluate, finetune, pretrained
 from smnoise.train.finetune_config import PRESETS, Config
-from smnoise.train.labels import labelled_sounds
 from smnoise.train.loop import ends_epoch
 from smnoise.train.optim import layer_groups
+from smnoise.train.pretrained import audio as audio_runs
+from smnoise.train.run import checkpoint, log
 from smnoise.train.settings import recipe_fields
 
 RATE = 8000

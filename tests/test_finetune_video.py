@@ -16,13 +16,14 @@ import torch
 from media import write_video
 
 from smnoise import CheckpointError, DataError
-from smnoise.train import checkpoint, log, video
+from smnoise.data.labels import labelled_videos
+from smnoise.data.numbered import loader
+from smnoise.data.video.augment import LabelledClips, mixed, seeded_globals, spread_indices
+from smnoise.train import video
 from smnoise.train.finetune_video import classifier_of, evaluate, finetune, pretrained
 from smnoise.train.finetune_video_config import PRESETS, Config
-from smnoise.train.labels import labelled_videos
-from smnoise.train.numbered import loader
+from smnoise.train.run import checkpoint, log
 from smnoise.train.settings import recipe_fields
-from smnoise.train.video_augment import LabelledClips, mixed, seeded_globals, spread_indices
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -23,10 +23,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import smnoise
-from smnoise import fbank, ops
+from smnoise import ops
 from smnoise.adapters.huggingface import checked
+from smnoise.data.audio import fbank
+from smnoise.measures.spread import radial_spectrum, spread
 from smnoise.samplers import COLOR_KINDS
-from smnoise.spread import radial_spectrum, spread
 
 EXAMPLES = int(os.environ.get("SMNOISE_FUZZ_EXAMPLES", 0))
 fuzz = settings(

@@ -14,7 +14,7 @@ from smnoise.__main__ import main
 from smnoise.backends import cuda, nvrtc, occupancy, triton
 from smnoise.backends.layout import SHARED_BYTES
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
-from smnoise.train.run import choose_device
+from smnoise.train.run.folder import choose_device
 
 FIELD, WRAP = Green3D((8, 14, 14), 0.9), Green3D((8, 14, 14), 0.9, boundary="wrap")
 

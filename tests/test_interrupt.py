@@ -26,7 +26,7 @@ sys.meta_path.insert(0, Slow())
         ["-m", "smnoise.train.video"],
         ["-m", "smnoise.train.finetune_audio"],
         ["-m", "smnoise.train.probe"],
-        ["-m", "smnoise.train.cache_clips"],
+        ["-m", "smnoise.data.video.cache"],
         ["-m", "smnoise", "pretrain", "audio"],
         ["-m", "smnoise", "doctor"],
     ],

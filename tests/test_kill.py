@@ -13,7 +13,8 @@ import pytest
 import torch
 from media import write_clips_and_sounds
 
-from smnoise.train import audio, checkpoint, log, video
+from smnoise.train import audio, video
+from smnoise.train.run import checkpoint, log
 
 KILLED = str(Path(__file__).parent / "killed.py")
 ROOT = str(Path(__file__).parent.parent)

@@ -10,7 +10,8 @@ import torch
 from media import write_video
 
 from smnoise import DataError
-from smnoise.train import audio, checkpoint, log, probe, video
+from smnoise.train import audio, probe, video
+from smnoise.train.run import checkpoint, log
 
 CLASSES = ("first", "second")
 TRAINERS = {"video": video, "audio": audio}

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from smnoise import DataError
-from smnoise.train.classes import ENTRIES, MOST
-from smnoise.train.labels import labelled_files
-from smnoise.train.linear import linear_probe
-from smnoise.train.lists import label_sets, lines_without_file
-from smnoise.train.logistic import Labelled
-from smnoise.train.media_files import Medium, file_notes, find_files, left_out
+from smnoise.data.classes import ENTRIES, MOST
+from smnoise.data.found import file_notes, find_files, left_out
+from smnoise.data.labels import labelled_files
+from smnoise.data.lists import label_sets, lines_without_file
+from smnoise.data.medium import Medium
+from smnoise.probes.linear import linear_probe
+from smnoise.probes.logistic import Labelled
 
 MEDIUM = Medium("sound file", frozenset({".wav"}))
 FILES = ("a.wav", "b c.wav", "d,e.wav", "sub/f.wav", "g.wav")
@@ -246,7 +247,7 @@ def test_a_label_without_end_takes_no_memory(folder):
     (folder / "train.txt").write_text("a.wav 0\ng.wav 999999999\n")
     code = (
         "from pathlib import Path\n"
-        "from smnoise.train.labels import labelled_sounds\n"
+        "from smnoise.data.labels import labelled_sounds\n"
         f"data = Path({str(folder / 'train.txt')!r})\n"
         "labelled_sounds(data, data)\n"
     )

@@ -17,9 +17,13 @@ import launch
 import pytest
 from media import write_clips_and_sounds
 
-from smnoise import FolderInUseError
-from smnoise.train import cache_clips, checkpoint, demo_audio, demo_video, lock, log, video
-from smnoise.train.demo_folder import claim
+from smnoise import FolderInUseError, lock
+from smnoise.data.video import cache as cache_clips
+from smnoise.demos import audio as demo_audio
+from smnoise.demos import video as demo_video
+from smnoise.demos.folder import claim
+from smnoise.train import video
+from smnoise.train.run import checkpoint, log
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,7 @@ def test_a_killed_process_holds_nobody_up_though_its_workers_live_on(config):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from smnoise.train import lock
+from smnoise import lock
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -155,7 +159,7 @@ def test_a_holder_that_cannot_write_its_name_holds_nothing(tmp_path):
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from smnoise.train import lock\n"
+        "from smnoise import lock\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "for size in (0, resource.RLIM_INFINITY):\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))\n"

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from smnoise.metrics import accuracy, average_precision, mean_average_precision
+from smnoise.probes.metrics import accuracy, average_precision, mean_average_precision
 
 
 def counted(scores, labels):

@@ -9,7 +9,9 @@ from media import write_video
 from scipy import ndimage
 
 from smnoise import DataError
-from smnoise.train.motion import (
+from smnoise.data.installed.videos import installed_split
+from smnoise.data.numbered import loader
+from smnoise.data.video.motion import (
     MOTIONS,
     PAN,
     ROTATION,
@@ -17,11 +19,9 @@ from smnoise.train.motion import (
     ZOOM,
     MotionClips,
     Window,
-    installed_split,
     look,
     one_picture,
 )
-from smnoise.train.numbered import loader
 from smnoise.train.probe import linear_probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,8 +13,8 @@ import torch
 from media import write_clips_and_sounds
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from smnoise.data.numbered import loader
 from smnoise.train import audio, finetune_video, video
-from smnoise.train.numbered import loader
 from smnoise.train.optim import adamw
 from smnoise.train.world import ALONE
 

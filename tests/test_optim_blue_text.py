@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from smnoise import OptimBlue, reference
+from smnoise.measures.spread import spread
 from smnoise.spec import OptimBlueSpec
-from smnoise.spread import spread
 
 RELEASE = 64
 

@@ -18,13 +18,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits as sigmoid_loss
 from torch.nn.functional import cross_entropy
 
 from smnoise import DataError
-from smnoise.fbank import LogMel, fit_length, normalise
+from smnoise.data.audio.clips import EveryFile
+from smnoise.data.audio.fbank import LogMel, fit_length, normalise
+from smnoise.data.labels import labelled_sounds
 from smnoise.models.audiomae import AudioMAE
 from smnoise.models.common import Size
+from smnoise.probes.logistic import BIAS_STRENGTH, FOLDS, Labelled, fit, folds
 from smnoise.train import audio as pretraining
-from smnoise.train.audio_data import EveryFile
-from smnoise.train.labels import labelled_sounds
-from smnoise.train.logistic import BIAS_STRENGTH, FOLDS, Labelled, fit, folds
 from smnoise.train.probe import STRENGTHS, Config, features_of, few_shot, linear_probe, probe_run
 
 RATE = 8000
@@ -176,7 +176,7 @@ def test_few_shot_sees_so_many_clips_of_each_class(sets, monkeypatch):
         seen.append((x, y))
         return linear_probe(x, y, *rest, **kw)
 
-    monkeypatch.setattr("smnoise.train.linear.linear_probe", note)
+    monkeypatch.setattr("smnoise.probes.linear.linear_probe", note)
     result = few_shot(*sets, per_class=5, draws=4)
     assert result.accuracy == pytest.approx(sum(result.accuracies) / 4)
     assert all(y.bincount().tolist() == [5, 5, 5] for _, y in seen)

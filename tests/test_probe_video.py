@@ -16,17 +16,18 @@ from media import frame_number, write_video
 from test_probe import clusters
 
 from smnoise import CheckpointError, DataError
+from smnoise.data.video.clips import VideoFile
+from smnoise.data.video.views import EveryVideo, over_views, spread, uniform_indices
 from smnoise.models.common import Size
 from smnoise.models.videomae import VideoMAE
-from smnoise.train import checkpoint, video
-from smnoise.train.attentive import attentive_probe, standard
-from smnoise.train.features import features_of
-from smnoise.train.linear import linear_probe
-from smnoise.train.nearest import nearest_probe
+from smnoise.probes.attentive import attentive_probe, standard
+from smnoise.probes.features import features_of
+from smnoise.probes.linear import linear_probe
+from smnoise.probes.nearest import nearest_probe
+from smnoise.train import video
+from smnoise.train.pretrained.video import trained, untrained
 from smnoise.train.probe import Config, probe_run
-from smnoise.train.video_data import VideoFile
-from smnoise.train.video_eval import EveryVideo, over_views, spread, uniform_indices
-from smnoise.train.video_runs import trained, untrained
+from smnoise.train.run import checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

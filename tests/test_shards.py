@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from smnoise.convert import load_model
 from smnoise.errors import CheckpointError
 from smnoise.models.videomae import VideoMAE
-from smnoise.train import checkpoint
+from smnoise.train.run import checkpoint
 
 RECIPE = {"model": "tiny", "frames": 4, "size": 8, "tubelet": 2, "patch": 4}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import smnoise
-from smnoise.spread import radial_spectrum, spread
+from smnoise.measures.spread import radial_spectrum, spread
 
 
 def masks_of(shown: list[list[str]]) -> smnoise.MaskBatch:

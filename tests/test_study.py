@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bench.study in small: real cells, a study that goes on where it stopped, and its arithmetic against scipy."""
+"""smnoise.study in small: real cells, a study that goes on where it stopped, and its arithmetic against scipy."""
 
 import json
 import math
@@ -15,14 +15,14 @@ from scipy import ndimage, stats
 
 import smnoise
 from smnoise import DataError
-from smnoise.train import video_runs
-from smnoise.train.video_data import open_video
+from smnoise.data.video.clips import open_video
+from smnoise.train.pretrained import video as video_runs
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-from bench.study import cells, plan, table
-from bench.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
-from bench.study.video import write_lossless
+from smnoise.study import cells, plan, table
+from smnoise.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
+from smnoise.study.video import write_lossless
 
 SMALL = plan.Size(
     2,

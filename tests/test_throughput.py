@@ -3,7 +3,7 @@
 
 import pytest
 
-from smnoise.train.throughput import IN_A_ROW, LIMITED, LoaderWaits, Verdict
+from smnoise.train.run.throughput import IN_A_ROW, LIMITED, LoaderWaits, Verdict
 
 
 class Clock:

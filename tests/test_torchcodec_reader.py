@@ -10,8 +10,9 @@ import pytest
 import torch
 from media import write_video
 
-from smnoise.train import torchcodec_reader, video
-from smnoise.train.video_data import VideoClips, VideoFile
+from smnoise.data.video import torchcodec_reader
+from smnoise.data.video.clips import VideoClips, VideoFile
+from smnoise.train import video
 
 
 @pytest.fixture

@@ -17,16 +17,16 @@ import soundfile
 import torch
 
 from smnoise import CheckpointError, DataError, OptimBlue
-from smnoise.fbank import DATA_SETS, LogMel
+from smnoise.data.audio.clips import AudioClips, find_sounds, loader
+from smnoise.data.audio.fbank import DATA_SETS, LogMel
+from smnoise.data.audio.inputs import Spectrograms, Statistics, measure
+from smnoise.data.draws import torch_seeded
 from smnoise.samplers import White3D
 from smnoise.train import audio as trainer
-from smnoise.train import checkpoint, log
 from smnoise.train.audio import Config, pretrain, untrained
-from smnoise.train.audio_data import AudioClips, find_sounds, loader
-from smnoise.train.audio_inputs import Spectrograms, Statistics, measure
-from smnoise.train.audio_runs import trained
-from smnoise.train.draws import torch_seeded
-from smnoise.train.log import RunLog
+from smnoise.train.pretrained.audio import trained
+from smnoise.train.run import checkpoint, log
+from smnoise.train.run.log import RunLog
 from smnoise.train.settings import recipe_fields
 
 RATE = 8000

@@ -17,18 +17,20 @@ from media import write_video
 
 import smnoise
 from smnoise import CheckpointError, DataError, pools
+from smnoise.data.signals import StopOnSignal
+from smnoise.data.video.cache import make
+from smnoise.data.video.clips import VideoClips
 from smnoise.models.videomae import VideoMAE
 from smnoise.samplers import custom
-from smnoise.train import checkpoint, log, loop, video_runs
-from smnoise.train.cache_clips import make
-from smnoise.train.pretrained import pretrained_video
+from smnoise.train import loop
+from smnoise.train.pretrained import video as video_runs
+from smnoise.train.pretrained.find import pretrained
+from smnoise.train.pretrained.video import trained
 from smnoise.train.recipes import parse
+from smnoise.train.run import checkpoint, log
+from smnoise.train.run.throughput import LoaderWaits
 from smnoise.train.settings import recipe_fields
-from smnoise.train.signals import StopOnSignal
-from smnoise.train.throughput import LoaderWaits
 from smnoise.train.video import Config, pretrain
-from smnoise.train.video_data import VideoClips
-from smnoise.train.video_runs import trained
 
 
 @pytest.fixture(scope="module")
@@ -326,11 +328,11 @@ def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
     want = config.sampler()
 
     custom.FUNCTIONS.clear()
-    assert pretrained_video(config.out).sampler() == want
+    assert pretrained(config.out, "video").sampler() == want
     custom.FUNCTIONS.clear()
     sys.modules.pop("masks_of_a_function")
     module.unlink()
-    found = pretrained_video(config.out)
+    found = pretrained(config.out, "video")
     with pytest.raises(CheckpointError, match=r"masks of a function: .*No module named.*PYTHONPATH"):
         found.sampler()
 

@@ -13,10 +13,10 @@ from media import frame_number, write_video
 from zoo_tools import damage
 
 from smnoise import DataError
-from smnoise.train.draws import choose, permutation
-from smnoise.train.file_messages import is_served
-from smnoise.train.lists import lines_without_file
-from smnoise.train.video_data import (
+from smnoise.data.draws import choose, permutation
+from smnoise.data.lists import lines_without_file
+from smnoise.data.messages import is_served
+from smnoise.data.video.clips import (
     VIDEO,
     VideoClips,
     VideoFile,
@@ -26,7 +26,7 @@ from smnoise.train.video_data import (
     find_videos,
     loader,
 )
-from smnoise.train.video_file import _opened
+from smnoise.data.video.reader import _opened
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import soundfile
 import torch
 from media import write_video
 
+from smnoise.data.audio.clips import AudioClips, find_sounds
+from smnoise.data.numbered import loader
+from smnoise.data.video.clips import VideoClips, VideoFile, find_videos
 from smnoise.train import audio, video
-from smnoise.train import log as logs
-from smnoise.train.audio_data import AudioClips, find_sounds
-from smnoise.train.numbered import loader
-from smnoise.train.video_data import VideoClips, VideoFile, find_videos
+from smnoise.train.run import log as logs
 
 
 @pytest.fixture(scope="module")

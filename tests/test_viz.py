@@ -13,10 +13,11 @@ from PIL import Image
 
 from smnoise import DataError, Green3D, OptimBlue, Red3D, White3D, strategy
 from smnoise.cli import main
+from smnoise.data.installed.videos import installed_clips
+from smnoise.measures import spectra as measures
 from smnoise.models.audiomae import AudioMAE
 from smnoise.models.videomae import VideoMAE
-from smnoise.train.demo_video import installed_clips
-from smnoise.viz import film, measures, media, overlay, reconstruct, scenes
+from smnoise.viz import film, media, overlay, reconstruct, scenes
 
 GRID = (4, 4, 6)
 

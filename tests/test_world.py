@@ -6,8 +6,8 @@ from media import write_clips_and_sounds
 from torch.nn.parallel import DistributedDataParallel
 
 import smnoise
+from smnoise.data.numbered import loader
 from smnoise.train import audio, loop, video, world
-from smnoise.train.numbered import loader
 from smnoise.train.world import World, settle
 
 

@@ -13,9 +13,9 @@ from media import write_video
 from zoo_audio import FLAC, SAMPLES, VORBIS, ZOO, decoded_by_ffmpeg, joined, written
 
 from smnoise import DataError
-from smnoise.train.audio_data import AudioClips, EveryFile, collate
-from smnoise.train.file_messages import is_served
-from smnoise.train.sound_file import CELL, AudioFile
+from smnoise.data.audio.clips import AudioClips, EveryFile, collate
+from smnoise.data.audio.reader import CELL, AudioFile
+from smnoise.data.messages import is_served
 
 BLOCK = 5000
 LIKE = 0.9  # correlation of a lossy file with what it was made of

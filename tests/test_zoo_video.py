@@ -13,12 +13,12 @@ from zoo_kind import Kind
 from zoo_video import ZOO, table
 
 from smnoise import DataError
-from smnoise.train import torchcodec_reader
-from smnoise.train.cache_clips import make
-from smnoise.train.motion import MotionClips
-from smnoise.train.video_augment import LabelledClips
-from smnoise.train.video_data import VideoClips, VideoFile, clip_indices
-from smnoise.train.video_eval import EveryVideo
+from smnoise.data.video import torchcodec_reader
+from smnoise.data.video.augment import LabelledClips
+from smnoise.data.video.cache import make
+from smnoise.data.video.clips import VideoClips, VideoFile, clip_indices
+from smnoise.data.video.motion import MotionClips
+from smnoise.data.video.views import EveryVideo
 from smnoise.viz import media
 
 DOCS = Path(__file__).parents[1] / "docs" / "media.md"

@@ -15,7 +15,7 @@ import av
 import numpy as np
 import soundfile
 
-from smnoise.train.sound_file import AudioFile
+from smnoise.data.audio.reader import AudioFile
 
 RATE = 44100
 SECONDS = 2.5

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     name: of the file.
     make: writes it.
     frames: that it has; 0: none, and `error` is what is said.
-    way: by which they are reached (smnoise.train.video_index); `later`: when all have been read, if by another one.
+    way: by which they are reached (smnoise.data.video.index); `later`: when all have been read, if by another one.
     note: what is said of a file that is served although not all of it decodes.
     placed: whether frames that do not decode keep their place, where a neighbour stands in.
     stream: which one is the film.

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-from . import FAILED
+from .commands import FAILED
 
 State = Literal["ok", "absent", "broken"]
 
@@ -275,7 +275,7 @@ def torchvision() -> Finding:
 
 
 def torchcodec() -> Finding:
-    from ..train import torchcodec_reader
+    from ..data.video import torchcodec_reader
 
     why = torchcodec_reader.reason()
     return Finding(

@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-from . import COMMANDS, FAILED, WRONG_USE
+from ..train.media import MEDIA
+from .commands import COMMANDS, FAILED, WRONG_USE
 
-MODULES = {
-    ("pretrain", "video"): "video",
-    ("pretrain", "audio"): "audio",
-    ("finetune", "video"): "finetune_video",
-    ("finetune", "audio"): "finetune_audio",
+MODULES: dict[tuple[str, ...], str] = {
+    **{("pretrain", medium): medium for medium in MEDIA},
+    **{("finetune", medium): f"finetune_{medium}" for medium in MEDIA},
     ("probe",): "probe",
 }
 
@@ -87,7 +86,7 @@ def _value(arguments: list[str], name: str) -> Path:
 
 def summary(out: Path) -> dict:
     """Where a run is, its newest checkpoint, and its last loss and scores."""
-    from ..train import checkpoint, log
+    from ..train.run import checkpoint, log
 
     records = log.read(out)
     numbers = {name: value for r in records for name, value in r.items() if isinstance(value, (int, float))}

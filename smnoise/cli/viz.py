@@ -185,23 +185,35 @@ def audio(what: Audio) -> list[Path]:
 
 
 def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
-    """Of a run of either trainer, whose newest checkpoint tells which, or of converted weights."""
-    import torch
+    """Of a run of any trainer, whose newest checkpoint tells which, or of converted weights."""
 
-    from ..train.pretrained import AudioPretrained, pretrained
+    from ..train.pretrained.find import Pretrained, pretrained
     from ..viz import media
-    from ..viz.reconstruct import reconstruct_audio, reconstruct_video
 
+    found: Pretrained = pretrained(what.run)
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
-    found = pretrained(what.run)
     masks = found.sampler()([what.sample])
-    if isinstance(found, AudioPretrained):
-        inputs = found.inputs
-        wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
-        numbers, paths = reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)
-    else:
-        shape = (found.frames, what.stride or found.stride, int(what.start), found.size, found.size)
-        clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
-        numbers, paths = reconstruct_video(found.model, clip, masks, stem, moving=True, **looks)
+    draw = {"video": _video_filled_in, "sound file": _sound_filled_in}[found.medium.word]
+    numbers, paths = draw(what, found, source.path, masks, stem, looks)
     return numbers | ({"notes": "; ".join(found.notes)} if found.notes else {}), paths
+
+
+def _video_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):
+    import torch
+
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_video
+
+    shape = (found.frames, what.stride or found.stride, int(what.start), found.size, found.size)
+    clip = torch.from_numpy(media.read_clip(path, *shape)).permute(3, 0, 1, 2)[None]
+    return reconstruct_video(found.model, clip, masks, stem, moving=True, **looks)
+
+
+def _sound_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_audio
+
+    inputs = found.inputs
+    wave = media.read_sound(path, inputs.log_mel.sample_rate, inputs.samples, what.start)
+    return reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)

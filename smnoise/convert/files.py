@@ -21,7 +21,7 @@ from ..errors import CheckpointError
 from ..files import replace_file, sync
 from ..models.audiomae import AudioMAE
 from ..models.videomae import VideoMAE
-from ..train import checkpoint
+from ..train.run import checkpoint
 from . import huggingface, weight_files
 from .architecture import AudioConfig, VideoConfig, from_json, from_recipe, to_json
 from .states import Converted, convert_state, detect, unwrapped

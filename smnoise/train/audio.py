@@ -29,23 +29,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..fbank import DATA_SETS, LogMel
+from ..data.audio.clips import SOUND, AudioClips, EveryFile, find_sounds, loader
+from ..data.audio.fbank import DATA_SETS, LogMel
+from ..data.audio.inputs import Spectrograms, Statistics, measure
+from ..data.draws import torch_seeded
+from ..data.found import file_notes
+from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
+from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
-from .audio_data import SOUND, AudioClips, EveryFile, find_sounds, loader
-from .audio_inputs import Spectrograms, Statistics, measure
-from .draws import torch_seeded
-from .knn import KnnProbe
-from .lock import one_at_a_time
-from .loop import Job, train
-from .media_files import file_notes
+from .job import Job
+from .loop import train
 from .optim import decay_groups
-from .run import REVISION, choose_device, command, digest_of_names
+from .run.folder import REVISION, choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, recipe_of
 from .world import World, join
 
@@ -53,6 +54,8 @@ from .world import World, join
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain AudioMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "audio"
 
     model: Literal["tiny", "small", "base"] = "base"
     decoder: Literal["local", "global"] = "local"

@@ -10,12 +10,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..data.found import file_notes
+from ..data.labels import LabelledFiles
+from ..data.medium import Medium
+from ..data.numbered import NumberedClips
 from ..errors import DataError
 from ..models.classifier import Classifier
-from .labels import LabelledFiles
-from .media_files import Medium, file_notes
-from .numbered import NumberedClips
-from .run import REVISION, digest_of_names
+from .run.folder import REVISION, digest_of_names
 from .settings import FineTuning, recipe_of
 
 # In a recipe besides the settings and what `run` knows.

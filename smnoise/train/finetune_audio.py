@@ -28,28 +28,31 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from ..data.audio.augment import kept_patches, mixup, spec_augment, token_dropping
+from ..data.audio.clips import SOUND, AudioClips, EveryFile, WeightedClips, class_weights
+from ..data.audio.inputs import Spectrograms, Statistics
+from ..data.draws import torch_seeded
+from ..data.labels import LabelledFiles, labelled_sounds
 from ..errors import CheckpointError
+from ..lock import one_at_a_time
 from ..masks import MaskBatch
 from ..models.audiomae import SIZES, AudioEncoder
 from ..models.classifier import AudioClassifier
 from ..models.common import Size
-from . import audio, checkpoint
-from .audio_data import SOUND, AudioClips, EveryFile, WeightedClips, class_weights
-from .audio_inputs import Spectrograms, Statistics
-from .augment import kept_patches, mixup, spec_augment, token_dropping
-from .draws import torch_seeded
-from .features import outputs_of
+from ..probes.features import outputs_of
+from ..probes.knn import KnnProbe
+from ..probes.linear import scores_of
+from . import audio
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_config import SCRATCH, Config
-from .knn import KnnProbe
-from .labels import LabelledFiles, labelled_sounds
-from .linear import scores_of
-from .lock import one_at_a_time
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import layer_groups
-from .pretrained import AudioPretrained, pretrained_audio
-from .run import check_settings, choose_device, command
+from .pretrained import find as pretraining
+from .pretrained.audio import AudioPretrained
+from .run import checkpoint
+from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields
 from .world import join
 
@@ -141,7 +144,7 @@ def _pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms, AudioPretra
         )
         model, rate, mels, before = audio.untrained(first), first.rate, first.mels, None
     else:
-        before = pretrained_audio(config.run)
+        before = pretraining.pretrained(config.run, "audio")
         model, rate, mels = before.model, before.inputs.log_mel.sample_rate, before.inputs.log_mel.num_mels
         if before.config is None and config.rate is not None:
             rate = config.rate

@@ -31,29 +31,32 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..data.draws import torch_seeded
+from ..data.labels import LabelledFiles, labelled_videos
+from ..data.video.augment import LabelledClips, mixed
+from ..data.video.clips import VIDEO
+from ..data.video.views import EveryVideo, over_views
 from ..errors import CheckpointError
+from ..lock import one_at_a_time
 from ..models.classifier import VideoClassifier, VideoEncoder
 from ..models.common import Size
 from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
-from . import checkpoint, video, video_runs
-from .draws import torch_seeded
-from .features import outputs_of
+from ..probes.features import outputs_of
+from ..probes.knn import KnnProbe
+from ..probes.linear import scores_of
+from . import video
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_video_config import SCRATCH, Config
-from .knn import KnnProbe
-from .labels import LabelledFiles, labelled_videos
-from .linear import scores_of
-from .lock import one_at_a_time
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import layer_groups
-from .pretrained import pretrained_video
-from .run import check_settings, choose_device, command
+from .pretrained import find as pretraining
+from .pretrained import video as video_runs
+from .pretrained.video import VideoPretrained
+from .run import checkpoint
+from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields
-from .video_augment import LabelledClips, mixed
-from .video_data import VIDEO
-from .video_eval import EveryVideo, over_views
-from .video_runs import VideoPretrained
 from .world import join
 
 
@@ -145,7 +148,7 @@ def _pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo, list[str]]:
         usual = VideoPretrained(video_runs.untrained(scratch), *shape, [], scratch)
         model = usual.model
     else:
-        usual = pretrained_video(config.run)
+        usual = pretraining.pretrained(config.run, "video")
         model = usual.model
         for name, found in (
             ("model", usual.architecture),

@@ -29,32 +29,35 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from ..data.found import file_notes
+from ..data.video.clips import VIDEO, VideoClips, find_videos
+from ..data.video.store import FrameStore
+from ..data.video.views import EveryVideo, over_views
 from ..dual import DualMasks, dual
 from ..errors import DataError
+from ..lock import one_at_a_time
 from ..masks import MaskBatch
 from ..models.videomae import VideoMAE
+from ..probes.knn import KnnProbe
 from ..samplers import Sampler
-from .cache_clips import FrameStore
-from .knn import KnnProbe
-from .lock import one_at_a_time
-from .loop import Job, train
-from .media_files import file_notes
+from .job import Job
+from .loop import train
 from .optim import decay_groups
-from .run import choose_device, command, digest_of_names
+from .run.folder import choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
-from .video_data import VIDEO, VideoClips, find_videos
-from .video_eval import EveryVideo, over_views
 from .world import World, join
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain VideoMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "video"
 
     model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16
@@ -92,7 +95,7 @@ class Config(Pretraining):
     cache_mib: How[int] = 0
     """Decoded frames that each worker keeps in memory, for small data sets."""
     frames_cache: How[Path | None] = None
-    """Folder that `smnoise.train.cache_clips` made of these videos with the same short_side: it is read instead."""
+    """Folder that `smnoise.data.video.cache` made of these videos with the same short_side: it is read instead."""
 
     def __post_init__(self):
         at_least(1, self, ("frames", "stride", "size", "tubelet", "patch", "clips_per_video"))
@@ -125,7 +128,7 @@ class Config(Pretraining):
             return f"{workers} or --views"
         short_side = f" --short-side {self.short_side}" if self.short_side else ""
         return (
-            f"{workers} or --views, or decode once and for all: python -m smnoise.train.cache_clips --data {self.data} "
+            f"{workers} or --views, or decode once and for all: python -m smnoise.data.video.cache --data {self.data} "
             f"--out CACHE{short_side}, then --frames-cache CACHE"
         )
 
@@ -247,7 +250,7 @@ def cached(config: Config, paths: list[Path]) -> tuple[FrameStore | None, list[s
     if not held:
         raise DataError(
             f"{config.frames_cache} has none of the {len(paths)} videos of {config.data}; make a cache of them with "
-            "python -m smnoise.train.cache_clips, or leave frames_cache out"
+            "python -m smnoise.data.video.cache, or leave frames_cache out"
         )
     others = "" if held == len(paths) else f"; the other {len(paths) - held} are decoded for each clip"
     return store, [f"{held} of {len(paths)} videos are read from {config.frames_cache}{others}"]

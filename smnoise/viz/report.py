@@ -14,11 +14,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from ..files import write_text
+from ..measures.spectra import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from ..samplers import White3D
 from ..samplers.base import Sampler
 from ..spec import with_ones
 from . import style
-from .measures import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from .overlay import lies_on_its_side, tiles
 
 SHOWN = 3  # masks in the picture, and

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from ..fbank import LogMel
+from ..data.audio.fbank import LogMel
 from ..files import make_folder
 from ..samplers.base import Sampler
 from ..spec import as_float, as_int, with_ones
