@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     )
     from .samplers.presets import presets
     from .sigmas import SigmaSchedule, sigma_table
-    from .strategies import STRATEGIES, from_json, register, sampler_of, strategy
+    from .strategies import STRATEGIES, from_json, pair_from_json, register, sampler_of, strategy
     from .stream import MaskStream
 
 _MODULES = (
@@ -124,6 +124,7 @@ __all__ = [
     "context_presets",
     "distance_to",
     "from_json",
+    "pair_from_json",
     "presets",
     "register",
     "sample_indices",

@@ -228,9 +228,9 @@ def _levels(module, backend, entry):
 
 
 def _coupled(module, backend, entry):
-    from .samplers import Coupled
+    from .strategies import pair_from_json
 
-    pair = Coupled.from_json(json.dumps(entry["pair"]))
+    pair = pair_from_json(json.dumps(entry["pair"]))
     seed, samples = _tensors(backend, entry)
     masks = pair(samples, seed=seed, backend=backend)
     lines = pair.lines(samples, seed=seed, backend=backend)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .reference import crowding, partition, random_words, ranked, taps
 
-PURPOSE_SHARED, PURPOSE_PRIVATE, PURPOSE_CHOOSER, PURPOSE_AMONG = 7, 8, 9, 10
+PURPOSE_LINES, PURPOSE_AMONG = 7, 11
 SOUND = 0x9E3779B97F4A7C15  # the sound's own seed is the pair's, exclusive or this
 ONE = 1 << 20  # of the band's weights
 
@@ -31,11 +31,9 @@ def lines(
     weights = band_weights(sigmas)
     reach = len(weights) - 1
     count = slots[1] + 2 * reach
-    shared, private, chooser = (
-        random_words(seed, sample, purpose, count).astype(np.int64)
-        for purpose in (PURPOSE_SHARED, PURPOSE_PRIVATE, PURPOSE_CHOOSER)
-    )
-    shared, private = (2 * (word >> 16) - 65535 for word in (shared, private))
+    word = random_words(seed, sample, PURPOSE_LINES, 3 * count).astype(np.int64)
+    shared, private, chooser = word[0::3], word[1::3], word[2::3]
+    shared, private = (2 * (bits >> 16) - 65535 for bits in (shared, private))
     own = np.where(chooser < math.floor(abs(rho) * 2.0**32 + 0.5), -shared if rho < 0 else shared, private)
     kernel = np.array(weights[:0:-1] + weights, np.int64)
     fine, sound = (np.convolve(white, kernel, "valid") for white in (shared, own))

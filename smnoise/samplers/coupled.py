@@ -18,9 +18,7 @@ from ..ops import ALL_OUTPUTS
 from ..ops.random_words import MAX_COUNT
 from ..reference_coupled import (
     PURPOSE_AMONG,
-    PURPOSE_CHOOSER,
-    PURPOSE_PRIVATE,
-    PURPOSE_SHARED,
+    PURPOSE_LINES,
     SOUND,
     band_weights,
     counts_by_rank,
@@ -60,9 +58,9 @@ class Coupled:
     >>> masks.video.ids_keep.shape, masks.audio.ids_keep.shape
     (torch.Size([2, 160]), torch.Size([2, 102]))
     >>> (~masks.video.volume()[0]).sum((1, 2)).tolist()  # of frames
-    [17, 23, 28, 2, 12, 33, 7, 38]
+    [28, 12, 38, 23, 2, 33, 17, 7]
     >>> (~masks.audio.mask[0]).view(8, 8, 8).sum((1, 2)).tolist()  # of the time steps beside them
-    [12, 12, 12, 19, 16, 8, 17, 6]
+    [12, 15, 5, 12, 19, 7, 16, 16]
 
     Args:
         video: of a grid (T, H, W), T at least 2: a colour, random, Optim Blue, or a function of your own. What it shows
@@ -106,7 +104,7 @@ class Coupled:
         put(sigmas=(short, long), seed=as_int("seed", self.seed, 0, 2**64 - 1))
         slots = slots_of(self.video, self.audio)
         weights = tuple(band_weights((short, long)))
-        if slots[1] + 2 * len(weights) - 2 > MAX_COUNT:
+        if 3 * (slots[1] + 2 * len(weights) - 2) > MAX_COUNT:
             raise ValueError(
                 f"{slots[1]} time steps and a band of radius {len(weights) - 1} need more than {MAX_COUNT} words; "
                 "take a shorter grid"
@@ -165,12 +163,10 @@ class Coupled:
 
     def _lines(self, seed: Tensor, samples: Tensor, backend: str) -> tuple[Tensor, Tensor]:
         reach = len(self._weights) - 1
-        shared, private, chooser = (
-            ops.random_words(seed, samples, purpose, self._slots[1] + 2 * reach, backend)
-            for purpose in (PURPOSE_SHARED, PURPOSE_PRIVATE, PURPOSE_CHOOSER)
-        )
+        words = ops.random_words(seed, samples, PURPOSE_LINES, 3 * (self._slots[1] + 2 * reach), backend)
+        shared, private, chooser = words.unflatten(1, (-1, 3)).unbind(2)
         # Centred, so that the mirror of a word is its negative.
-        shared, private = (2 * (word >> 16) - 65535 for word in (shared, private))
+        shared, private = (2 * (bits >> 16) - 65535 for bits in (shared, private))
         chosen = chooser < math.floor(abs(self.rho) * 2.0**32 + 0.5)
         sound = torch.where(chosen, -shared if self.rho < 0 else shared, private)
         fine, sound = (self._filtered(white) for white in (shared, sound))
@@ -193,35 +189,10 @@ class Coupled:
         self(batch_size=batch_size, step=0, device=device, outputs=outputs, backend=backend)
 
     def to_json(self) -> str:
-        """The pair as JSON; `Coupled.from_json` gives an equal one back."""
+        """The pair as JSON; `smnoise.pair_from_json` gives an equal one back."""
         own = {"rho": self.rho, "share": self.share, "sigmas": self.sigmas, "seed": self.seed}
         samplers = {name: json.loads(getattr(self, name).to_json()) for name in ("video", "audio")}
         return json.dumps({"sampler": "Coupled", "contract": 1, **samplers, **own})
-
-    @classmethod
-    def from_json(cls, text: str) -> Coupled:
-        """What `to_json` wrote. Raises ValueError for anything else."""
-        from ..strategies import from_json  # which imports this module
-
-        try:
-            values = json.loads(text)
-        except (TypeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"the JSON of a Coupled was expected, got {text!r}: {error}") from None
-        if not isinstance(values, dict) or values.get("sampler") != "Coupled" or values.get("contract") != 1:
-            raise ValueError(f"the JSON of a Coupled, contract 1, was expected; got {text!r}")
-        names = {"video", "audio", "rho", "share", "sigmas", "seed"}
-        given = {name: value for name, value in values.items() if name not in ("sampler", "contract")}
-        if absent := {"video", "audio"} - set(given):
-            raise ValueError(f"the JSON of a Coupled lacks {', '.join(sorted(absent))}")
-        if unknown := set(given) - names:
-            raise ValueError(
-                f"a Coupled has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(names))}"
-            )
-        pair = {name: from_json(json.dumps(given[name])) for name in ("video", "audio")}
-        try:
-            return cls(**(given | pair))
-        except TypeError as error:
-            raise ValueError(f"the JSON of a Coupled has a value of a wrong type: {error}") from None
 
 
 def check_strategy(name: str, sampler) -> None:
