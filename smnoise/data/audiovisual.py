@@ -31,6 +31,7 @@ from .video.reader import VideoFile, open_video
 from .video.store import FrameStore
 
 START = 0  # slot of a sample's choices; the crop has 1 and 2
+SHORT = 0.05  # share of a clip that a file may lack
 JITTER = 0.02  # seconds that a stamp may be off where one part of the sound follows the other
 STEPS = 1 << 20  # of starts, however long a file is
 
@@ -213,8 +214,8 @@ class PairClips(NumberedClips):
         store: a cache of frames on disk, made with the same short_side, which is read instead of the videos it has; the
             sound is the file's own.
 
-    An item is {"clip": uint8 [3, frames, size, size], "wave": float32 [samples], "length": samples within `seconds`,
-    "start": the clip's first instant in the file's time, in seconds, "sample": n, "broken": [messages]}.
+    An item is {"clip": uint8 [3, frames, size, size], "wave": float32 [samples], "length": samples that are of the
+    film, "start": the clip's first instant in the file's time, in seconds, "sample": n, "broken": [messages]}.
     """
 
     MEDIUM: ClassVar[str] = "videos with sound"
@@ -257,9 +258,10 @@ class PairClips(NumberedClips):
 
 
 def spare_seconds(file: PairFile, seconds: float) -> float:
-    """How much longer than a clip a file has both. Raises DataError where it is shorter."""
+    """How much longer than a clip a file has both, 0 for one that is up to a twentieth shorter, of which the last frame
+    is repeated and the rest is silent. Raises DataError for one that is shorter still."""
     spare = file.end - file.begin - seconds
-    if spare < -file.frame_seconds:
+    if spare < -SHORT * seconds:
         raise DataError(
             f"{file.video.path}: picture and sound are there together for {max(0.0, file.end - file.begin):.2f} s, "
             f"less than a clip of {seconds:g} s"
@@ -283,7 +285,8 @@ def as_item(file: PairFile, images: np.ndarray, box: tuple[int, int, int, int], 
     clip = torch.nn.functional.interpolate(
         crop.contiguous(), size=(of.size, of.size), mode="bilinear", antialias=True
     )
-    length = min(of.samples, round(of.seconds * of.rate))
+    there = max(0.0, min(of.seconds, file.end - start))
+    length = min(of.samples, round(there * of.rate))
     wave = torch.zeros(of.samples)
     wave[:length] = torch.from_numpy(file.sound.read(start, length))
     return {
