@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Blue2D,
         Blue3D,
         ContextTargets,
+        Coupled,
         Custom,
         Frame,
         FrameCounts,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Green3D,
         Grid,
         InverseBlock,
+        MaskPair,
         OptimBlue,
         PointMasks,
         Purple1D,
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
     )
     from .samplers.presets import presets
     from .sigmas import SigmaSchedule, sigma_table
-    from .strategies import STRATEGIES, from_json, register, sampler_of, strategy
+    from .strategies import STRATEGIES, from_json, pair_from_json, register, sampler_of, strategy
     from .stream import MaskStream
 
 _MODULES = (
@@ -85,6 +87,7 @@ __all__ = [
     "Blue3D",
     "CheckpointError",
     "ContextTargets",
+    "Coupled",
     "Custom",
     "DataError",
     "FolderInUseError",
@@ -97,6 +100,7 @@ __all__ = [
     "Grid",
     "InverseBlock",
     "MaskBatch",
+    "MaskPair",
     "MaskPool",
     "MaskStream",
     "NoisePool",
@@ -124,6 +128,7 @@ __all__ = [
     "context_presets",
     "distance_to",
     "from_json",
+    "pair_from_json",
     "presets",
     "register",
     "sample_indices",

@@ -14,6 +14,7 @@ from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
 from .context import ContextBatch, ContextTargets, Separation, context_presets
 from .counts import FrameCounts
+from .coupled import Coupled, MaskPair
 from .custom import Custom
 from .flat import (
     FLAT_KINDS,
@@ -50,6 +51,7 @@ __all__ = [
     "Color3D",
     "ContextBatch",
     "ContextTargets",
+    "Coupled",
     "Custom",
     "Frame",
     "FrameCounts",
@@ -59,6 +61,7 @@ __all__ = [
     "Green3D",
     "Grid",
     "InverseBlock",
+    "MaskPair",
     "OptimBlue",
     "PointMasks",
     "Purple1D",
