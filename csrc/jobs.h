@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How api.cpp spreads a batch over torch's own OpenMP workers: a second pool beside them would fight their spinning
+// How api.cpp and api_training.cpp spread a batch over torch's own OpenMP workers: a second pool beside them would fight their spinning
 // threads for the cores.
 #pragma once
 #include <stdlib.h>
