@@ -16,6 +16,8 @@ from .counts import Counts
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
 
+pytestmark = pytest.mark.slow
+
 RANDOM_CASES = 30
 # What no case reaches, of any kernel: the ends of loops that the compiler unrolled over the warps of a block (there are
 # eight, or four), second steps of loops over more tokens than a small grid has, divisions of numbers above 2^32. Of

@@ -26,7 +26,7 @@ from smnoise.train.settings import recipe_fields
 
 RATE = 8000
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

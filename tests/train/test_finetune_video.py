@@ -25,7 +25,7 @@ from smnoise.train.finetune_video_config import PRESETS, Config
 from smnoise.train.run import checkpoint, log
 from smnoise.train.settings import recipe_fields
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
