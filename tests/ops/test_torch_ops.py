@@ -9,6 +9,7 @@ from smnoise import ops
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
 
 SPEC = ColorSpec("green", (2, 4, 4), 3).to_json()
+POINTS = ColorSpec("green", (1, 1, 2), 1, sigma1=(0.4, 0.6), sigma2=(0.7, 0.9)).to_json()
 SEED, SAMPLES = torch.tensor(5), torch.arange(3)
 CLIPS = torch.arange(2 * 2 * 4 * 6 * 6, dtype=torch.uint8).reshape(2, 2, 4, 6, 6)
 IDS = torch.tensor([[0, 5, 7], [1, 2, 6]])
@@ -19,8 +20,16 @@ OPS = {
     "decoder_tokens": (torch.ones(2, 3, 5), torch.ones(5), torch.ones(8, 5), IDS, 7 - IDS, False),
     "gather_patches": (CLIPS, IDS, [2, 3, 3], torch.ones(2), torch.zeros(2)),
     "gaussian_filter": (torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(1)), [0.3, 0.0, 0.5]),
+    "noise_at": (SEED, SAMPLES, torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(2)), POINTS),
     "optim_blue": (SEED, SAMPLES, OptimBlueSpec((1, 4, 4), 3, steps=8).to_json()),
     "patch_loss": (torch.ones(2, 3, 36), CLIPS, IDS, [2, 3, 3], 1e-6, False, True),
+    "ragged_threshold": (
+        torch.randn(3, 20, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([20, 0, 7]),
+        torch.tensor([4, 0, 7]),
+        8,
+        16,
+    ),
     "random_words": (SEED, SAMPLES, 5, 7),
     "slot_threshold": (
         torch.randn(3, 20, generator=torch.Generator().manual_seed(0)),

@@ -16,11 +16,13 @@ from .run import Reached
 
 pytestmark = pytest.mark.slow
 
-GROUPS = ("colors", "threshold", "slots", "bias", "gaussian", "optim_blue", "strategies", "words",
+GROUPS = ("colors", "threshold", "slots", "ragged", "noise_at", "bias", "gaussian", "optim_blue", "strategies", "words",
           "gather_patches", "patch_loss", "decoder_tokens")  # fmt: skip
 KERNELS = {
     "colors": ("sigma_kernel", "noise_kernel", "filter_kernel", "mix_kernel"), "threshold": ("threshold_kernel",),
-    "slots": (), "bias": ("add_bias_kernel",), "gaussian": (), "optim_blue": ("optim_blue_kernel",),
+    "slots": (), "ragged": ("ragged_threshold_kernel",),
+    "noise_at": ("point_rows_kernel", "point_sum_kernel", "point_color_kernel"),
+    "bias": ("add_bias_kernel",), "gaussian": (), "optim_blue": ("optim_blue_kernel",),
     "strategies": ("step_scores_kernel", "box_scores_kernel"),
     "words": ("philox_kernel", "random_words_kernel", "sigma_kernel"), "gather_patches": ("gather_patches_kernel",),
     "patch_loss": ("patch_loss_kernel",), "decoder_tokens": ("decoder_tokens_kernel",),

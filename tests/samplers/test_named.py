@@ -17,7 +17,8 @@ GRID = (4, 6, 6)
 @pytest.fixture(autouse=True)
 def functions_of_this_test_only(monkeypatch):
     monkeypatch.setattr(custom, "FUNCTIONS", {})
-    monkeypatch.setattr("smnoise.strategies.FUNCTIONS", custom.FUNCTIONS)
+    for module in ("strategies", "samplers.named"):
+        monkeypatch.setattr(f"smnoise.{module}.FUNCTIONS", custom.FUNCTIONS)
 
 
 @pytest.mark.parametrize("name", smnoise.STRATEGIES)

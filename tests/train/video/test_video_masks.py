@@ -40,7 +40,8 @@ def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
         "def f(seed, samples, grid):\n    return random_words(seed, samples, 15, grid[0] * grid[1] * grid[2])\n"
     )
     monkeypatch.setattr(custom, "FUNCTIONS", {})
-    monkeypatch.setattr("smnoise.strategies.FUNCTIONS", custom.FUNCTIONS)
+    for module in ("strategies", "samplers.named"):
+        monkeypatch.setattr(f"smnoise.{module}.FUNCTIONS", custom.FUNCTIONS)
     monkeypatch.syspath_prepend(tmp_path)
     config = replace(config, mask="masks_of_a_function:f", epochs=1)
     pretrain(config)
