@@ -15,6 +15,8 @@ from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
 from .workloads import KIB, Case, mask_of, noise_of, samples_of, shared_for, threshold_of, ties, unfused_torus
 
+pytestmark = pytest.mark.slow
+
 GRIDS = {"window": "field", "torus": "wrap"}
 # Known to be for nothing: those behind white noise that a filter's own barriers follow, in one launch and in
 # two; behind noise that is put out; at the end of the first of two launches. Where boxes are laid, each token by one

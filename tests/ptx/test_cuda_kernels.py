@@ -18,6 +18,8 @@ from .random_workloads import RANDOM, random_case
 from .stand_in import cuda_backend, module_of, restrict
 from .unreachable import unreachable
 
+pytestmark = pytest.mark.slow
+
 LEAST_RANDOM_CASES, MOST_RANDOM_CASES = (
     30,
     200,

@@ -18,6 +18,8 @@ from smnoise.train import audio, finetune_video, video
 from smnoise.train.optim import adamw
 from smnoise.train.world import ALONE
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
