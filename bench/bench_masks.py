@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import time
 
-import clock
 import pytest
 import torch
-from workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 from smnoise import conformance
 from smnoise.backends import cpu
 from smnoise.train.run.memory import keep_freed_memory
+
+from . import clock
+from .workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 STRATEGIES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].strategies]
 BASELINES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].baselines]

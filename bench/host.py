@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the instructions of a call from Python, and writes bench/results/host.json and .md.
 
-python bench/host.py              # minutes; needs valgrind with its headers, and a C compiler
-python bench/host.py --base REF   # beside another commit, in the same run
-python bench/host.py --before host.json   # beside an earlier result of this program, which no other load has changed
+python -m bench.host            # minutes; needs valgrind with its headers, and a C compiler
+python -m bench.host --base REF   # beside another commit, in the same run
+python -m bench.host --before host.json   # beside an earlier result of this program, which no other load has changed
 
 Grids of four tokens leave the way there and back: what a sampler's call costs beside the masks. Counts of callgrind do
 not depend on what else a machine does. Valgrind shows programs a processor with AVX2 and without AVX-512. The CUDA path
@@ -21,11 +21,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from about import ROOT, about
-from compare import checkout
-from host_worker import CALLS, NOTHING
-
 from smnoise.files import write_text
+
+from .about import ROOT, about
+from .compare import checkout
+from .host_worker import CALLS, NOTHING
 
 HERE = Path(__file__).parent
 JSON, TABLE = (HERE / "results" / f"host.{kind}" for kind in ("json", "md"))
@@ -71,7 +71,7 @@ def table(results: dict) -> str:
     lines = [
         "# Instructions of a call from Python",
         "",
-        f"Written by bench/host.py. Grids of four tokens, one thread; thousands of instructions. {results['what']}.",
+        f"Written by bench.host. Grids of four tokens, one thread; thousands of instructions. {results['what']}.",
         "",
         f"| | {' | '.join(columns)} |" + (" of before | of torch |" if base else " of torch |"),
         "|---|" + "---:|" * (len(columns) + 1 + bool(base)),

@@ -98,7 +98,12 @@ def cpu_ratios(results: dict) -> list[str]:
 
 def cpu_page(results: dict) -> str:
     """bench/results/cpu.md: every strategy, on both backends of a CPU."""
-    lines = ["# Time of masks on a CPU", "", f"Written by bench/run.py. {measured_on(results['about'])}.", ""]
+    lines = [
+        "# Time of masks on a CPU",
+        "",
+        f"Written by `python -m bench`. {measured_on(results['about'])}.",
+        "",
+    ]
     for workload, chosen in results["workloads"].items():
         lines += [*cpu_rows(results, workload), ""]
         reference = chosen["microseconds a mask"]["reference"]
@@ -269,7 +274,7 @@ def spread_table() -> str:
             f"{row['seen_least']:.2f} to {row['seen_most']:.2f} |"
         )
     return "\n".join(
-        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python bench/spread.py`."]
+        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python -m bench.spread`."]
     )
 
 
@@ -299,7 +304,7 @@ def visibility_table() -> str:
             "",
             "Without the rule, with it. How often corners, the border between them and the inside are visible, the "
             f"mean of all tokens being 1; standard errors of {error:.3f} (corners) and less. Energy: crowding of the "
-            "pairs of visible tokens of a mask. Regenerate with `python bench/visibility.py`.",
+            "pairs of visible tokens of a mask. Regenerate with `python -m bench.visibility`.",
         ]
     )
 

@@ -4,7 +4,7 @@
 Section 7 lets a swap take a token of the rest only for one at a place like it. Here masks are made with that rule and
 without: the CPU library is given a table by which all places are alike.
 
-python bench/visibility.py        # two or three minutes
+python -m bench.visibility        # two or three minutes
 """
 
 from __future__ import annotations

@@ -2,21 +2,17 @@
 // The C ABI that smnoise/backends/cpu.py calls.
 #include <string.h>
 
+#include "api.h"
+#include "contract.h"
 #include "jobs.h"
 #include "optim_blue.h"
-#include "patches.h"
-
-#if defined(_WIN32)
-#define SMN_API extern "C" __declspec(dllexport)
-#else
-#define SMN_API extern "C" __attribute__((visibility("default")))
-#endif
+#include "ragged.h"
 
 struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
     Samples samples;
-    const int64_t* sigma_table;
+    const int64_t *sigma_table, *origin;
     int32_t times;  // > 1: the grid is one frame, whose mask is that of so many; extension 6
     smn_outputs out;
     int64_t tokens() const { return (int64_t)plan->ranking.groups * plan->ranking.tokens; }
@@ -27,15 +23,21 @@ struct Color : Job {
         const int64_t all = job.tokens() * job.times;
         for (int64_t i = from; i < to; ++i) {
             const smn_outputs out = row_of(job.out, i, all, job.visible() * job.times);
+            smn_plan moved;  // extension 13: the plan, at this sample's origin
+            if (job.origin) {
+                moved = *job.plan;
+                for (int axis = 0; axis < 3; ++axis) moved.origin[axis] += smn_place(job.origin[3 * i + axis], axis);
+            }
+            const smn_plan* plan = job.origin ? &moved : job.plan;
             if (job.times == 1)
-                job.kernels->color(job.plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
+                job.kernels->color(plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
             else
-                job.repeated(i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
+                job.repeated(plan, i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
         }
     }
-    void repeated(int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
+    void repeated(const smn_plan* at, int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
         const smn_outputs of_frame = {nullptr, mask, nullptr, nullptr, nullptr};
-        kernels->color(plan, seed, samples[i], sigma_table, &of_frame, scratch);
+        kernels->color(at, seed, samples[i], sigma_table, &of_frame, scratch);
         for (int t = 1; t < times; ++t) memcpy(mask + t * tokens(), mask, (size_t)tokens());
         if (out.ids_keep || out.ids_mask || out.ids_restore)
             kernels->mask_ids(mask, tokens() * times, visible() * times, &out);
@@ -83,6 +85,46 @@ struct SlotThreshold : Job {
             smn_outputs out = row_of(job.out, i, tokens, s.visible);
             job.kernels->slot_threshold(&s, row(job.rank, i, s.slots), job.scores + i * tokens, &out, scratch);
         }
+    }
+};
+
+// Rows of several lengths, extension 14.
+struct RaggedThreshold : Job {
+    const smn_ragged* ragged;
+    const int64_t *lengths, *visible;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const RaggedThreshold& job = (const RaggedThreshold&)base;
+        const smn_ragged& r = *job.ragged;
+        for (int64_t i = from; i < to; ++i) {
+            const smn_slot slot = smn_ragged_slot(r, job.lengths[i], job.visible[i]);
+            const int32_t length = smn_ragged_length(r, job.lengths[i]);
+            const smn_slots one = {1, length, slot.visible, &slot};
+            const smn_outputs out = {nullptr, row(job.out.mask, i, r.tokens), row(job.out.ids_keep, i, r.keep),
+                                     row(job.out.ids_mask, i, r.hide), row(job.out.ids_restore, i, r.tokens)};
+            job.kernels->slot_threshold(&one, nullptr, job.scores + i * r.tokens, &out, scratch);
+            if (out.ids_restore)  // the hidden tokens stand behind the padded columns of ids_keep
+                for (int32_t p = 0; p < length; ++p)
+                    if (out.ids_restore[p] >= slot.visible) out.ids_restore[p] += r.keep - slot.visible;
+        }
+    }
+};
+
+// Noise at points, extension 15.
+struct NoiseAt : Job {
+    const smn_points* points;
+    uint64_t seed;
+    const int64_t* samples;
+    const int32_t* places;  // [B, N, 3] sixteenths
+    int64_t number;         // N
+    const int64_t* sigma_table;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const NoiseAt& job = (const NoiseAt&)base;
+        for (int64_t i = from; i < to; ++i)
+            job.kernels->noise_at(job.points, job.seed, (uint64_t)job.samples[i], job.sigma_table,
+                                  job.places + 3 * job.number * i, job.number, job.out + job.number * i, scratch);
     }
 };
 
@@ -163,62 +205,6 @@ struct RandomWords : Job {
     }
 };
 
-static int64_t values_of(const smn_patches& p) {  // of a patch
-    return (int64_t)p.channels * p.patch[0] * p.patch[1] * p.patch[2];
-}
-
-// Patches are handed out many at a time: one takes less than a microsecond.
-struct Patches : Job {
-    const smn_patches* patches;
-    const float *scale, *shift;
-    float* out;
-    static void some(const Job& base, int64_t from, int64_t to, void*) {
-        const Patches& job = (const Patches&)base;
-        const int64_t width = values_of(*job.patches);
-        for (int64_t i = from; i < to; ++i)
-            job.kernels->training->gather_patch(job.patches, job.scale, job.shift, i, job.out + i * width);
-    }
-};
-
-struct PatchLoss : Job {
-    const smn_patch_loss* loss;
-    double* sums;       // [rows]; or null, for the gradient
-    float scale;
-    float* gradient;    // [rows, P * C]
-    int64_t width() const { return values_of(loss->patches); }
-    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
-        const PatchLoss& job = (const PatchLoss&)base;
-        const smn_training* training = job.kernels->training;
-        for (int64_t i = from; i < to; ++i)
-            if (job.sums)
-                job.sums[i] = training->patch_loss(job.loss, i, (float*)scratch);
-            else
-                training->patch_loss_gradient(job.loss, job.scale, i, (float*)scratch,
-                                              job.gradient + i * job.width());
-    }
-};
-
-struct DecoderTokens : Job {
-    const float *visible, *mask_token, *positions;
-    const int64_t *ids_keep, *ids_mask;
-    int64_t kept, hidden, width;
-    int32_t in_grid;
-    float* out;
-    static void some(const Job& base, int64_t from, int64_t to, void*) {
-        const DecoderTokens& job = (const DecoderTokens&)base;
-        const int64_t all = job.kept + job.hidden, width = job.width;
-        for (int64_t i = from; i < to; ++i) {
-            const int64_t b = i / all, place = i % all;
-            const bool shown = place < job.kept;
-            const int64_t token = shown ? job.ids_keep[b * job.kept + place]
-                                        : job.ids_mask[b * job.hidden + place - job.kept];
-            const float* values = shown ? job.visible + (b * job.kept + place) * width : job.mask_token;
-            float* out = job.out + (b * all + (job.in_grid ? token : place)) * width;
-            job.kernels->training->add_rows(values, job.positions + token * width, width, out);
-        }
-    }
-};
-
 SMN_API int smn_abi(void) { return SMN_ABI; }
 
 SMN_API int smn_has_isa(int isa) { return kernels_of(isa) != nullptr; }
@@ -242,11 +228,12 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
 // Masks of samples[0 .. batch - 1], or, where that is null, of first .. first + batch - 1; outputs that are null are not
 // written.
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table, int times,
-                      float* noise, uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
+                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table,
+                      const int64_t* origin, int times, float* noise, uint8_t* mask, int64_t* ids_keep,
+                      int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, times,
+    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, origin, times,
                  {noise, mask, ids_keep, ids_mask, ids_restore}};
     job.bytes = job.mask_bytes() + kernels->color_bytes(plan);
     return run(job, threads, parallel);
@@ -276,6 +263,27 @@ SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, par
     const smn_ranking ranking = {slots->slots, slots->tokens, 0, 0, 0};
     SlotThreshold job = {{SlotThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, slots, rank, scores,
                          *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_ragged_threshold(const smn_ragged* ragged, int isa, int threads, parallel_fn parallel,
+                                 const int64_t* lengths, const int64_t* visible, const float* scores, int64_t batch,
+                                 const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {1, ragged->tokens, 0, 0, 0};
+    RaggedThreshold job = {{RaggedThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, ragged, lengths,
+                           visible, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_noise_at(const smn_points* points, int isa, int threads, parallel_fn parallel, const int64_t* seed,
+                         const int64_t* samples, const int32_t* places, int64_t batch, int64_t number,
+                         const int64_t* sigma_table, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    NoiseAt job = {{NoiseAt::some, kernels, kernels->noise_at_bytes(points), batch}, points, (uint64_t)*seed, samples,
+                   places, number, sigma_table, out};
     return run(job, threads, parallel);
 }
 
@@ -314,33 +322,4 @@ SMN_API int smn_random_words(int isa, int threads, parallel_fn parallel, const i
     if (!kernels) return SMN_NO_SUCH_ISA;
     RandomWords job = {{RandomWords::some, kernels, 64, batch}, (uint64_t)*seed, samples, purpose, count, out};
     return run(job, threads, parallel);
-}
-
-SMN_API int smn_gather_patches(const smn_patches* patches, int isa, int threads, parallel_fn parallel, int64_t rows,
-                               const float* scale, const float* shift, float* out) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    Patches job = {{Patches::some, kernels, 64, rows}, patches, scale, shift, out};
-    return run_rows(job, threads, parallel);
-}
-
-// sums: [rows] squared errors, or null for the gradient, scale * (prediction - target).
-SMN_API int smn_patch_loss_rows(const smn_patch_loss* loss, int isa, int threads, parallel_fn parallel, int64_t rows,
-                                double* sums, float scale, float* gradient) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    PatchLoss job = {{PatchLoss::some, kernels, 0, rows}, loss, sums, scale, gradient};
-    job.bytes = sizeof(float) * (size_t)job.width();
-    return run_rows(job, threads, parallel);
-}
-
-SMN_API int smn_decoder_tokens(int isa, int threads, parallel_fn parallel, const float* visible,
-                               const float* mask_token, const float* positions, const int64_t* ids_keep,
-                               const int64_t* ids_mask, int64_t batch, int64_t kept, int64_t hidden, int64_t width,
-                               int in_grid, float* out) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    DecoderTokens job = {{DecoderTokens::some, kernels, 64, batch * (kept + hidden)}, visible, mask_token, positions,
-                         ids_keep, ids_mask, kept, hidden, width, in_grid, out};
-    return run_rows(job, threads, parallel);
 }

@@ -4,6 +4,7 @@
 
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "points_block.h"
 #include "strategy_block.h"
 #include "words_block.h"
 
@@ -121,8 +122,18 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
     for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, out);
 }
 
+size_t noise_at_bytes(const smn_points* p) { return (size_t)points_bytes(*p); }
+
+void noise_at(const smn_points* p, uint64_t seed, uint64_t sample, const int64_t* sigma_table, const int32_t* places,
+              int64_t number, float* out, void* workspace) {
+    BlockScratch scratch;
+    Block block = {256, &scratch, 0};
+    for (int64_t i = 0; i < number; ++i)
+        out[i] = noise_at_block(block, *p, seed, sample, sigma_table, places + 3 * i, (float*)workspace);
+}
+
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
     add_bias, slot_threshold, mask_ids, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
-    strategy_bytes, strategy, random_words, nullptr};
+    strategy_bytes, strategy, random_words, noise_at_bytes, noise_at, nullptr};

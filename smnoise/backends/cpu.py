@@ -128,6 +128,7 @@ class Masks:
         batch: int,
         table: torch.Tensor | None = None,
         given: dict[str, torch.Tensor] | None = None,
+        origin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """The outputs by name.
 
@@ -144,7 +145,7 @@ class Masks:
         found, _, _kept, address = self._ready(isa())
         more: tuple = ()
         if self.op == "color_mask":
-            more = None if table is None else table.data_ptr(), self.times, None
+            more = _address(table), _address(origin), self.times, None
         status = getattr(_load()[0], self.function)(
             address, CODES[found], threads(), _parallel(),
             held.data_ptr() if isinstance(held, torch.Tensor) else ctypes.addressof(held),
@@ -173,30 +174,40 @@ def _new(op: str, spec, wanted, batch: int) -> dict[str, torch.Tensor]:
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
     samples, plan = samples.contiguous(), _plan(spec, isa(), _block_bytes)
-    table = None if sigma_table is None else sigma_table.contiguous()
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
+    held = _tables(*tables)
     status = _load()[0].smn_color(
         ctypes.addressof(plan), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), 0, len(samples),
-        None if table is None else table.data_ptr(), 1, noise.data_ptr(), *[None] * 4,
+        seed.data_ptr(), samples.data_ptr(), 0, len(samples), *map(_address, held), 1, noise.data_ptr(), *[None] * 4,
     )  # fmt: skip
     _check(status)
     return noise
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    table = None if sigma_table is None else sigma_table.contiguous()
+    table, origin = _tables(*tables)
     outputs = _new("color_mask", spec, wanted, len(samples))
-    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table, outputs)
+    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table, outputs, origin)
+
+
+def _tables(
+    sigma_table: torch.Tensor | None = None, origin: torch.Tensor | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What colours may be given besides, as the library reads it."""
+    return (
+        None if sigma_table is None else sigma_table.contiguous(),
+        None if origin is None else origin.contiguous(),
+    )
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:

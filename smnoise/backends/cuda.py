@@ -129,11 +129,12 @@ class Masks:
         batch: int,
         table: torch.Tensor | None = None,
         given: dict[str, torch.Tensor] | None = None,
+        origin: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """The outputs by name. Arguments as of `cpu.Masks`, on the device."""
         if torch.cuda.current_device() != self.index:
             with torch.cuda.device(self.device):
-                return self(seed, samples, first, batch, table, given)
+                return self(seed, samples, first, batch, table, given, origin)
         outputs = given
         if outputs is None:
             rows, empty = batch * self.rows, torch.empty
@@ -145,7 +146,7 @@ class Masks:
             samples = torch.arange(first, first + batch, device=self.device)
         samples = samples.contiguous()
         address = key if isinstance(key, int) else key.data_ptr()
-        self.run(self.prepared, address, samples, outputs, None if table is None else table.contiguous())
+        self.run(self.prepared, address, samples, outputs, *_tables(table, origin))
         return outputs
 
     def _seed(self, seed: int) -> int | torch.Tensor:
@@ -170,10 +171,14 @@ def _color(
     samples: torch.Tensor,
     outputs: dict,
     table: torch.Tensor | None = None,
+    origin: torch.Tensor | None = None,
 ) -> None:
     """seed: an address."""
     batch, plan = len(samples), prepared.plan
-    call = Call(seed, samples.data_ptr(), 0 if table is None else table.data_ptr(), 0, Outputs.of(outputs))
+    call = Call(seed, samples.data_ptr(), out=Outputs.of(outputs))
+    for name, tensor in (("sigma_table", table), ("origin", origin)):
+        if tensor is not None:
+            setattr(call, name, tensor.data_ptr())
     if prepared.threshold is None:
         return driver.launch(prepared.function, (batch, 1), prepared.layout.bytes, plan, call)
     scores = outputs.get("noise")
@@ -186,16 +191,27 @@ def _color(
         driver.launch(prepared.threshold, (batch, 1), 0, plan.ranking, call)
 
 
+def _tables(
+    sigma_table: torch.Tensor | None = None, origin: torch.Tensor | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What colours may be given besides, as the kernels read it."""
+    return (
+        None if sigma_table is None else sigma_table.contiguous(),
+        None if origin is None else origin.contiguous(),
+    )
+
+
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device=samples.device)
-    table = None if sigma_table is None else sigma_table.contiguous()
+    table, origin = _tables(*tables)
     samples = samples.contiguous()
     with torch.cuda.device(samples.device):
         prepared = _prepared(spec, _index(samples))
         if len(samples):
-            _color(prepared, seed.data_ptr(), samples, {"noise": noise}, table)
+            _color(prepared, seed.data_ptr(), samples, {"noise": noise}, table, origin)
     return noise
 
 
@@ -205,14 +221,11 @@ def _index(tensor: torch.Tensor) -> int:
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
+    table, origin = _tables(*tables)
     found = Masks("color_mask", spec, wanted, samples.device.index)
-    return found(seed, samples, 0, len(samples), sigma_table)
+    return found(seed, samples, 0, len(samples), table, origin=origin)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -295,9 +308,7 @@ def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
     return plan, driver.function(device, blue_kernel(plan))
 
 
-def _blue_masks(
-    prepared: tuple[OptimBlue, int], seed: int, samples: torch.Tensor, outputs: dict, _=None
-) -> None:
+def _blue_masks(prepared: tuple[OptimBlue, int], seed: int, samples: torch.Tensor, outputs: dict, *_) -> None:
     (plan, function), batch = prepared, len(samples)
     blocks, workspace = batch, None
     if not plan.shared:  # a workspace for as many blocks as can run at a time
@@ -322,10 +333,10 @@ def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
 
 
 def _strategy_masks(
-    prepared: tuple[Strategy, int], seed: int, samples: torch.Tensor, outputs: dict, _=None
+    prepared: tuple[Strategy, int], seed: int, samples: torch.Tensor, outputs: dict, *_
 ) -> None:
     (plan, function), tokens = prepared, prepared[0].ranking.tokens
-    call, shared = Call(seed, samples.data_ptr(), 0, 0, Outputs.of(outputs)), SCRATCH_BYTES + plan.bytes
+    call, shared = Call(seed, samples.data_ptr(), out=Outputs.of(outputs)), SCRATCH_BYTES + plan.bytes
     if plan.shared:
         shared += 4 * tokens
     else:

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from .plan import Gaussian, Outputs, Patches, PatchLoss, Ranking, Slots
+from .plan import Gaussian, Outputs, Patches, PatchLoss, Points, Ragged, Ranking, Slots
 
-ABI = 11
+ABI = 12
 
 
 @lru_cache(maxsize=1)
@@ -35,7 +35,7 @@ def load() -> tuple[Any, str | None]:
         return None, f"{path} has ABI {library.smn_abi()}, this package needs {ABI}; reinstall smnoise"
     # plan; instruction set, threads, their runtime; seed, samples, the first one, how many; outputs
     masks: list[Any] = [c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64]
-    library.smn_color.argtypes = [*masks, c_void_p, c_int, *[c_void_p] * 5]
+    library.smn_color.argtypes = [*masks, c_void_p, c_void_p, c_int, *[c_void_p] * 5]
     library.smn_optim_blue_masks.argtypes = library.smn_strategy_mask.argtypes = [*masks, *[c_void_p] * 4]
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
@@ -45,6 +45,12 @@ def load() -> tuple[Any, str | None]:
     ]  # fmt: skip
     library.smn_slot_threshold.argtypes = [
         POINTER(Slots), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_ragged_threshold.argtypes = [
+        POINTER(Ragged), c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
+    ]  # fmt: skip
+    library.smn_noise_at.argtypes = [
+        POINTER(Points), c_int, c_int, *[c_void_p] * 4, c_int64, c_int64, c_void_p, c_void_p,
     ]  # fmt: skip
     library.smn_gaussian_filter.argtypes = [
         POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,

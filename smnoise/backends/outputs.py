@@ -35,3 +35,13 @@ def filtered_shape(shape, radius: Sequence[int], wrap: bool) -> tuple[int, ...]:
     """Shape of a filtered volume [B, T, H, W]: the same if wrap, else without `radius` tokens at both ends."""
     batch, *size = shape
     return batch, *(n if wrap else n - 2 * r for n, r in zip(size, radius, strict=True))
+
+
+def padded_outputs(batch, tokens: int, keep: int, hide: int, wanted, device="cpu") -> dict[str, torch.Tensor]:
+    """Zeros for the wanted outputs of rows of several lengths: ids_keep [B, keep], ids_mask [B, hide]."""
+    widths = {"mask": tokens, "ids_keep": keep, "ids_mask": hide, "ids_restore": tokens}
+    types = {"mask": torch.bool}
+    return {
+        name: torch.zeros((batch, widths[name]), dtype=types.get(name, torch.int64), device=device)
+        for name in wanted
+    }

@@ -14,6 +14,7 @@ from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
 from .context import ContextBatch, ContextTargets, Separation, context_presets
 from .counts import FrameCounts
+from .coupled import Coupled, MaskPair
 from .custom import Custom
 from .flat import (
     FLAT_KINDS,
@@ -32,7 +33,9 @@ from .flat import (
 )
 from .indices import sample_indices
 from .optim_blue import OptimBlue
+from .points import PointMasks
 from .presets import presets
+from .ragged import Ragged, RaggedBatch
 from .random import Random, Tube
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "Color3D",
     "ContextBatch",
     "ContextTargets",
+    "Coupled",
     "Custom",
     "Frame",
     "FrameCounts",
@@ -57,10 +61,14 @@ __all__ = [
     "Green3D",
     "Grid",
     "InverseBlock",
+    "MaskPair",
     "OptimBlue",
+    "PointMasks",
     "Purple1D",
     "Purple2D",
     "Purple3D",
+    "Ragged",
+    "RaggedBatch",
     "Random",
     "Red1D",
     "Red2D",

@@ -29,11 +29,13 @@ from .indices import (
     plain,
     sample_indices,
 )
+from .making import Checked
+from .origins import as_origin
 
 KINDS: dict[str, type[Sampler]] = {}
 
 
-class Sampler:
+class Sampler(metaclass=Checked):
     """A frozen description of masks. Subclasses are dataclasses with `grid`, `mask_ratio`, `num_visible`, `seed`, and
     set `_spec` (of smnoise.spec) and `_spec_json`; `_op` is their op.
 
@@ -119,6 +121,7 @@ class Sampler:
         sigma_table: torch.Tensor | None = None,
         ids_dtype: torch.dtype | None = None,
         out: MaskBatch | None = None,
+        origin=None,
     ) -> MaskBatch:
         """Masks for a batch.
 
@@ -143,6 +146,9 @@ class Sampler:
             out: a MaskBatch of the same sampler, outputs and batch size, which is written over and returned: for
                 buffers whose addresses must stay, as in a CUDA graph of your own. Its tensors must be contiguous and
                 must not share memory. With it leave `outputs` and `ids_dtype` out.
+            origin: int64 [B, 3], or integers: for colours, where in the field of its sample each row's window lies,
+                (t, y, x) beside the sampler's own origin; three integers are for all rows. Windows of one sample that
+                touch continue each other. The count is exact in each window. Not with boundary="wrap".
 
         Raises:
             TypeError, ValueError: for samples or a seed that are no dense integers, or on different devices; for a
@@ -166,14 +172,20 @@ class Sampler:
             batch, where = samples.shape[0], samples.device
         if out is not None:
             check_out(out, batch, where)
-        if bias is None and sigma_table is None and self._direct and (numbered or plain(samples)):
+        if (
+            bias is None
+            and sigma_table is None
+            and origin is None
+            and self._direct
+            and (numbered or plain(samples))
+        ):
             masks = self._launched(samples, first, batch, seed, where, backend, outputs, out)
             if masks is not None:
                 return masks if ids_dtype is None and out is None else finished(masks, ids_dtype, out)
         if samples is None:
             samples = torch.arange(first, first + batch, device=where)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        tables = self._given(sigma_table, origin, samples)
         if bias is None:
             return finished(
                 self._masks(self._spec_json, seed, samples, backend, outputs, **tables), ids_dtype, out
@@ -228,6 +240,17 @@ class Sampler:
                 outside_capture("preparing a sampler")
         self(samples, outputs=outputs, backend=backend)
 
+    def _given(self, sigma_table, origin, samples: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a call gives the op of a colour beside samples."""
+        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        if origin is not None:
+            if not self._colored:
+                raise ValueError(
+                    f"origin is for the fields of colours; {type(self).__name__} has no field, leave it out"
+                )
+            tables["origin"] = as_origin(origin, samples)
+        return tables
+
     def _table(self, table: torch.Tensor) -> torch.Tensor:
         if not self._colored:
             raise ValueError(
@@ -252,7 +275,7 @@ class Sampler:
             seed: int64, one element.
             samples: int64 [B], on the seed's device.
             backend: as in `smnoise.ops.color_mask`.
-            tables: sigma_table, of a colour.
+            tables: sigma_table and origin (tensors), of a colour.
 
         Raises ValueError for a sampler that does not cut its masks from scores.
         """

@@ -120,7 +120,7 @@ def as_samples(samples, device) -> torch.Tensor:
             hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         ):
             raise TypeError(
-                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
+                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}{_meant(samples)}"
             )
         if isinstance(samples, range):
             return _range_indices(samples, device)
@@ -136,6 +136,13 @@ def as_samples(samples, device) -> torch.Tensor:
     if samples.dim() != 1:
         raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
     return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
+
+
+def _meant(samples) -> str:
+    """What to write for one integer."""
+    if not isinstance(samples, int) or isinstance(samples, bool):
+        return ""
+    return f"; [{samples}] is the mask of sample {samples}, batch_size={samples} with step=0 the first {samples} masks"
 
 
 def _range_indices(samples: range, device) -> torch.Tensor:

@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,7 @@ from ..data.audio.fbank import DATA_SETS, LogMel
 from ..data.audio.inputs import Spectrograms, Statistics, measure
 from ..data.draws import torch_seeded
 from ..data.found import file_notes
+from ..data.numbered import collate
 from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
 from ..models.common import MASK_OUTPUTS
@@ -48,6 +50,7 @@ from .job import Job
 from .loop import train
 from .optim import decay_groups
 from .run.folder import REVISION, choose_device, command, digest_of_names
+from .run.pictures import of_audio
 from .settings import How, Pretraining, at_least, recipe_of
 from .world import World, join
 
@@ -205,6 +208,11 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         ):
             return train(spectrograms, masks)[0]
 
+    def pictures() -> dict[str, np.ndarray]:
+        first = collate([clips[0]])
+        masks = sampler(config.mask_numbers(first["sample"].to(device)))
+        return of_audio(model, inputs(first["wave"].to(device), first["length"].to(device)), masks)
+
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
@@ -231,6 +239,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=file_notes(config.data, SOUND),
         advice=config.advice(),
         probe=probe,
+        pictures=pictures,
     )
 
 

@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,7 @@ from .job import Job
 from .loop import train
 from .optim import decay_groups
 from .run.folder import choose_device, command, digest_of_names
+from .run.pictures import of_video
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
 from .world import World, join
 
@@ -213,6 +215,10 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             return train(pixels, masks)[0]
 
+    def pictures() -> dict[str, np.ndarray]:
+        first = clips[0]
+        return of_video(model, first["clip"][None].to(device), sampler([first["sample"]], device=device))
+
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
         shape = rows, 3, config.frames, config.size, config.size
@@ -238,6 +244,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=notes + file_notes(config.data, VIDEO),
         advice=config.advice(),
         probe=probe,
+        pictures=pictures,
     )
 
 
