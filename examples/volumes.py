@@ -32,7 +32,7 @@ def read_volume(path: Path) -> tuple[torch.Tensor, tuple[float, ...]]:
     voxels = np.asarray(file.dataobj, np.float32)
     voxels = voxels.reshape(voxels.shape[:3])
     low, high = np.percentile(voxels[voxels > voxels.min()], (1, 99))
-    voxels = np.clip((voxels - low) / (high - low), 0, 1)
+    voxels = np.clip((voxels - low) / (high - low), 0, 1).astype(np.float32)
     room = [max(0, SIDE - n) for n in voxels.shape]
     voxels = np.pad(voxels, [(r // 2, r - r // 2) for r in room])
     return torch.from_numpy(voxels), tuple(float(z) for z in file.header.get_zooms()[:3])
@@ -140,7 +140,7 @@ def main() -> None:
         (volume, _), sampler = read[which], samplers[which]
         samples = smnoise.sample_indices(step, given.batch_size)
         crops = torch.stack([crop_of(volume, first_of(volume.shape, n)) for n in samples.tolist()])
-        loss = model(crops[:, None], sampler(samples))
+        loss, _ = model(crops[:, None], sampler(samples))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

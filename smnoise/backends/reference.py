@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .. import reference, reference_points
+from .. import reference, reference_points, reference_ragged
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec
 from .outputs import allocate, padded_outputs
 
@@ -63,7 +63,7 @@ def ragged_threshold(
     outputs = padded_outputs(len(scores), scores.shape[1], keep, hide, wanted)
     rows = zip(scores.detach().numpy(), lengths.tolist(), visible.tolist(), strict=True)
     for i, (row, length, count) in enumerate(rows):
-        result = reference.ragged_threshold(row, length, count, keep, hide)
+        result = reference_ragged.ragged_threshold(row, length, count, keep, hide)
         for name, tensor in outputs.items():
             tensor[i] = torch.from_numpy(getattr(result, name))
     return outputs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """smnoise::ragged_threshold: masks of a batch of several lengths, with an exact count for each row.
 
-Extension 14. Reference: `smnoise.reference.ragged_threshold`; CPU and CUDA: csrc/ragged.h.
+Extension 14. Reference: `smnoise.reference_ragged.ragged_threshold`; CPU and CUDA: csrc/ragged.h.
 """
 
 from __future__ import annotations

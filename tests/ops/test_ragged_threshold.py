@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from smnoise import backends, ops, reference
+from smnoise import backends, ops, reference_ragged
 from smnoise.backends.outputs import NAMES
 
 INF, NAN = float("inf"), float("nan")
@@ -22,7 +22,7 @@ def run(target, scores, lengths, visible, keep, hide, **kw) -> dict[str, torch.T
 def assert_same_as_reference(target, scores, lengths, visible, keep, hide) -> dict[str, torch.Tensor]:
     got = run(target, scores, lengths, visible, keep, hide)
     for i, (length, count) in enumerate(zip(lengths, visible, strict=True)):
-        want = reference.ragged_threshold(scores[i].numpy(), length, count, keep, hide)
+        want = reference_ragged.ragged_threshold(scores[i].numpy(), length, count, keep, hide)
         for name in NAMES:
             assert torch.equal(got[name][i], torch.from_numpy(getattr(want, name))), (name, i)
     return got

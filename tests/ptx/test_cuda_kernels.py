@@ -11,11 +11,12 @@ from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
 
-from . import run, workloads
+from . import point_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
 
+GROUPS = workloads.GROUPS | point_workloads.GROUPS
 RANDOM_CASES = 30
 # What no case reaches, of any kernel: the ends of loops that the compiler unrolled over the warps of a block (there are
 # eight, or four), second steps of loops over more tokens than a small grid has, divisions of numbers above 2^32. Of
@@ -43,9 +44,9 @@ def architecture(request, whole) -> int:
     return request.param
 
 
-@pytest.mark.parametrize("group", workloads.GROUPS)
+@pytest.mark.parametrize("group", GROUPS)
 def test_the_reference_s_bits_and_no_fault(architecture, group, whole, capsys):
-    cases, wanted = workloads.GROUPS[group]
+    cases, wanted = GROUPS[group]
     counts, kernels, said = Counts(), {}, []
     more = (
         workloads.random_case(group, i)
@@ -113,6 +114,4 @@ def test_compute_80_and_90_have_the_same_text(name):
 
 
 def test_every_kernel_belongs_to_a_group():
-    assert sorted(itertools.chain(*(names for _, names in workloads.GROUPS.values()))) == sorted(
-        nvrtc.KERNELS
-    )
+    assert sorted(itertools.chain(*(names for _, names in GROUPS.values()))) == sorted(nvrtc.KERNELS)
