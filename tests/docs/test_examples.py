@@ -103,7 +103,9 @@ def test_points(tmp_path):
         with zipfile.ZipFile(archive, "w") as file:
             said = []
             for i in range(13):
-                turned = trimesh.transformations.random_rotation_matrix([(i + 1) / 20, 0.1 * number, 0.5])
+                turned = trimesh.transformations.random_rotation_matrix(
+                    np.array([(i + 1) / 20, 0.1 * number, 0.5])
+                )
                 mesh = trimesh.creation.box((1, 2, 0.3 + i / 40)) if i % 2 else trimesh.creation.icosphere(2)
                 mesh.apply_transform(turned)
                 text = trimesh.exchange.obj.export_obj(mesh) if i < 12 else "v 0 0 0"
