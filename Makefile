@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at a time.
 JOBS ?= 2
 
-.PHONY: test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
+.PHONY: quick test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.demos.video --out runs/demo
@@ -23,6 +23,18 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 		tests/contract/test_known_answers.py tests/ops/test_color_mask.py tests/ops/test_threshold.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
 		--ignore=tests/train/test_distributed.py --ignore=tests/train/run/test_kill.py $(PYTEST_OPTIONS)
+
+# One folder's tests in seconds: make quick FOLDER=samplers. Without FOLDER it says which there are.
+FOLDERS := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py))))
+quick: $(if $(FOLDER),$(VENV)/.test)
+ifeq ($(filter $(FOLDERS),$(FOLDER)),)
+	@echo "make quick FOLDER=NAME runs the tests of tests/NAME that take seconds. NAME is one of: $(FOLDERS)"
+	@test -z "$(FOLDER)"
+else
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/$(FOLDER) $(PYTEST_OPTIONS)
+	@echo "Left out (deselected): tests that are marked slow, and all of Triton's interpreter." \
+		"With them: $(BIN)/python -m pytest tests/$(FOLDER)"
+endif
 
 # Trainers in several processes, and trainers that are killed: a quarter of an hour by themselves.
 test-processes: $(VENV)/.test

@@ -68,6 +68,34 @@ def cpu_table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def cpu_ratios(results: dict) -> list[str]:
+    """What is asked of the C++ core: ratios of rows of one run, for each instruction set that was timed."""
+    times = {name: w["microseconds a mask"] for name, w in results["workloads"].items()}
+    own, topk = (
+        results["about"]["instruction set"],
+        times["video"]["others"]["random, top-k and scatter"]["1"],
+    )
+    mae = times["spectrogram"]["others"][YARDSTICK]["1"]
+    asked = [
+        *(("video", name, topk, "random, top-k and scatter") for name in ("green-3d", "green-3d, wrap")),
+        *(("video", name, topk, "random, top-k and scatter") for name in ("random", "tube")),
+        ("spectrogram", "optim-blue", mae, YARDSTICK),
+    ]
+    lines = [
+        "| one thread | instruction set | µs a mask | ratio | of | two threads of one |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for workload, name, yardstick, called in asked:
+        rows = times[workload]["cpu"]
+        for row_name, row in rows.items():
+            base, _, isa = row_name.partition("; ")
+            if base == name:
+                both = f"{row['2'] / row['1']:.2f}x" if "2" in row else "-"
+                cells = f"{isa or own} | {row['1']:.2f} | {row['1'] / yardstick:.2f}x | {called} | {both}"
+                lines.append(f"| {name} | {cells} |")
+    return lines
+
+
 def cpu_page(results: dict) -> str:
     """bench/results/cpu.md: every strategy, on both backends of a CPU."""
     lines = [
@@ -82,7 +110,7 @@ def cpu_page(results: dict) -> str:
         lines += ["| reference backend (NumPy) | µs a mask | masks a second |", "|---|---:|---:|"]
         lines += [f"| {n} | {row['1']:,.0f} | {1e6 / row['1']:,.0f} |" for n, row in reference.items()]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *cpu_ratios(results), ""])
 
 
 def scaling_text(results: dict) -> str:

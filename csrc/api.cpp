@@ -1,36 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C ABI that smnoise/backends/cpu.py calls.
+#include <string.h>
+
+#include "api.h"
 #include "contract.h"
 #include "jobs.h"
 #include "optim_blue.h"
-#include "patches.h"
 #include "ragged.h"
-
-#if defined(_WIN32)
-#define SMN_API extern "C" __declspec(dllexport)
-#else
-#define SMN_API extern "C" __attribute__((visibility("default")))
-#endif
 
 struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
-    const int64_t* samples;
+    Samples samples;
     const int64_t *sigma_table, *origin;
+    int32_t times;  // > 1: the grid is one frame, whose mask is that of so many; extension 6
     smn_outputs out;
+    int64_t tokens() const { return (int64_t)plan->ranking.groups * plan->ranking.tokens; }
+    int64_t visible() const { return (int64_t)plan->ranking.groups * plan->ranking.visible; }
+    size_t mask_bytes() const { return times > 1 ? ((size_t)(tokens() * times) + 63) / 64 * 64 : 0; }
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Color& job = (const Color&)base;
-        const smn_ranking& r = job.plan->ranking;
+        const int64_t all = job.tokens() * job.times;
         for (int64_t i = from; i < to; ++i) {
-            smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
+            const smn_outputs out = row_of(job.out, i, all, job.visible() * job.times);
             smn_plan moved;  // extension 13: the plan, at this sample's origin
             if (job.origin) {
                 moved = *job.plan;
                 for (int axis = 0; axis < 3; ++axis) moved.origin[axis] += smn_place(job.origin[3 * i + axis], axis);
             }
-            job.kernels->color(job.origin ? &moved : job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table,
-                               &out, scratch);
+            const smn_plan* plan = job.origin ? &moved : job.plan;
+            if (job.times == 1)
+                job.kernels->color(plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
+            else
+                job.repeated(plan, i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
         }
+    }
+    void repeated(const smn_plan* at, int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
+        const smn_outputs of_frame = {nullptr, mask, nullptr, nullptr, nullptr};
+        kernels->color(at, seed, samples[i], sigma_table, &of_frame, scratch);
+        for (int t = 1; t < times; ++t) memcpy(mask + t * tokens(), mask, (size_t)tokens());
+        if (out.ids_keep || out.ids_mask || out.ids_restore)
+            kernels->mask_ids(mask, tokens() * times, visible() * times, &out);
     }
 };
 
@@ -137,7 +147,7 @@ struct Filter : Job {
 struct OptimBlue : Job {
     const smn_optim_blue* plan;
     uint64_t seed;
-    const int64_t* samples;
+    Samples samples;
     smn_outputs out;
     size_t label_bytes() const { return (sizeof(int32_t) * (size_t)plan->tokens + 63) / 64 * 64; }
     size_t mask_bytes() const { return ((size_t)plan->tokens + 63) / 64 * 64; }
@@ -152,7 +162,7 @@ struct OptimBlue : Job {
             job.kernels->optim_blue_mask(&p, label, k, &out, mask);
         };
         // Rows side by side that share a partition are done by whoever is given the first of them.
-        auto partition = [&](int64_t i) { return smn_partition_of(&p, (uint64_t)job.samples[i]); };
+        auto partition = [&](int64_t i) { return smn_partition_of(&p, job.samples[i]); };
         for (int64_t i = from; i < to; ++i) {
             const uint64_t number = partition(i);
             if (i > 0 && partition(i - 1) == number) continue;
@@ -161,7 +171,7 @@ struct OptimBlue : Job {
                 if (p.rows == SMN_VIEWS)
                     for (int32_t k = 0; k < p.masks; ++k) write(j * p.masks + k, k);
                 else
-                    write(j, smn_mask_of(&p, (uint64_t)job.samples[j]));
+                    write(j, smn_mask_of(&p, job.samples[j]));
         }
     }
 };
@@ -169,14 +179,14 @@ struct OptimBlue : Job {
 struct Strategy : Job {
     const smn_strategy* plan;
     uint64_t seed;
-    const int64_t* samples;
+    Samples samples;
     smn_outputs out;
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Strategy& job = (const Strategy&)base;
         const smn_ranking& r = job.plan->ranking;
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, r.tokens, r.visible);
-            job.kernels->strategy(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+            job.kernels->strategy(job.plan, job.seed, job.samples[i], &out, scratch);
         }
     }
 };
@@ -192,62 +202,6 @@ struct RandomWords : Job {
         for (int64_t i = from; i < to; ++i)
             job.kernels->random_words(job.seed, (uint64_t)job.samples[i], job.purpose, job.count,
                                       job.out + i * job.count);
-    }
-};
-
-static int64_t values_of(const smn_patches& p) {  // of a patch
-    return (int64_t)p.channels * p.patch[0] * p.patch[1] * p.patch[2];
-}
-
-// Patches are handed out many at a time: one takes less than a microsecond.
-struct Patches : Job {
-    const smn_patches* patches;
-    const float *scale, *shift;
-    float* out;
-    static void some(const Job& base, int64_t from, int64_t to, void*) {
-        const Patches& job = (const Patches&)base;
-        const int64_t width = values_of(*job.patches);
-        for (int64_t i = from; i < to; ++i)
-            job.kernels->training->gather_patch(job.patches, job.scale, job.shift, i, job.out + i * width);
-    }
-};
-
-struct PatchLoss : Job {
-    const smn_patch_loss* loss;
-    double* sums;       // [rows]; or null, for the gradient
-    float scale;
-    float* gradient;    // [rows, P * C]
-    int64_t width() const { return values_of(loss->patches); }
-    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
-        const PatchLoss& job = (const PatchLoss&)base;
-        const smn_training* training = job.kernels->training;
-        for (int64_t i = from; i < to; ++i)
-            if (job.sums)
-                job.sums[i] = training->patch_loss(job.loss, i, (float*)scratch);
-            else
-                training->patch_loss_gradient(job.loss, job.scale, i, (float*)scratch,
-                                              job.gradient + i * job.width());
-    }
-};
-
-struct DecoderTokens : Job {
-    const float *visible, *mask_token, *positions;
-    const int64_t *ids_keep, *ids_mask;
-    int64_t kept, hidden, width;
-    int32_t in_grid;
-    float* out;
-    static void some(const Job& base, int64_t from, int64_t to, void*) {
-        const DecoderTokens& job = (const DecoderTokens&)base;
-        const int64_t all = job.kept + job.hidden, width = job.width;
-        for (int64_t i = from; i < to; ++i) {
-            const int64_t b = i / all, place = i % all;
-            const bool shown = place < job.kept;
-            const int64_t token = shown ? job.ids_keep[b * job.kept + place]
-                                        : job.ids_mask[b * job.hidden + place - job.kept];
-            const float* values = shown ? job.visible + (b * job.kept + place) * width : job.mask_token;
-            float* out = job.out + (b * all + (job.in_grid ? token : place)) * width;
-            job.kernels->training->add_rows(values, job.positions + token * width, width, out);
-        }
     }
 };
 
@@ -271,13 +225,17 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
         smn_sigma_draw(seed, (uint64_t)samples[i], first, (const smn_i64*)table, index + 2 * i);
 }
 
+// Masks of samples[0 .. batch - 1], or, where that is null, of first .. first + batch - 1; outputs that are null are not
+// written.
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const int64_t* origin,
-                      const smn_outputs* out) {
+                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table,
+                      const int64_t* origin, int times, float* noise, uint8_t* mask, int64_t* ids_keep,
+                      int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
-                 sigma_table, origin, *out};
+    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, origin, times,
+                 {noise, mask, ids_keep, ids_mask, ids_restore}};
+    job.bytes = job.mask_bytes() + kernels->color_bytes(plan);
     return run(job, threads, parallel);
 }
 
@@ -338,20 +296,23 @@ SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threa
 }
 
 SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int threads, parallel_fn parallel,
-                                 const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                                 const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
+                                 uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, samples, *out};
+    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first},
+                     {nullptr, mask, ids_keep, ids_mask, ids_restore}};
     job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
     return run(job, threads, parallel);
 }
 
 SMN_API int smn_strategy_mask(const smn_strategy* plan, int isa, int threads, parallel_fn parallel,
-                              const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                              const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
+                              uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
-                    *out};
+    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed,
+                    {samples, first}, {nullptr, mask, ids_keep, ids_mask, ids_restore}};
     return run(job, threads, parallel);
 }
 
@@ -361,33 +322,4 @@ SMN_API int smn_random_words(int isa, int threads, parallel_fn parallel, const i
     if (!kernels) return SMN_NO_SUCH_ISA;
     RandomWords job = {{RandomWords::some, kernels, 64, batch}, (uint64_t)*seed, samples, purpose, count, out};
     return run(job, threads, parallel);
-}
-
-SMN_API int smn_gather_patches(const smn_patches* patches, int isa, int threads, parallel_fn parallel, int64_t rows,
-                               const float* scale, const float* shift, float* out) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    Patches job = {{Patches::some, kernels, 64, rows}, patches, scale, shift, out};
-    return run_rows(job, threads, parallel);
-}
-
-// sums: [rows] squared errors, or null for the gradient, scale * (prediction - target).
-SMN_API int smn_patch_loss_rows(const smn_patch_loss* loss, int isa, int threads, parallel_fn parallel, int64_t rows,
-                                double* sums, float scale, float* gradient) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    PatchLoss job = {{PatchLoss::some, kernels, 0, rows}, loss, sums, scale, gradient};
-    job.bytes = sizeof(float) * (size_t)job.width();
-    return run_rows(job, threads, parallel);
-}
-
-SMN_API int smn_decoder_tokens(int isa, int threads, parallel_fn parallel, const float* visible,
-                               const float* mask_token, const float* positions, const int64_t* ids_keep,
-                               const int64_t* ids_mask, int64_t batch, int64_t kept, int64_t hidden, int64_t width,
-                               int in_grid, float* out) {
-    const smn_kernels* kernels = kernels_of(isa);
-    if (!kernels || !kernels->training) return SMN_NO_SUCH_ISA;
-    DecoderTokens job = {{DecoderTokens::some, kernels, 64, batch * (kept + hidden)}, visible, mask_token, positions,
-                         ids_keep, ids_mask, kept, hidden, width, in_grid, out};
-    return run_rows(job, threads, parallel);
 }

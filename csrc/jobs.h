@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How api.cpp spreads a batch over torch's own OpenMP workers: a second pool beside them would fight their spinning
-// threads for the cores.
+// How api.cpp and api_training.cpp spread a batch over torch's own OpenMP workers: a second pool beside them would fight
+// their spinning threads for the cores.
 #pragma once
 #include <stdlib.h>
 
@@ -70,6 +70,13 @@ struct Workspace {
 };
 static thread_local Workspace workspace;
 
+// What a batch's masks are of: listed sample indices, or, where there is no list, first, first + 1, ... as uint64.
+struct Samples {
+    const int64_t* list;
+    int64_t first;
+    uint64_t operator[](int64_t i) const { return list ? (uint64_t)list[i] : (uint64_t)first + (uint64_t)i; }
+};
+
 typedef void (*parallel_fn)(void (*)(void*), void*, unsigned threads, unsigned flags);  // GOMP_parallel
 
 // One call: `rows` does rows from .. to of the batch.
@@ -105,7 +112,7 @@ static int launch(Job& job, int threads, parallel_fn parallel) {
     return job.status;
 }
 
-static int run(Job& job, int threads, parallel_fn parallel) {
+static inline int run(Job& job, int threads, parallel_fn parallel) {
     // A sample of a small grid takes microseconds: hand out several at once in a large batch, but
     // leave every thread sixteen turns, since samples with wide filters take longer.
     job.chunk = job.batch / (16 * (int64_t)(threads > 0 ? threads : 1));
@@ -115,7 +122,7 @@ static int run(Job& job, int threads, parallel_fn parallel) {
 }
 
 // Rows of the training ops: at least 64 at a time, so that the counter is not what threads wait for.
-static int run_rows(Job& job, int threads, parallel_fn parallel) {
+static inline int run_rows(Job& job, int threads, parallel_fn parallel) {
     job.chunk = 64;
     return launch(job, threads, parallel);
 }
@@ -123,7 +130,7 @@ static int run_rows(Job& job, int threads, parallel_fn parallel) {
 template <class T>
 static T* row(T* base, int64_t index, int64_t width) { return base ? base + index * width : nullptr; }
 
-static smn_outputs row_of(const smn_outputs& out, int64_t i, int64_t tokens, int64_t visible) {
+static inline smn_outputs row_of(const smn_outputs& out, int64_t i, int64_t tokens, int64_t visible) {
     return {row(out.noise, i, tokens), row(out.mask, i, tokens), row(out.ids_keep, i, visible),
             row(out.ids_mask, i, tokens - visible), row(out.ids_restore, i, tokens)};
 }

@@ -228,6 +228,22 @@ def _levels(module, backend, entry):
     return entry["sha256"], hashlib.sha256(label.tobytes()).hexdigest()
 
 
+def _coupled(module, backend, entry):
+    from .strategies import pair_from_json
+
+    pair = pair_from_json(json.dumps(entry["pair"]))
+    seed, samples = _tensors(backend, entry)
+    masks = pair(samples, seed=seed, backend=backend)
+    lines = pair.lines(samples, seed=seed, backend=backend)
+    expected: dict[str, Any] = {"lines": entry["lines"]}
+    got: dict[str, Any] = {
+        "lines": [line[0, : len(own)].tolist() for line, own in zip(lines, entry["lines"], strict=True)]
+    }
+    for name in ("video", "audio"):
+        expected[name], got[name] = _compare(entry[name], getattr(masks, name)[:4])
+    return expected, got
+
+
 def _bias(module, backend, entry):
     device = backends.device_of(backend)
     scores, bias = (
@@ -335,6 +351,7 @@ CHECKS = {
         {"strategy", "seed", "sample", "grid", "num_context", "num_target", "sha256"},
         {"target_sets"},
     ),
+    "coupled": (_coupled, {"pair", "seed", "sample", "lines", "video", "audio"}, set()),
     "bias": (_bias, {"scores", "bias", "weight", "sum"}, set()),
     "sigma_table": (_sigma_table, {"seed", "sample", "weights", "drawn"}, set()),
     "origins": (

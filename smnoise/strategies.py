@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from . import pools
+from .nearest import hint
 from .samplers.base import KINDS, Sampler
+from .samplers.coupled import Coupled
 from .samplers.custom import FUNCTIONS
 from .samplers.named import STRATEGIES, imported, register, strategy
 from .samplers.presets import presets
 from .spec import with_ones
 
-__all__ = ["STRATEGIES", "from_json", "register", "sampler_of", "strategy", "usual_ratio"]
+__all__ = ["STRATEGIES", "from_json", "pair_from_json", "register", "sampler_of", "strategy", "usual_ratio"]
 
 
 COUNTS = ("mask_ratio", "num_visible", "kept")  # of which a sampler has one
@@ -88,11 +89,10 @@ def sampler_of(
         ratio = mask_ratio if budget else usual_ratio(grid)
         sampler = strategy(text, tuple(grid), ratio, num_visible=num_visible, seed=seed)
     else:
-        close = difflib.get_close_matches(text, [*STRATEGIES, *presets, *FUNCTIONS], n=1)
         raise ValueError(
             f"a mask is a strategy, one of {', '.join([*STRATEGIES, *FUNCTIONS])}; a published recipe's, one of "
             f"{', '.join(presets)}; a function of yours, module:function; a sampler's JSON, or a file of it, @FILE; or "
-            f"a pool's .safetensors; got {text!r}{f', did you mean {close[0]}?' if close else ''}"
+            f"a pool's .safetensors; got {text!r}{hint(text, [*STRATEGIES, *presets, *FUNCTIONS])}"
         )
     return replace(sampler, **_known(type(sampler), parameters)) if parameters else sampler  # type: ignore[type-var]
 
@@ -200,3 +200,24 @@ def _made(kind: type[Sampler], values: dict, pool) -> Sampler:
         return kind._of_parameters(values, pool)
     except TypeError as error:
         raise ValueError(f"not the JSON of a {kind.__name__}: {error}") from None
+
+
+def pair_from_json(text: str) -> Coupled:
+    """The pair that `Coupled.to_json` wrote. Raises ValueError for anything else."""
+    try:
+        values = json.loads(text)
+    except (TypeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"the JSON of a Coupled was expected, got {text!r}: {error}") from None
+    if not isinstance(values, dict) or values.get("sampler") != "Coupled" or values.get("contract") != 1:
+        raise ValueError(f"the JSON of a Coupled, contract 1, was expected; got {text!r}")
+    given = {name: value for name, value in values.items() if name not in ("sampler", "contract")}
+    names = [f.name for f in fields(Coupled)]
+    if absent := {"video", "audio"} - set(given):
+        raise ValueError(f"the JSON of a Coupled lacks {', '.join(sorted(absent))}")
+    if unknown := set(given) - set(names):
+        raise ValueError(f"a Coupled has no {', '.join(sorted(unknown))}; it has {', '.join(names)}")
+    samplers = {name: from_json(json.dumps(given[name])) for name in ("video", "audio")}
+    try:
+        return Coupled(**(given | samplers))
+    except TypeError as error:
+        raise ValueError(f"the JSON of a Coupled has a value of a wrong type: {error}") from None

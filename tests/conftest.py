@@ -43,7 +43,13 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--require: unknown {', '.join(sorted(unknown))}")
 
 
-@pytest.fixture(params=TARGETS, ids=lambda t: t.name)
+def marked(target: Target):
+    """Triton's interpreter takes seconds where the others take milliseconds."""
+    slow = target.backend == "triton" and target.device == "cpu"
+    return pytest.param(target, id=target.name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.fixture(params=map(marked, TARGETS))
 def target(request, monkeypatch) -> Target:
     chosen = request.param
     skip_without(request.config, chosen.name, chosen.why_not())

@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import TypeVar
 
 import torch
 
 from ..errors import BackendError
 
+T = TypeVar("T")
 NAMES = ("cuda", "triton", "cpu", "reference")
 AUTO = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}  # device type: fast backends in order of preference
 VARIABLE = "SMNOISE_BACKEND"
@@ -53,6 +56,12 @@ def reason(name: str, op: str, device: str) -> str | None:
 
 def choose(op: str, backend: str, device: str) -> Callable:
     """The function that runs `op` on tensors of `device`. Raises BackendError with every reason."""
+    name = chosen(op, backend, device).__name__.rpartition(".")[2]
+    return implementation(name, op)  # type: ignore[return-value]  # there is one, or it was not chosen
+
+
+def chosen(op: str, backend: str, device: str) -> ModuleType:
+    """The backend that runs `op` on tensors of `device`. Raises BackendError with every reason."""
     asked = backend
     if backend == "auto":
         backend = os.environ.get(VARIABLE) or "auto"
@@ -62,12 +71,24 @@ def choose(op: str, backend: str, device: str) -> Callable:
         raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}; got {asked}")
     for name in AUTO.get(device, ()) if backend == "auto" else (backend,):
         if reason(name, op, device) is None:
-            return implementation(name, op)  # type: ignore[return-value]  # reason() found it
+            return _module(name)
     reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
     what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
     if device != "cpu":
         reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
+
+
+def launcher(
+    op: str, spec: str, wanted: tuple[str, ...], times: int, backend: str, device: torch.device
+) -> Callable | None:
+    """What makes the masks of one spec on a device, kept between calls; None where the chosen backend has no such thing
+    and its op is the way. Raises as `choose` does.
+
+    spec: JSON. wanted: names of outputs. times: of frames that one frame's mask is repeated in, else 1.
+    """
+    prepare = getattr(chosen(op, backend, device.type), "masks", None)
+    return None if prepare is None else prepare(op, spec, wanted, times, device.index)
 
 
 _preparing = threading.RLock()
@@ -85,6 +106,7 @@ def once(function: Callable) -> Callable:
 
     prepared.cache_parameters = cached.cache_parameters  # type: ignore[attr-defined]
     prepared.cache_clear = cached.cache_clear  # type: ignore[attr-defined]
+    prepared.cache_info = cached.cache_info  # type: ignore[attr-defined]
     return prepared
 
 
@@ -94,3 +116,11 @@ def outside_capture(what: str) -> None:
         raise BackendError(
             f"{what} cannot be captured into a CUDA graph: make one batch of masks before capture"
         )
+
+
+def outside_pools(make: Callable[[], T]) -> T:
+    """What `make` returns, from a thread of its own. Where a compiled function warms up for CUDA graphs, or within
+    torch.cuda.use_mem_pool, torch takes what the calling thread allocates from that pool, whose memory is taken back;
+    the allocations of other threads it does not."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()

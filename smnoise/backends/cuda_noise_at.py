@@ -8,17 +8,17 @@ from ctypes import c_int64, c_void_p
 import torch
 
 from ..spec import ColorSpec, point_tables
-from . import cuda, once
+from . import driver, once
 from .plan import Points, points_of
 
 
 @once
 def _points(spec: ColorSpec, device: int) -> tuple[Points, int, int]:
     t = point_tables(spec)
-    taps, radius = (cuda._upload(array, device) for array in (t.taps, t.radius))
-    first = None if t.first is None else cuda._upload(t.first, device)
+    taps, radius = (driver.upload(array, device) for array in (t.taps, t.radius))
+    first = None if t.first is None else driver.upload(t.first, device)
     shared = 4 * 2 * (t.side + 1) * t.side  # points_bytes of csrc/points_block.h
-    return points_of(spec, t, taps, radius, first), cuda._function(device, "noise_at"), shared
+    return points_of(spec, t, taps, radius, first), driver.function(device, "noise_at"), shared
 
 
 def noise_at(seed, samples, places: torch.Tensor, spec: ColorSpec, sigma_table=None) -> torch.Tensor:
@@ -30,5 +30,5 @@ def noise_at(seed, samples, places: torch.Tensor, spec: ColorSpec, sigma_table=N
         if out.numel():
             pointers = [c_void_p(None if v is None else v.data_ptr()) for v in (seed, samples, table, places)]
             number, result = c_int64(places.shape[1]), c_void_p(out.data_ptr())
-            cuda._launch(function, (out.numel(), 1), shared, struct, *pointers, number, result)
+            driver.launch(function, (out.numel(), 1), shared, struct, *pointers, number, result)
     return out

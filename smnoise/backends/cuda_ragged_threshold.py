@@ -7,7 +7,7 @@ from ctypes import c_void_p
 
 import torch
 
-from . import cuda
+from . import driver
 from .outputs import padded_outputs
 from .plan import Call, Outputs, Ragged, ragged_starts
 
@@ -20,11 +20,11 @@ def ragged_threshold(
     outputs = padded_outputs(batch, tokens, keep, hide, wanted, scores.device)
     with torch.cuda.device(scores.device):
         device = scores.device.index
-        struct = Ragged(tokens, keep, hide, cuda._upload(ragged_starts(), device))
-        function = cuda._function(device, "ragged_threshold")
+        struct = Ragged(tokens, keep, hide, driver.upload(ragged_starts(), device))
+        function = driver.function(device, "ragged_threshold")
         if batch and outputs:
             pointers = Outputs.of(outputs)
             call = Call(scores=scores.data_ptr(), out=pointers)
             given = (c_void_p(v.data_ptr()) for v in (lengths, visible))
-            cuda._launch(function, (batch, 1), 0, struct, *given, call)
+            driver.launch(function, (batch, 1), 0, struct, *given, call)
     return outputs

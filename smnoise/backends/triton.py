@@ -16,7 +16,7 @@ import torch
 
 from ..errors import BackendError
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, point_tables, signed64, tables
-from . import once, outside_capture
+from . import once, outside_capture, outside_pools
 from .outputs import allocate, filtered_shape, padded_outputs
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -43,7 +43,8 @@ def _upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
 def _uploaded(data: bytes, dtype: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
-    return torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape)).to(device)
+    table = torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape))
+    return outside_pools(lambda: table.to(device))
 
 
 @once

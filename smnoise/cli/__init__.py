@@ -7,16 +7,17 @@ after SIGTERM.
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
 from importlib import import_module
 from types import FrameType
 
+from ..nearest import hint
 from .commands import COMMANDS, INTERRUPTED, TERMINATED, TRAINERS, WRONG_USE
 
 BEGIN = """\
+  smnoise list                                   the masks there are, with their counts
   smnoise sample green-3d                        one mask of a 16-frame clip, drawn with letters
   smnoise viz video --out pictures               masks over a real clip: a GIF and a film strip
   smnoise report optim-blue --grid 64 8 --out pictures/optim-blue
@@ -79,9 +80,10 @@ def _run(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"smnoise: no command {name!r}{hint}. Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"smnoise: no command {name!r}{hint(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return WRONG_USE
     if name in TRAINERS:
         from .trainers import forward

@@ -6,6 +6,7 @@ FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 # Name: what it does. A name is a module here, with a dataclass Options and run(options) -> exit code, or forwards to a
 # trainer (see `trainers`).
 COMMANDS = {
+    "list": "the masks by name, those of published recipes too: `smnoise list green`",
     "sample": "masks as text, JSON, .npz or .safetensors",
     "viz": "masks over a clip or a spectrogram; what a model fills in (video, audio, reconstruct)",
     "report": "a page of measurements of any sampler: spectrum, visibility, distances",

@@ -16,6 +16,7 @@ from .commands import COMMANDS, FAILED, WRONG_USE
 
 MODULES: dict[tuple[str, ...], str] = {
     **{("pretrain", medium): medium for medium in MEDIA},
+    ("pretrain", "audiovisual"): "audiovisual",
     **{("finetune", medium): f"finetune_{medium}" for medium in MEDIA},
     ("probe",): "probe",
 }

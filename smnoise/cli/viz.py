@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..samplers.base import Sampler
 
 Format = Literal["png", "pdf", "svg"]
+Theme = Literal["paper", "slides", "dark"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Scene:
     """Of the files; by default masks-video, masks-audio or reconstruction."""
     formats: tuple[Format, ...] = ("png", "pdf")
     """Of film strips."""
+    theme: Theme = "paper"
+    """Size of letters, and the background."""
     json: bool = False
     """Print the paths, and any numbers, as JSON."""
 
@@ -120,12 +123,16 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from ..viz import style
+    from .output import waiting
+
     what = options.what
     make_folder(what.out)
-    if isinstance(what, Reconstruct):
-        numbers, paths = reconstruct(what)
-    else:
-        numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
+    with style.in_theme(what.theme), waiting("drawing"):
+        if isinstance(what, Reconstruct):
+            numbers, paths = reconstruct(what)
+        else:
+            numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
     if what.json:
         from .output import print_json
 

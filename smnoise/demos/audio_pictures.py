@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..masks import MaskBatch
 from ..models.audiomae import AudioMAE
+from ..models.filled import audio_views
 from ..train.run import log
-from ..viz.reconstruct import TITLES, audio_views
+from ..viz.reconstruct import TITLES
 from .pictures import INK, save
 
 COLORS = ("#1f6fb4", "#c8641e", "#6b6b6b")

@@ -8,6 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from ..nearest import Named
 from ..spec import COLORS, as_choice, with_ones
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
 from .base import Sampler
@@ -25,24 +26,27 @@ def _color_3d(kind, grid, *arguments, **parameters):
     return kind(with_ones(grid), *arguments, **parameters)
 
 
-STRATEGIES: dict[str, Callable[..., Sampler]] = {
-    "random": Random,
-    "tube": Tube,
-    "frame": Frame,
-    "block": Block,
-    "multiblock": partial(Block, scale=(0.15, 0.2), aspect=(0.75, 1.5)),
-    "inverse-block": InverseBlock,
-    "grid": Grid,
-    "running-cell": RunningCell,
-    "time-bars": TimeBars,
-    "frequency-bars": FrequencyBars,
-    "bars": TimeFrequencyBars,
-    **{f"{c}-3d": partial(_color_3d, COLOR_KINDS[f"{c.title()}3D"]) for c in COLORS},
-    **{f"{c}-2d": FLAT_KINDS[f"{c.title()}2D"] for c in COLORS},
-    **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},  # type: ignore[call-arg]
-    **{f"{c}-1d": FLAT_KINDS[f"{c.title()}1D"] for c in COLORS},
-    "optim-blue": OptimBlue,
-}
+STRATEGIES: Named[Callable[..., Sampler]] = Named(
+    "strategy",
+    {
+        "random": Random,
+        "tube": Tube,
+        "frame": Frame,
+        "block": Block,
+        "multiblock": partial(Block, scale=(0.15, 0.2), aspect=(0.75, 1.5)),
+        "inverse-block": InverseBlock,
+        "grid": Grid,
+        "running-cell": RunningCell,
+        "time-bars": TimeBars,
+        "frequency-bars": FrequencyBars,
+        "bars": TimeFrequencyBars,
+        **{f"{c}-3d": partial(_color_3d, COLOR_KINDS[f"{c.title()}3D"]) for c in COLORS},
+        **{f"{c}-2d": FLAT_KINDS[f"{c.title()}2D"] for c in COLORS},
+        **{f"{c}-2d-tube": partial(FLAT_KINDS[f"{c.title()}2D"], tube=True) for c in COLORS},  # type: ignore[call-arg]
+        **{f"{c}-1d": FLAT_KINDS[f"{c.title()}1D"] for c in COLORS},
+        "optim-blue": OptimBlue,
+    },
+)
 
 
 def strategy(

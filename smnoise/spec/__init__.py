@@ -8,8 +8,16 @@ from .optim_blue import OptimBlueSpec, as_blue_grid
 from .points import REACH, PointTables, check_points_spec, point_tables
 from .strategy import StrategySpec
 
+MASKS: dict[str, type[ColorSpec] | type[OptimBlueSpec] | type[StrategySpec]] = {
+    "color_mask": ColorSpec,
+    "optim_blue": OptimBlueSpec,
+    "strategy_mask": StrategySpec,
+}
+"""What the ops that make masks are given, as JSON."""
+
 __all__ = [
     "COLORS",
+    "MASKS",
     "MAX_RADIUS",
     "MAX_SLAB",
     "REACH",

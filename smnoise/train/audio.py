@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,14 +40,17 @@ from ..data.audio.fbank import DATA_SETS, LogMel
 from ..data.audio.inputs import Spectrograms, Statistics, measure
 from ..data.draws import torch_seeded
 from ..data.found import file_notes
+from ..data.numbered import collate
 from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
+from ..models.common import MASK_OUTPUTS
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
 from .job import Job
 from .loop import train
 from .optim import decay_groups
 from .run.folder import REVISION, choose_device, command, digest_of_names
+from .run.pictures import of_audio
 from .settings import How, Pretraining, at_least, recipe_of
 from .world import World, join
 
@@ -195,7 +199,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample))
+        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample), outputs=MASK_OUTPUTS)
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
         with (
@@ -204,11 +208,16 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         ):
             return train(spectrograms, masks)[0]
 
+    def pictures() -> dict[str, np.ndarray]:
+        first = collate([clips[0]])
+        masks = sampler(config.mask_numbers(first["sample"].to(device)))
+        return of_audio(model, inputs(first["wave"].to(device), first["length"].to(device)), masks)
+
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(silence, sampler(torch.arange(rows, device=device)))[0]
+            return train(silence, sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS))[0]
 
     return Job(
         title=f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
@@ -230,6 +239,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=file_notes(config.data, SOUND),
         advice=config.advice(),
         probe=probe,
+        pictures=pictures,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,8 @@ class Job(Generic[Model]):
     advice: str = ""
     """Where the loader is the limit."""
     probe: KnnProbe | None = None
+    pictures: Callable[[], dict[str, np.ndarray]] | None = None
+    """Of a mask and of what the model fills in under it, by name: uint8 [height, width, 3]."""
     evaluate: Callable[[bool], tuple[dict[str, float], list[str]]] | None = None
     """Scores after each epoch, among them "score", by which checkpoints are ranked, and what was wrong with files left
     out. Called with whether it is the run's last time."""

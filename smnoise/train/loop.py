@@ -46,7 +46,9 @@ def train(
     waits = LoaderWaits()
     batches = waits.watch(loader(job.clips, share, rows, config.workers, device))
 
-    with RunLog(config.out, opened.first_step, steps, writes=world.writes) as log:
+    with RunLog(
+        config.out, opened.first_step, steps, writes=world.writes, tensorboard=config.tensorboard
+    ) as log:
         peak = peak_lr(config.base_lr, config.clips_per_step)
         log.event(
             opened.first_step,

@@ -4,8 +4,11 @@
 A medium NAME is these modules of this folder:
 
     NAME              Config (with MEDIUM = NAME), job, pretrain, untrained, main: the program that pretrains
-    pretrained/NAME   MODEL, the class; of_run and of_weights, which give a `pretrained.find.Pretrained`
+    pretrained/NAME   MODEL, a class of the medium's own, by which converted weights are told apart; of_run and
+                      of_weights, which give a `pretrained.find.Pretrained`
     finetune_NAME     Config, finetune, main: the program that fine-tunes
+
+CONTRIBUTING.md has what is written for a new one, in five steps.
 """
 
 from __future__ import annotations

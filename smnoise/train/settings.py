@@ -96,6 +96,10 @@ class Run:
     """Steps from one log line to the next."""
     save_every: How[int] = 500
     """Steps from one checkpoint to the next; the last step is always saved."""
+    tensorboard: How[bool] = False
+    """Also write events for TensorBoard, into the folder tensorboard/ of `out`: the numbers of log.jsonl, and after the
+    last step of pretraining a mask and what the model fills in under it (not of a sharded model). It needs
+    smnoise[tensorboard]."""
     keep_every: How[int | None] = None
     """Steps, a multiple of save_every: checkpoints of a multiple of it are kept for good, besides the two newest."""
     knn_every: How[int] = 0

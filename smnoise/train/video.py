@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +43,7 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..lock import one_at_a_time
 from ..masks import MaskBatch
+from ..models.common import MASK_OUTPUTS
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
@@ -49,6 +51,7 @@ from .job import Job
 from .loop import train
 from .optim import decay_groups
 from .run.folder import choose_device, command, digest_of_names
+from .run.pictures import of_video
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
 from .world import World, join
 
@@ -153,10 +156,10 @@ class Config(Pretraining):
     def masks(self) -> Callable[..., MaskBatch | DualMasks]:
         sampler, decoder, count = self.sampler(), self.decoder_sampler(), self.num_decoded
         if decoder is None:
-            return sampler
+            return partial(sampler, outputs=MASK_OUTPUTS)
 
         def both(samples: Tensor) -> DualMasks:
-            return dual(sampler(samples), decoder(samples, outputs="mask"), count)
+            return dual(sampler(samples, outputs="mask,ids_keep"), decoder(samples, outputs="mask"), count)
 
         return both
 
@@ -212,6 +215,10 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             return train(pixels, masks)[0]
 
+    def pictures() -> dict[str, np.ndarray]:
+        first = clips[0]
+        return of_video(model, first["clip"][None].to(device), sampler([first["sample"]], device=device))
+
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
         shape = rows, 3, config.frames, config.size, config.size
@@ -237,6 +244,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=notes + file_notes(config.data, VIDEO),
         advice=config.advice(),
         probe=probe,
+        pictures=pictures,
     )
 
 

@@ -1,26 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model fills in, read in ways that are named for what they put back.
-
-VideoMAE and AudioMAE usually predict each token less its own mean, over its own deviation. A prediction then has no
-brightness and no contrast, and to show it some statistics must be put back. The views say whose:
-
-own     those of the visible tokens near by: what a user of the model has
-leaked  the true ones of the hidden tokens: the answer's own brightness and contrast, which flatter any model
-means   the true means of the hidden tokens and no prediction at all: how much of `leaked` is the leak
-raw     none: what the model says. Of a model that predicts plain values this is the picture itself, and the only view
-"""
+"""Pictures of what a model fills in: every view of models/filled.py, beside the original."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..masks import MaskBatch
-from ..models.audiomae import AudioMAE, from_patches, patch_statistics, to_patches
-from ..models.common import gather_tokens
+from ..models.audiomae import AudioMAE
+from ..models.filled import audio_views, video_views
 from ..models.videomae import VideoMAE
 from . import film
 from .scenes import STRIP, colored, upright
@@ -110,94 +100,3 @@ def _as_bytes(view: Tensor) -> np.ndarray:
     images = view.permute(1, 2, 3, 0).numpy()
     hidden = np.array(HIDDEN, np.float32)
     return (np.where(np.isnan(images), hidden, images).clip(0, 1) * 255).round().astype(np.uint8)
-
-
-@torch.no_grad()
-def video_views(model: VideoMAE, clip: Tensor, masks: MaskBatch) -> tuple[dict[str, Tensor], float]:
-    """Readings of the prediction for one clip, uint8 [1, 3, frames, H, W], under one mask of its grid.
-
-    Returns "clip", "masked" (hidden cubes NaN), "own", "leaked", "means" and "raw", each float32
-    [3, frames, H, W], in [0, 1] where it is an image; and the loss. Visible cubes are pasted into all but "raw",
-    which has grey there and is the prediction at a quarter of its contrast about grey.
-    """
-    model.eval()
-    loss, prediction = model(clip, masks)
-    every = torch.arange(masks.num_tokens, device=clip.device).expand(len(clip), -1)
-    cubes = model.cubes(clip, every) * model.std[:, None] + model.mean[:, None]
-    ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
-    visible, hidden = (gather_tokens(cubes, ids) for ids in (ids_keep, ids_mask))
-    predicted = prediction.float().unflatten(2, (-1, model.channels)).transpose(-1, -2)
-    true = cube_statistics(hidden)
-    near = [near_by(s.flatten(2), masks).unflatten(2, s.shape[2:]) for s in cube_statistics(visible)]
-
-    def pasted(values: Tensor, background: Tensor = cubes) -> Tensor:
-        index = ids_mask[..., None, None].expand_as(hidden)
-        filled = background.scatter(1, index, values.expand_as(hidden).to(cubes.dtype))
-        return as_frames(model, filled, masks.grid)[0].cpu()
-
-    views = {
-        "clip": as_frames(model, cubes, masks.grid)[0].cpu(),
-        "masked": pasted(hidden.new_full((1,), torch.nan)),
-        "own": pasted(predicted * (near[1] + 1e-6) + near[0]),
-        "leaked": pasted(predicted * (true[1] + 1e-6) + true[0]),
-        "means": pasted(true[0]),
-        "raw": pasted(0.5 + predicted / 8, torch.full_like(cubes, 0.5)),
-    }
-    return views, loss.item()
-
-
-@torch.no_grad()
-def audio_views(model: AudioMAE, spectrogram: Tensor, masks: MaskBatch) -> tuple[dict[str, Tensor], float]:
-    """Readings of the prediction for one normalised spectrogram [1, frames, mel] under one mask of its grid.
-
-    Returns "spectrogram", "masked" (hidden patches NaN), "own", "leaked", "means" and "raw", each float32
-    [frames, mel], of a model that predicts plain values just "raw" of the last four; and the loss. Visible patches are
-    pasted into all, but where "raw" is in normalised values it has 0 there.
-    """
-    model.eval()
-    loss, prediction = model(spectrogram, masks)
-    patches = to_patches(spectrogram, model.patch)
-    ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
-    visible, hidden = (gather_tokens(patches, ids) for ids in (ids_keep, ids_mask))
-    mean, std = patch_statistics(hidden)
-
-    def pasted(values: Tensor, background: Tensor = patches) -> Tensor:
-        index = ids_mask[..., None].expand_as(hidden)
-        filled = background.scatter(1, index, values.expand_as(hidden).to(background.dtype))
-        return from_patches(filled, masks.grid[1:])[0].cpu()
-
-    views = {"spectrogram": spectrogram[0].cpu(), "masked": pasted(hidden.new_full((1,), torch.nan))}
-    if not model.normalise_target:
-        return views | {"raw": pasted(prediction.float())}, loss.item()
-    near_mean, near_std = (near_by(s, masks) for s in patch_statistics(visible))
-    return views | {
-        "own": pasted(prediction * near_std + near_mean),
-        "leaked": pasted(prediction * std + mean),
-        "means": pasted(mean),
-        "raw": pasted(prediction.float(), torch.zeros_like(patches)),
-    }, loss.item()
-
-
-def near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
-    """Values of the visible tokens [1, V, C] spread to the hidden ones [1, M, C], by inverse squared distance."""
-    _, h, w = masks.grid
-    keep, hide = (
-        torch.stack([ids[0] // (h * w), ids[0] // w % h, ids[0] % w], dim=1).float()
-        for ids in (masks.need("ids_keep"), masks.need("ids_mask"))
-    )
-    weight = torch.cdist(hide, keep, compute_mode="donot_use_mm_for_euclid_dist") ** -2
-    return weight / weight.sum(dim=1, keepdim=True) @ visible
-
-
-def cube_statistics(cubes: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each channel of each cube [..., C, P]: [..., C, 1] both."""
-    std, mean = torch.std_mean(cubes, dim=-1, keepdim=True, correction=1)
-    return mean, std
-
-
-def as_frames(model: VideoMAE, cubes: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Inverse of VideoMAE.cubes: [B, C, T, H, W]."""
-    t, h, w = grid
-    x = cubes.reshape(len(cubes), t, h, w, model.channels, model.tubelet, model.patch, model.patch)
-    x = x.permute(0, 4, 1, 5, 2, 6, 3, 7)
-    return x.reshape(len(cubes), model.channels, t * model.tubelet, h * model.patch, w * model.patch)

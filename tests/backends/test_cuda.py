@@ -47,11 +47,57 @@ def test_replays_of_a_captured_graph_give_the_next_masks(gpu, sampler):
             assert torch.equal(getattr(masks, name).cpu(), getattr(want(sampler, step), name)), (name, step)
 
 
+def test_a_graph_goes_on_with_the_batch_that_it_is_told(gpu):
+    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu)
+    out = SAMPLER(batch_size=8, step=0, device="cuda", backend=gpu)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        SAMPLER(stream.samples, backend=gpu, out=out)
+        stream()
+    for step in (0, 1):
+        graph.replay()
+        assert torch.equal(out.ids_restore.cpu(), want(SAMPLER, step).ids_restore)
+    stream.step = 7
+    graph.replay()
+    assert torch.equal(out.ids_restore.cpu(), want(SAMPLER, 7).ids_restore)
+    assert stream.state_dict() == {"step": 8}
+
+
+def test_masks_made_ahead(gpu):
+    """Each is taken while a kernel before it still runs, and read after that."""
+    stream = MaskStream(SAMPLER, 8, device="cuda", backend=gpu, ahead=1)
+    taken = []
+    for _ in range(4):
+        torch.cuda._sleep(10_000_000)
+        taken.append(stream().mask.clone())
+    for step, mask in enumerate(taken):
+        assert torch.equal(mask.cpu(), want(SAMPLER, step).mask)
+    assert stream.step == 4
+    with pytest.raises(BackendError, match="ahead=1"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        stream()
+
+
 def test_a_sampler_that_was_never_called_cannot_be_captured(gpu):
     fresh = Green3D((3, 5, 11), 0.9, sigma1=(0.41, 1.43))
     samples, seed = torch.arange(4, device="cuda"), torch.zeros((), dtype=torch.int64, device="cuda")
     with pytest.raises(BackendError, match="before capture"), torch.cuda.graph(torch.cuda.CUDAGraph()):
         fresh(samples, seed=seed, backend=gpu)
+
+
+def test_what_a_sampler_keeps_is_not_in_the_pool_that_is_in_use(gpu):
+    """As when a compiled function warms up, whose pool is taken back."""
+    fresh = Green3D((3, 5, 13), 0.9, sigma1=(0.42, 1.44))
+    pool = torch.cuda.MemPool()
+    with torch.cuda.use_mem_pool(pool):
+        masks = fresh(batch_size=8, step=0, device="cuda", backend=gpu)
+    assert torch.equal(masks.mask.cpu(), want(fresh, 0).mask)
+    del masks, pool
+    torch.cuda.empty_cache()
+    others = [torch.full((1 << 20,), 77, dtype=torch.int32, device="cuda") for _ in range(16)]
+    assert torch.equal(
+        fresh(batch_size=8, step=1, device="cuda", backend=gpu).mask.cpu(), want(fresh, 1).mask
+    )
+    assert others[0][0] == 77
 
 
 def test_on_a_side_stream(gpu):
@@ -121,10 +167,10 @@ def test_a_prepared_sampler_can_be_captured(gpu):
 def test_tables_are_none_of_the_memory_that_torch_may_take_back(gpu):
     if gpu != "cuda":
         pytest.skip("Triton's tables are tensors")
-    from smnoise.backends import cuda
+    from smnoise.backends import driver
 
     before = torch.cuda.memory_allocated()
-    address = cuda._upload(np.arange(1 << 20), torch.cuda.current_device())
+    address = driver.upload(np.arange(1 << 20), torch.cuda.current_device())
     assert address
     assert torch.cuda.memory_allocated() == before
 

@@ -18,6 +18,8 @@ from smnoise import BackendError
 from smnoise.backends import cuda, nvrtc, plan
 from smnoise.backends.layout import THREADS
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 
 

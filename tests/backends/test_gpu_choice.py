@@ -11,7 +11,7 @@ from targets import skip_without
 
 from smnoise import BackendError, Green3D, backends
 from smnoise.__main__ import main
-from smnoise.backends import cuda, nvrtc, occupancy, triton
+from smnoise.backends import cuda, driver, nvrtc, occupancy, triton
 from smnoise.backends.layout import SHARED_BYTES
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec
 from smnoise.train.run.folder import choose_device
@@ -31,12 +31,12 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: capability)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
-        monkeypatch.setattr(cuda, "_bind_thread", lambda: None)
+        monkeypatch.setattr(driver, "bind_thread", lambda: None)
         monkeypatch.setattr(triton, "DEVICES", ("cuda",))  # here it interprets, on the CPU
         forget()
 
     def forget():
-        for cached in (cuda.why_not, cuda._module, cuda._function, triton.why_not):
+        for cached in (cuda.why_not, driver.module, driver.function, triton.why_not):
             cached.cache_clear()
 
     yield sees

@@ -12,6 +12,8 @@ from targets import skip_without
 
 from smnoise.backends import nvrtc
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_committed_table_is_of_these_kernels(pytestconfig):
     skip_without(pytestconfig, "nvrtc", nvrtc.why_not())

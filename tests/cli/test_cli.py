@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 import smnoise
 from smnoise import cli, conformance, pools
-from smnoise.cli import COMMANDS, main, sample
+from smnoise.cli import COMMANDS, bench, main, sample
 from smnoise.data.installed.videos import installed_clips
 
 
@@ -192,10 +192,64 @@ def test_bench_measures_and_leaves_threads_and_generators_alone(capsys):
     )
     rows = found["results"]
     assert {row["strategy"] for row in rows} == {"random", "optim-blue"}
-    assert all(row["microseconds a mask"] > 0 and row["MAE random masking"] > 0 for row in rows)
+    for times in (row[of] for row in rows for of in ("microseconds a mask", "MAE random masking")):
+        assert 0 < times["low"] <= times["median"] <= times["high"]
+    assert all(row["of MAE random masking"] > 0 for row in rows)
+    assert 0 < found["share of a core"] <= 1
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert "of MAE's" in call(capsys, "bench", "random", "--grid", "16", "4", "--seconds", "0.01")
+
+
+def test_bench_says_that_others_took_the_processor():
+    steady, wide = {"median": 5.0, "low": 4.8, "high": 5.3}, {"median": 5.0, "low": 4.0, "high": 9.0}
+    rows = [
+        {"strategy": "tube", "threads": 1, "microseconds a mask": steady},
+        {"strategy": "green-3d", "threads": 2, "microseconds a mask": wide},
+    ]
+    assert bench.doubts(0.99, rows[:1]) == bench.doubts(None, rows[:1]) == []
+    spread = bench.doubts(0.99, rows)
+    assert len(spread) == 1
+    assert "green-3d (2 threads)" in spread[0]
+    assert "tube" not in spread[0]
+    assert "got 43% of a core" in bench.doubts(0.43, rows[:1])[0]
+
+
+def test_bench_knows_its_share_of_a_core():
+    """A call that sleeps has no core, as one whose core another program took."""
+    idle = bench.measured(lambda: time.sleep(0.01), torch.device("cpu"), 0.05, 2)
+    assert idle.share < 0.5
+    assert 5000 <= idle.low <= idle.median <= idle.high
+
+
+def test_list_shows_what_every_command_takes(capsys):
+    everything = json.loads(call(capsys, "list", "--json"))
+    assert [row["name"] for row in everything] == [*smnoise.STRATEGIES, *smnoise.presets]
+    for row in everything:
+        sampler = smnoise.sampler_of(row["name"], tuple(row["grid"]))
+        assert (row["tokens"], row["num_visible"]) == (sampler.num_tokens, sampler.visible_per_sample)
+        assert row["class"] == type(sampler).__name__
+        assert 10 < len(row["about"]) < 150
+    table = call(capsys, "list")
+    assert all(f"\n{row['name']} " in table for row in everything)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("videomae", ["videomae-tube", "videomaev2-decoder"]),
+        ("VIDEOMAE-T*", ["videomae-tube"]),
+        ("optimblue", ["optim-blue"]),
+        ("?*-1d", ["white-1d", "red-1d", "blue-1d", "green-1d", "purple-1d"]),
+    ],
+)
+def test_list_by_pattern(capsys, pattern, names):
+    assert [row["name"] for row in json.loads(call(capsys, "list", pattern, "--json"))] == names
+
+
+def test_list_of_nothing_says_what_was_meant(capsys):
+    assert main(["list", "grene-3d"]) == 2
+    assert "did you mean green-3d" in capsys.readouterr().err
 
 
 def test_doctor_knows_this_machine(capsys):

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SLOW = """
 import importlib.abc, os, sys, time
 class Slow(importlib.abc.MetaPathFinder):

@@ -18,7 +18,7 @@ from smnoise.train import finetune_audio, finetune_video
 from smnoise.train.pretrained.find import pretrained
 from smnoise.train.run import checkpoint, log
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 RATE = 16000
 VIDEO = VideoConfig(Size(24, 2, 2, 16, 1, 2), (2, 2, 2), tubelet=2, patch=16, mean=(0.5, 0.5, 0.5))
 AUDIO = AudioConfig(Size(24, 2, 2, 16, 2, 2), (4, 2), patch=16, decoder="global", positions="right")

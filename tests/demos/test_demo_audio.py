@@ -16,10 +16,10 @@ from smnoise import DataError, Random, White3D
 from smnoise.data.installed.sounds import LANGUAGES
 from smnoise.demos import audio as demo_audio
 from smnoise.demos.audio import MODELS, PICTURES, PRETRAINED, SCORES, Demo
+from smnoise.models.filled import near_by
 from smnoise.train.audio import untrained
 from smnoise.train.pretrained.audio import trained
 from smnoise.train.run import log
-from smnoise.viz.reconstruct import near_by
 
 RATE = 8000
 

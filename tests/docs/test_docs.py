@@ -103,7 +103,10 @@ def parse(line: str) -> None:
 
 
 def parse_module(name: str, arguments: list[str]) -> None:
-    if name == "bench":
+    if name.startswith("tests."):
+        assert importlib.util.find_spec(name)
+        assert not arguments
+    elif name == "bench":
         import_module("bench.__main__").options_of(arguments)
     elif name == "smnoise.study":
         tyro.cli(import_module("smnoise.study.__main__").Study, args=arguments)

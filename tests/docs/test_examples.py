@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from media import write_clips_and_sounds
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
     "own_loop.py": ["MEDIA", "--steps", "12", "--batch-size", "4"],

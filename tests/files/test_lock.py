@@ -25,6 +25,8 @@ from smnoise.demos.folder import claim
 from smnoise.train import video
 from smnoise.train.run import checkpoint, log
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -10,6 +10,7 @@ import json
 from dataclasses import fields
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,8 @@ from .examples import (
     mostly,
     one_count,
 )
+
+pytestmark = pytest.mark.slow
 
 
 @fuzz

@@ -82,7 +82,7 @@ class TestGatherPatches:
         [
             ({"ids": torch.tensor([[0, 18]] * B)}, ValueError, r"ids must be in 0\.\.17, got 0\.\.18"),
             ({"ids": torch.tensor([[0, -1]] * B)}, ValueError, "got -1"),
-            ({"ids": torch.zeros(B, 1, dtype=torch.int32)}, TypeError, "int64"),
+            ({"ids": torch.zeros(B, 1, dtype=torch.int16)}, TypeError, "int64"),
             ({"ids": torch.zeros(2, 1, dtype=torch.int64)}, ValueError, r"shape \[3, N\]"),
             ({"ids": torch.zeros(B, 0, dtype=torch.int64)}, ValueError, "N > 0"),
             ({"pixels": torch.zeros(B, 3, 4, 12, 15, dtype=torch.float64)}, TypeError, "uint8 or float32"),
@@ -269,7 +269,7 @@ class TestDecoderTokens:
             ({1: torch.zeros(6)}, ValueError, "expected visible"),
             ({2: torch.zeros(12, 7, dtype=torch.float64)}, TypeError, "positions float32"),
             ({3: torch.zeros(B, 4, dtype=torch.int64)}, ValueError, "ids_keep must have shape"),
-            ({3: torch.zeros(B, 5, dtype=torch.int32)}, TypeError, "ids_keep must be int64"),
+            ({3: torch.zeros(B, 5, dtype=torch.int16)}, TypeError, "ids_keep must be int64"),
             ({4: torch.full((B, 7), 12)}, ValueError, r"ids_mask must be in 0\.\.11"),
             ({4: torch.zeros(B, 6, dtype=torch.int64)}, ValueError, "in_grid needs as many"),
         ],

@@ -30,7 +30,7 @@ from smnoise.train.run import checkpoint
 
 from .clusters import clusters
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

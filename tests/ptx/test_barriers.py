@@ -13,7 +13,9 @@ from smnoise.spec import ColorSpec, OptimBlueSpec
 from . import workloads
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
-from .workloads import KIB, Case, mask_of, noise_of, samples_of, threshold_of, ties, unfused, unfused_torus
+from .workloads import KIB, Case, mask_of, noise_of, samples_of, shared_for, threshold_of, ties, unfused_torus
+
+pytestmark = pytest.mark.slow
 
 GRIDS = {"window": "field", "torus": "wrap"}
 # Known to be for nothing: those behind white noise that a filter's own barriers follow, in one launch and in
@@ -50,7 +52,10 @@ def _color_cases(kernel: str) -> list[Case]:
             short = {"sigma1": (0.4, 0.5), "sigma2": (0.7, 0.8)}
             for b in ("field", "wrap"):
                 large = ColorSpec(color, (3, 12, 12), 100, boundary=b, **short)
-                run, shared = mask_of("color_mask", large, 3, samples=one), unfused(large, torus=False)
+                run, shared = (
+                    mask_of("color_mask", large, 3, samples=one),
+                    shared_for(large, torus=False, fused=False),
+                )
                 cases.append(Case(f"{color}, {b}, two launches", run, shared=shared))
         else:
             spec, shared = unfused_torus(color)
@@ -89,7 +94,7 @@ def _run(case: Case, architecture: int) -> Device:
     device = Device()
     with pytest.MonkeyPatch.context() as patch:
         cuda_backend(patch, device, architecture)
-        restrict(patch, case.shared, case.workspace)
+        restrict(patch, case.shared, case.workspace, case.threads)
         case.run(cuda)
     return device
 

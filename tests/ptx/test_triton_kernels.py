@@ -14,6 +14,8 @@ from targets import skip_without
 
 from .run import Reached
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ("colors", "threshold", "slots", "ragged", "noise_at", "bias", "gaussian", "optim_blue", "strategies", "words",
           "gather_patches", "patch_loss", "decoder_tokens")  # fmt: skip
 KERNELS = {

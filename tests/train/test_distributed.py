@@ -23,6 +23,8 @@ from smnoise.train import audio, video
 from smnoise.train.run import checkpoint, log
 from smnoise.train.run.gather import gather
 
+pytestmark = pytest.mark.slow
+
 RECORDER = '''
 import hashlib, os, sys
 from pathlib import Path

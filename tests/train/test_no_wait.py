@@ -18,6 +18,8 @@ from smnoise.train import audio, finetune_video, video
 from smnoise.train.optim import adamw
 from smnoise.train.world import ALONE
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 
@@ -108,3 +110,14 @@ def test_a_step_that_waits_is_found(files, tmp_path):
     batch = batch_of(config, made)
     with without_values(made.model) as mode, pytest.raises(DataDependentOutputException):
         step(config, made, batch, mode, waiting)
+
+
+@pytest.mark.parametrize("name", ["video", "video, dual masking", "audio"])
+def test_a_step_makes_no_outputs_that_its_model_does_not_read(name, files, tmp_path):
+    config, made = PROGRAMS[name](files, tmp_path)
+    masks = made.loss(lambda inputs, masks: (masks,), batch_of(config, made), 1, 0)
+    of_encoder = getattr(masks, "encoder", masks)
+    outputs = {
+        n for n in ("mask", "ids_keep", "ids_mask", "ids_restore") if getattr(of_encoder, n) is not None
+    }
+    assert outputs == ({"mask", "ids_keep"} if "dual" in name else {"ids_keep", "ids_mask"})

@@ -17,7 +17,7 @@ from smnoise.data.installed.videos import installed_clips
 from smnoise.measures import spectra as measures
 from smnoise.models.audiomae import AudioMAE
 from smnoise.models.videomae import VideoMAE
-from smnoise.viz import film, media, overlay, reconstruct, scenes
+from smnoise.viz import film, media, overlay, reconstruct, scenes, style
 
 GRID = (4, 4, 6)
 
@@ -225,6 +225,41 @@ def test_a_report_is_a_page_and_numbers(sampler, tmp_path, capsys):
     with Image.open(tmp_path / "page.png") as page:
         assert page.size == (1400, 1320)
         assert len(page.convert("L").getcolors(256)) > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("paper", (1400, 1320)), ("slides", (1800, 1697)), ("dark", (1800, 1697))]
+)
+def test_a_report_in_a_theme(name, size, tmp_path):
+    stem = tmp_path / "page"
+    options = ["--grid", "16", "4", "--count", "20", "--formats", "png", "svg", "--theme", name]
+    assert main(["report", "random", "--out", str(stem), *options]) == 0
+    with Image.open(tmp_path / "page.png") as page:
+        assert page.size == size
+        corner = page.convert("RGB").getpixel((2, page.height - 3))
+    page_color, ink = style.THEMES[name].page, style.THEMES[name].ink
+    assert "#{:02x}{:02x}{:02x}".format(*corner) == page_color
+    drawn = (tmp_path / "page.svg").read_text()
+    assert ink in drawn
+    assert "<image" not in drawn  # shapes and letters alone: the page is sharp at any size
+    assert style.theme() is style.THEMES["paper"]  # again
+
+
+@pytest.mark.parametrize("theme", style.THEMES.values(), ids=style.THEMES)
+def test_what_a_theme_draws_can_be_read(theme):
+    """Contrast as the web's rules for reading have it: 7 for letters, 4.5 for notes."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(first: str, second: str) -> float:
+        low, high = sorted((luminance(first), luminance(second)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast(theme.ink, theme.page) > 7
+    assert contrast(theme.faint, theme.page) > 4.5
 
 
 def test_a_report_of_too_little_is_refused(tmp_path, capsys):

@@ -44,7 +44,9 @@ OF_ANY = {
     "batch_size",
     "accumulate",
     "sampler",
+    "audio_sampler",
     "decoder_sampler",
+    "contrast_clips",
 }
 # Samplers of which a recipe does not hold all: a pool's file, a function.
 ELSEWHERE = ("PoolSampler", "Custom")
@@ -155,7 +157,11 @@ def config_of_recipe(run: Path, recipe: dict, config_type: type):
     names = recipe_fields(config_type)
     check_settings(before, names, run)
     masks = {}
-    for name, key in (("mask", "sampler"), ("decoder_mask", "decoder_sampler")):
+    for name, key in (
+        ("mask", "sampler"),
+        ("audio_mask", "audio_sampler"),
+        ("decoder_mask", "decoder_sampler"),
+    ):
         if (sampler := before.get(key)) is not None and sampler["sampler"] not in ELSEWHERE:
             masks[name] = json.dumps(sampler)
     return config_type(data=run, out=run, **masks, **tuples({n: before[n] for n in names if n in before}))

@@ -103,6 +103,8 @@ class Ledger:
             with self._pause():
                 for_good = bool(config.keep_every and step % config.keep_every == 0)
                 self._save(config.out, step, for_good=for_good)
+        if step == self.steps and self.log.tensorboard and self.job.pictures and not config.shard:
+            self.log.pictures(step, self.job.pictures())
         if stopping:
             self.log.event(step, f"stopped after step {step}; go on with --resume")
 

@@ -18,6 +18,8 @@ from smnoise.data.messages import is_served
 
 from .zoo_audio import FLAC, SAMPLES, VORBIS, ZOO, decoded_by_ffmpeg, joined, written
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 5000
 LIKE = 0.9  # correlation of a lossy file with what it was made of
 BY_NAME = {animal.name: animal for animal in ZOO}

@@ -22,6 +22,8 @@ from smnoise.viz import media
 from .zoo_kind import Kind
 from .zoo_video import ZOO, table
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[3] / "docs" / "media.md"
 FFMPEG = 62  # the major version of libavcodec that the table's damaged files were read with
 

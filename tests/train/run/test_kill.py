@@ -16,6 +16,8 @@ from media import write_clips_and_sounds
 from smnoise.train import audio, video
 from smnoise.train.run import checkpoint, log
 
+pytestmark = pytest.mark.slow
+
 KILLED = str(Path(__file__).parent / "killed.py")
 ROOT = str(Path(__file__).parents[3])
 ROUNDS = 4
