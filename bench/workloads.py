@@ -12,6 +12,7 @@ import torch
 import smnoise
 
 from . import baselines
+from .calls import of_call
 
 POOL, VOLUME = 3000, (12, 20, 20)  # patterns of a pool, and the size of a volume that a window is cut from
 
@@ -54,6 +55,10 @@ WORKLOADS = {
                 "green-3d",
                 "green-3d, wrap",
                 "green-3d, counts",
+                "green-3d, bias",
+                "green-3d, sigma table",
+                "green-3d, origins",
+                "green-3d, context and targets",
                 "pool of masks",
                 "pool of noise",
                 "random",
@@ -113,13 +118,15 @@ def make_sampler(workload: str, name: str):
 @cache
 def sampler_of(name: str, grid: tuple[int, int, int], visible: int):
     """A strategy by its short name; ", wrap" and ", independent" set a parameter, ", counts" is a count for each frame;
-    pools are of Green3D."""
+    pools are of Green3D; calls.py has those that are called with more."""
     green = smnoise.Green3D(grid, num_visible=visible)
     if name == "pool of masks":
         return smnoise.PoolSampler(smnoise.pools.build_masks(green, POOL))
     if name == "pool of noise":
         size = tuple(-(-3 * n // 2) if n > 1 else 1 for n in grid)
         return smnoise.PoolSampler(smnoise.pools.build_noise(green, POOL, size), grid, num_visible=visible)
+    if (called := of_call(name, grid, visible)) is not None:
+        return called
     if name == "green-3d, counts":
         counts = tuple(visible // grid[0] + (i < visible % grid[0]) for i in range(grid[0]))
         return smnoise.FrameCounts(grid, counts, strategy="green-3d", drawn=True)

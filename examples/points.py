@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A masked autoencoder of point clouds, after Point-MAE (arXiv 2203.06604): 64 patches of 32 points, most of them hidden.
+"""A masked autoencoder of point clouds, after Point-MAE (arXiv 2203.06604): 64 patches of 32 points, most hidden.
 
     pip install trimesh fpsample                                          # readers and farthest points
     apt-get download sweethome3d-furniture && dpkg-deb -x sweethome3d-furniture_*.deb .
@@ -106,7 +106,7 @@ def sampler_of(mask: str, step):
 
 @torch.no_grad()
 def probe(model, clouds, labels, train, classes) -> float:
-    """Accuracy of a ridge classifier on mean and maximum of the encoder's tokens: fitted on `train`, asked of the rest."""
+    """Accuracy of ridge regression on mean and maximum of tokens: fitted on `train`, asked of the rest."""
     tokens = torch.cat([model.encode(*(c[i : i + 64] for c in clouds)) for i in range(0, len(labels), 64)])
     features = torch.cat([tokens.mean(1), tokens.amax(1), torch.ones(len(tokens), 1)], dim=1).double()
     features[:, :-1] = (features[:, :-1] - features[train, :-1].mean(0)) / features[train, :-1].std(0)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A masked autoencoder of volumes: crops of 96^3 voxels in cubes of 16^3, 54 of 216 visible, on VideoMAE's model.
+r"""A masked autoencoder of volumes: crops of 96^3 voxels in cubes of 16^3, 54 of 216 visible, on VideoMAE's model.
 
-    pip install nibabel
-    apt-get download mricron-data && dpkg-deb -x mricron-data_*.deb . && cd usr/share/mricron/templates
-    python examples/volumes.py ch2bet.nii.gz inia19-t1-brain.nii.gz --test ch2.nii.gz --labels aal.nii.gz
+    pip install nibabel && pip download --no-deps nilearn && unzip nilearn-*.whl 'nilearn/datasets/data/*'
+    apt-get download mricron-data && dpkg-deb -x mricron-data_*.deb . && mv usr/share/mricron/templates .
+    python examples/volumes.py nilearn/datasets/data/mni_icbm152_t1_*.nii.gz templates/inia19-t1-brain.nii.gz \
+        --test templates/ch2.nii.gz --labels templates/aal.nii.gz
 
 Reads NIfTI files; sigma is in millimetres along all axes, whatever the voxels' sides are. The probe says how much of
-each cube is brain that an atlas names, of a volume that was not trained on.
+each cube is brain that an atlas names, of a person that was not trained on (ch2; ch2bet is the same one).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def read_volume(path: Path) -> tuple[torch.Tensor, tuple[float, ...]]:
     voxels = np.asarray(file.dataobj, np.float32)
     voxels = voxels.reshape(voxels.shape[:3])
     low, high = np.percentile(voxels[voxels > voxels.min()], (1, 99))
-    voxels = np.clip((voxels - low) / (high - low), 0, 1)
+    voxels = np.clip((voxels - low) / (high - low), 0, 1).astype(np.float32)
     room = [max(0, SIDE - n) for n in voxels.shape]
     voxels = np.pad(voxels, [(r // 2, r - r // 2) for r in room])
     return torch.from_numpy(voxels), tuple(float(z) for z in file.header.get_zooms()[:3])
@@ -140,7 +141,7 @@ def main() -> None:
         (volume, _), sampler = read[which], samplers[which]
         samples = smnoise.sample_indices(step, given.batch_size)
         crops = torch.stack([crop_of(volume, first_of(volume.shape, n)) for n in samples.tolist()])
-        loss = model(crops[:, None], sampler(samples))
+        loss, _ = model(crops[:, None], sampler(samples))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

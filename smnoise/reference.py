@@ -15,8 +15,7 @@ import numpy as np
 BANK = 32
 PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what section 1's counter can tell apart
 PURPOSE_NOISE, PURPOSE_SIGMA, PURPOSE_ORDER, PURPOSE_STRATEGY, PURPOSE_TIE = range(5)
-LOW32 = np.uint64(0xFFFFFFFF)
-SHIFT32 = np.uint64(32)
+LOW32, SHIFT32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 def philox(counter, seed: int) -> np.ndarray:
@@ -129,8 +128,7 @@ def low_pass(seed: int, sample: int, spec, sigma: float, origin=(0, 0, 0)) -> np
 
 
 def window(seed: int, sample: int, spec, reach=(0, 0, 0), origin=(0, 0, 0)) -> np.ndarray:
-    """Section 2. White noise over the grid at its origin, moved by extension 13's, with `reach` more cells on every
-    side."""
+    """Section 2, extension 13. White noise over the grid at its origins, with `reach` more cells on every side."""
     first = [(o + moved) % period for o, moved, period in zip(spec.origin, origin, PERIOD, strict=True)]
     t, y, x = (o + np.arange(-r, n + r) for o, n, r in zip(first, spec.grid, reach, strict=True))
     return white(seed, sample, t[:, None, None], y[None, :, None], x[None, None, :])
@@ -146,8 +144,8 @@ def color_noise(
 ) -> np.ndarray:
     """Section 5. The field whose largest values are visible: float32 [T, Y, X].
 
-    spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn. table: extension 12.
-    origin: extension 13.
+    spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn. table, origin: extensions
+    12 and 13.
     """
     if sigmas is None:
         bank1, bank2 = bank(spec.sigma1), bank(spec.sigma2)

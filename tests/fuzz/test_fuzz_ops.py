@@ -23,6 +23,56 @@ OTHERS = (torch.float64, torch.bfloat16, torch.int64, torch.bool)
 @fuzz
 @given(
     mostly(tensors(torch.float32, rank=2, largest=40), tensors(*OTHERS, rank=2), junk),
+    mostly(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1)), min_size=1, max_size=4)), junk, st.integers(0, 2),
+    mostly(st.sampled_from(["auto", "cpu", "reference"])),
+)  # fmt: skip
+def test_ragged_threshold(scores, rows, other, more, backend):
+    lengths = visible = other
+    keep = hide = 1
+    if type(rows) is list and isinstance(scores, torch.Tensor) and scores.dim() == 2:
+        rows = (rows * 40)[: len(scores)]
+        pairs = [(min(n, scores.shape[1]), int(share * min(n, scores.shape[1]))) for n, share in rows]
+        lengths, visible = (torch.tensor([p[i] for p in pairs], dtype=torch.int64) for i in (0, 1))
+        keep = max((v for _, v in pairs), default=0) + more
+        hide = max((n - v for n, v in pairs), default=0) + more
+    got = attempt("ragged_threshold", ops.ragged_threshold, scores, lengths, visible, keep, hide, backend)
+    if got is None:
+        return
+    want = ops.ragged_threshold(scores, lengths, visible, keep, hide, "reference")
+    assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
+    assert got[0].sum(1).tolist() == (lengths - visible).tolist()
+
+
+def clouds(value):
+    """One cloud of a few points, float32 [1, N, 3]."""
+    return st.lists(st.tuples(value, value, value), min_size=1, max_size=3).map(
+        lambda rows: torch.tensor([rows])
+    )
+
+
+@fuzz
+@given(
+    mostly(clouds(st.floats(-400, 400, width=32)), clouds(st.floats(width=32)), tensors(*OTHERS, rank=3), junk),
+    mostly(st.sampled_from(["red", "blue", "green", "purple", "white"])), st.sampled_from(["field"] * 7 + ["wrap"]),
+    mostly(st.floats(0.05, 1)), mostly(st.sampled_from(["auto", "cpu", "reference"])), st.integers(0, 2**62),
+)  # fmt: skip
+def test_noise_at(points, color, boundary, sigma, backend, sample):
+    spec = attempt(
+        "points' spec", smnoise.spec.ColorSpec, color, (1, 1, 2), 1, boundary=boundary, sigma1=(sigma, sigma),
+        sigma2=(1.1, 1.1), truncate=2.5,
+    )  # fmt: skip
+    if spec is None:
+        return
+    seed, samples = torch.tensor(1), torch.tensor([sample])
+    got = attempt("noise_at", ops.noise_at, seed, samples, points, spec.to_json(), backend)
+    if got is not None:
+        assert torch.equal(got, ops.noise_at(seed, samples, points, spec.to_json(), "reference"))
+        assert got.isfinite().all()
+
+
+@fuzz
+@given(
+    mostly(tensors(torch.float32, rank=2, largest=40), tensors(*OTHERS, rank=2), junk),
     mostly(st.lists(st.integers(0, 9), min_size=1, max_size=4)), st.booleans(), junk, st.integers(0, 9),
     mostly(st.sampled_from(["auto", "cpu", "reference"])),
 )  # fmt: skip

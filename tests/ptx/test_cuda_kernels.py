@@ -11,7 +11,7 @@ from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
 
-from . import run, workloads
+from . import point_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .random_workloads import RANDOM, random_case
@@ -19,6 +19,8 @@ from .stand_in import cuda_backend, module_of, restrict
 from .unreachable import unreachable
 
 pytestmark = pytest.mark.slow
+
+GROUPS = workloads.GROUPS | point_workloads.GROUPS
 
 LEAST_RANDOM_CASES, MOST_RANDOM_CASES = (
     30,
@@ -74,10 +76,10 @@ class Coverage:
         return all(not self.found(name).missed for name in self.kernels)
 
 
-@pytest.mark.parametrize("group", workloads.GROUPS)
+@pytest.mark.parametrize("group", GROUPS)
 def test_the_reference_s_bits_and_no_fault(architecture, group, whole, capsys):
     """In the whole, every block runs that is not proved to be out of reach (unreachable.py)."""
-    cases, wanted = workloads.GROUPS[group]
+    cases, wanted = GROUPS[group]
     coverage, said = Coverage(architecture, wanted), []
     for case in cases(not whole):
         said += coverage.add(case, architecture)
@@ -140,6 +142,4 @@ def test_compute_80_and_90_have_the_same_text(name):
 
 
 def test_every_kernel_belongs_to_a_group():
-    assert sorted(itertools.chain(*(names for _, names in workloads.GROUPS.values()))) == sorted(
-        nvrtc.KERNELS
-    )
+    assert sorted(itertools.chain(*(names for _, names in GROUPS.values()))) == sorted(nvrtc.KERNELS)

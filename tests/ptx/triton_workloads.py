@@ -13,7 +13,7 @@ import torch
 
 from smnoise.backends.layout import SHARED_BYTES
 
-from . import run, workloads
+from . import point_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .workloads import Case
@@ -101,7 +101,7 @@ def unknown_ids(backend) -> list[str]:
     return said
 
 
-GROUPS = {name: cases for name, (cases, _) in workloads.GROUPS.items()} | {
+GROUPS = {name: cases for name, (cases, _) in (workloads.GROUPS | point_workloads.GROUPS).items()} | {
     "gather_patches": gather_patches, "patch_loss": patch_loss, "decoder_tokens": decoder_tokens,
 }  # fmt: skip
 
