@@ -40,14 +40,14 @@ endif
 test-processes: $(VENV)/.test
 	$(BIN)/python -m pytest tests/train/test_distributed.py tests/train/run/test_kill.py $(PYTEST_OPTIONS)
 
-# The compiled GPU code on the CPU (tests/ptx): all cases for all architectures, of which `make test` runs a part.
+# The compiled GPU code on the CPU (tests/ptx): all cases, of which `make test` runs a part.
 test-gpu-code: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
 		--gpu-code=all tests/ptx $(PYTEST_OPTIONS)
 
 # The same with each barrier taken out in turn.
 test-barriers: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
 		--gpu-code=barriers tests/ptx $(PYTEST_OPTIONS)
 
 # The CPU core and the fuzzing under AddressSanitizer and UndefinedBehaviorSanitizer.

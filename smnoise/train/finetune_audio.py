@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ..data.audio.augment import kept_patches, mixup, spec_augment, token_dropping
+from ..data.audio.augment import kept_patches, mixup, sent, spec_augment, token_dropping
 from ..data.audio.clips import SOUND, AudioClips, EveryFile, WeightedClips, class_weights
 from ..data.audio.inputs import Spectrograms, Statistics
 from ..data.draws import torch_seeded
@@ -267,7 +267,7 @@ def dropped(config: Config, samples: Tensor, grid: tuple[int, int], device: torc
     masks = token_dropping(
         samples, grid, seed=config.seed, drop_time=config.drop_time, drop_freq=config.drop_freq
     )
-    return masks.to(device)
+    return masks._replace(ids_keep=sent(masks.need("ids_keep"), device))
 
 
 def evaluate(

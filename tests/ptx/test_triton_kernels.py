@@ -1,13 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """kernels/*.py as Triton compiles them, specialised and launched by Triton's own code, on a CPU: the reference's bits,
-and no fault.
-
-Triton compiles in processes of its own, one an architecture: this one may interpret (targets.py).
-"""
-
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
+and no fault."""
 
 import pytest
 from targets import skip_without
@@ -30,25 +23,6 @@ KERNELS = {
 LEAST_SHARE = (
     0.9  # of the basic blocks of all variants of a kernel; a variant that few cases have is not reached whole
 )
-
-
-@pytest.fixture(scope="module")
-def compiling():
-    """compiling(architecture): an executor whose process compiles."""
-    pools = {}
-
-    def executor(architecture: int) -> ProcessPoolExecutor:
-        if architecture not in pools:
-            context = multiprocessing.get_context("spawn")
-            pools[architecture] = ProcessPoolExecutor(1, mp_context=context)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("TRITON_INTERPRET", "0")
-                pools[architecture].submit(os.getpid).result()
-        return pools[architecture]
-
-    yield executor
-    for pool in pools.values():
-        pool.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -107,7 +107,7 @@ GROUPS = {name: cases for name, (cases, _) in (workloads.GROUPS | point_workload
 
 
 @cache
-def _driver(architecture: int):
+def driver_of(architecture: int):
     from .triton_driver import install
 
     return install(architecture)
@@ -119,7 +119,7 @@ def run_group(group: str, architecture: int, quick: bool) -> tuple[list[str], di
     from smnoise.backends import triton as backend
 
     torch.set_num_threads(1)
-    driver, counts, said, kernels, number = _driver(architecture), Counts(), [], {}, 0
+    driver, counts, said, kernels, number = driver_of(architecture), Counts(), [], {}, 0
     for case in GROUPS[group](quick):
         if case.shared != SHARED_BYTES or case.workspace:
             continue  # about the CUDA kernels' memory
@@ -147,7 +147,7 @@ def known_answers(architecture: int, quick: bool) -> list[str]:
 
     torch.set_num_threads(1)
     device = Device()
-    _driver(architecture).use(device)
+    driver_of(architecture).use(device)
     backend.DEVICES = ("cpu",)
     known = conformance.shipped()
     if quick:

@@ -6,7 +6,6 @@ A case is a function of a backend; what it returns is compared with the NumPy re
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -119,8 +118,9 @@ def colors(quick: bool) -> Iterator[Case]:
         for i, boundary in enumerate(("field", "wrap")):
             large = ColorSpec("green", (16, 30, 28), 1254, boundary=boundary)
             yield Case(f"large, {boundary}", mask_of("color_mask", large, i, samples=one))
-        launches = ColorSpec("green", (8, 64, 64), 3276, sigma1=(0.4, 0.5), sigma2=(0.7, 0.8))
-        yield Case("(8, 64, 64)", mask_of("color_mask", launches, 2, samples=one))
+        for color in ("green", "red"):
+            launches = ColorSpec(color, (8, 64, 64), 3276, sigma1=(0.4, 0.5), sigma2=(0.7, 0.8))
+            yield Case(f"{color}, (8, 64, 64)", mask_of("color_mask", launches, 2, samples=one))
 
 
 def ways(quick: bool) -> Iterator[Case]:
@@ -151,7 +151,7 @@ def ways(quick: bool) -> Iterator[Case]:
             yield Case(f"noise of {color}, {boundary}", noise_of(short, i), threads=32)
             # Nothing filtered: white less white, all equal.
             flat = ColorSpec(color, (3, 8, 8), 50, boundary=boundary, truncate=0.01)
-            yield Case(f"flat {color}, {boundary}", mask_of("color_mask", flat, i))
+            yield Case(f"flat {color}, {boundary}", mask_of("color_mask", flat, i, table=TABLE))
 
 
 def unfused_torus(color: str) -> tuple[ColorSpec, int]:
@@ -228,7 +228,7 @@ def slots(quick: bool) -> Iterator[Case]:
         yield Case(f"slots, hostile {chance}", run, hostile=chance)
 
 
-def _bias_of(scores: np.ndarray, bias: np.ndarray, weight: float) -> Callable:
+def bias_of(scores: np.ndarray, bias: np.ndarray, weight: float) -> Callable:
     given = torch.from_numpy(scores), torch.from_numpy(bias)
     return lambda backend: {"scores": backend.add_bias(*given, weight)}
 
@@ -237,10 +237,10 @@ def biases(quick: bool) -> Iterator[Case]:
     g = np.random.default_rng(6)
     scores, bias = (g.standard_normal((3, 700)).astype(np.float32) for _ in range(2))
     for weight in (0.3, -1e30, 0.0):
-        yield Case(f"bias times {weight}", _bias_of(scores, bias, weight))
+        yield Case(f"bias times {weight}", bias_of(scores, bias, weight))
     odd = ties()
-    yield Case("bias of infinities, NaNs and denormals", _bias_of(odd, odd[:, ::-1].copy(), -0.7))
-    yield Case("bias of nothing", _bias_of(scores[:0], bias[:0], 1.0))
+    yield Case("bias of infinities, NaNs and denormals", bias_of(odd, odd[:, ::-1].copy(), -0.7))
+    yield Case("bias of nothing", bias_of(scores[:0], bias[:0], 1.0))
 
 
 def filter_of(volume: np.ndarray, radius, wrap: bool) -> Callable:

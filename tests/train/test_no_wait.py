@@ -3,8 +3,8 @@
 trainer runs, from sample numbers to the optimiser. What asks for a value (`item`, `tolist`, a branch, a boolean index)
 raises there, as it would wait for a GPU.
 
-Fine-tuning on sounds is not among them: it draws its augmentation on the CPU, of sample numbers that never leave it,
-which looks the same to fake tensors."""
+Fine-tuning on sounds draws its augmentation on the CPU, of sample numbers that never leave it. There these have values,
+and what is drawn goes to the GPU from pinned memory, so that the host goes on."""
 
 from contextlib import contextmanager
 
@@ -13,8 +13,9 @@ import torch
 from media import write_clips_and_sounds
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from smnoise.data.audio.augment import sent
 from smnoise.data.numbered import loader
-from smnoise.train import audio, finetune_video, video
+from smnoise.train import audio, finetune_audio, finetune_video, video
 from smnoise.train.optim import adamw
 from smnoise.train.world import ALONE
 
@@ -82,9 +83,10 @@ def batch_of(config, made) -> dict:
     return next(iter(loader(made.clips, range(rows), rows, 0)))
 
 
-def step(config, made, batch, mode, loss):
-    """As the loop takes one."""
-    batch = {name: mode.from_tensor(v) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
+def step(config, made, batch, mode, loss, keep=()):
+    """As the loop takes one. keep: what of the batch keeps its values."""
+    given = {name: v for name, v in batch.items() if isinstance(v, torch.Tensor) and name not in keep}
+    batch = batch | {name: mode.from_tensor(v) for name, v in given.items()}
     optimizer = adamw([{"params": list(made.model.parameters())}], config)
     made.model.train()
     loss(made.model, batch, 1, 0).backward()
@@ -98,6 +100,56 @@ def test_a_step_waits_for_no_value(name, files, tmp_path):
     batch = batch_of(config, made)
     with without_values(made.model) as mode:
         step(config, made, batch, mode, made.loss)
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """Of each call that brings a tensor to a device: whether it came from pinned memory, where that was a GPU, and
+    whether the host goes on."""
+    found: list[tuple[bool, bool]] = []
+    pinned, real = [], torch.Tensor.to
+
+    def pin_memory(tensor):
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    def to(tensor, *args, **more):
+        if not args or not isinstance(args[0], torch.device):
+            return real(tensor, *args, **more)
+        found.append((any(tensor is p for p in pinned), more.get("non_blocking", False)))
+        return real(tensor, CPU, *args[1:], **more)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    return found
+
+
+def test_what_is_drawn_for_a_gpu_goes_there_from_pinned_memory(copies):
+    assert sent(torch.tensor([3, 4]), torch.device("cuda")).tolist() == [3, 4]
+    assert sent(torch.tensor([3, 4]), CPU).tolist() == [3, 4]
+    assert copies == [(True, True), (False, True)]
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_a_step_of_fine_tuning_on_sounds_waits_for_no_value(loss, files, tmp_path, request):
+    """It draws on the CPU, of sample numbers that never leave it: they alone have values here."""
+    settings = {"mixup": 0.5, "drop_time": 0.25, "drop_freq": 0.25, "smoothing": 0.0, "loss": loss}
+    config, made = fine_tuning(
+        finetune_audio, files, "wav", tmp_path, rate=8000, frames=32, mels=32, **settings
+    )
+    batch, (_, inputs) = batch_of(config, made), finetune_audio.pretrained(config)
+    grid, copies = tuple(made.recipe["encoder"]["grid"]), request.getfixturevalue("copies")
+    taken = []
+
+    def loss_of(model, given, *_):
+        made = finetune_audio.loss_of(config, model, grid, inputs, given, CPU, True)
+        taken.extend(copies)
+        return made
+
+    with without_values(torch.nn.ModuleList([made.model, inputs])) as mode:
+        step(config, made, batch, mode, loss_of, keep=("sample",))
+    assert len(taken) == 3 + 2 + 1 + 1  # the batch, what mixup draws, stripes, tokens that are left
+    assert all(goes_on for _, goes_on in taken)
 
 
 def test_a_step_that_waits_is_found(files, tmp_path):

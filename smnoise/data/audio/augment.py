@@ -25,6 +25,14 @@ def drawn(seed: int, sample: int, part: int, count: int) -> np.ndarray:
     return blocks.reshape(-1)[:count].astype(np.int64)
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on a device. The host does not wait for what that has still to do, as it would to copy from
+    memory that is not pinned."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
 def mixup(
     waves: Tensor, lengths: Tensor, targets: Tensor, samples: Tensor, *, seed: int, chance: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,7 +54,7 @@ def mixup(
         if chosen < chance * (1 << 32):
             partners[i] = (i + 1 + (other * (batch - 1) >> 32)) % batch
             shares[i] = (sorted(uniform)[9] + 0.5) / (1 << 32)  # the middle one of 19 is Beta(10, 10)
-    shares, partners = shares.to(waves.device), partners.to(waves.device)
+    shares, partners = sent(shares, waves.device), sent(partners, waves.device)
     return (
         shares * waves + (1 - shares) * waves[partners],
         torch.maximum(lengths, lengths[partners]),
@@ -75,7 +83,7 @@ def spec_augment(
             width = wide * most >> 32
             start = where * (size - width + 1) >> 32
             stripes.append((start, start + width))
-    ends = torch.tensor(stripes, device=spectrograms.device).view(-1, 2, 2)
+    ends = sent(torch.tensor(stripes, device="cpu"), spectrograms.device).view(-1, 2, 2)
     in_time, in_mel = (
         (place >= ends[:, axis, :1]) & (place < ends[:, axis, 1:])
         for axis, place in enumerate(torch.arange(n, device=spectrograms.device) for n in (time, mel))
