@@ -5,7 +5,7 @@
     smnoise bench optim-blue --device cuda
 
 Each number is the median over runs of a second in all; masks are new ones in every run. The benchmark behind the
-published tables is bench/run.py of the source code.
+published tables is `python -m bench` in a checkout.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(options: Options) -> int:
 
     import torch
 
-    from ..samplers.base import sample_indices
+    from ..samplers.indices import sample_indices
     from .output import print_json, print_table, progress
 
     if options.batch_size < 1 or not options.seconds > 0:
