@@ -108,7 +108,7 @@ RECIPES = (
     | _for_gpus("cavmae-base-audioset", "audiovisual", CAVMAE, 256, {1: (64, 4), 8: (32, 1), 64: (4, 1)})
 )  # fmt: skip
 # Of a run's config.json, besides what has no default.
-ELSEWHERE = {"resume", "recipe", "device", "frames_cache", "knn_every", "knn_train", "knn_test"}
+ELSEWHERE = {"resume", "recipe", "device", "frames_cache", "test", "knn_every", "knn_train", "knn_test"}
 
 
 def required(config_type: type) -> list[str]:

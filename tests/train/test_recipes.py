@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from smnoise.launched import LAUNCHED
-from smnoise.train import audio, recipes, video
+from smnoise.train import audio, audiovisual, recipes, video
 from smnoise.train.optim import adamw
 from smnoise.train.recipes import RECIPES, parse
 
-# Published: epochs, warm-up, global batch, peak and last learning rate, tokens, visible tokens, weight decay.
+# Published: epochs, warm-up, global batch, peak and last learning rate, tokens, weight decay, betas.
 PUBLISHED = {
-    "videomae-base-k400": (800, 40, 2048, 1.2e-3, 8e-5, 1568, 0.05),
-    "videomae-base-ssv2": (800, 40, 2048, 1.2e-3, 8e-5, 1568, 0.05),
-    "audiomae-base-audioset": (33, 3, 512, 4e-4, 0, 512, 1e-4),
+    "videomae-base-k400": (800, 40, 2048, 1.2e-3, 8e-5, 1568, 0.05, (0.9, 0.95)),
+    "videomae-base-ssv2": (800, 40, 2048, 1.2e-3, 8e-5, 1568, 0.05, (0.9, 0.95)),
+    "audiomae-base-audioset": (33, 3, 512, 4e-4, 0, 512, 1e-4, (0.9, 0.95)),
+    "cavmae-base-audioset": (25, 0, 256, 2e-4, 0, 196, 5e-7, (0.95, 0.999)),
 }
 PLACE = ["--data", "somewhere", "--out", "elsewhere"]
 
@@ -36,7 +37,7 @@ def launched(monkeypatch):
 
 
 def config_type(name):
-    return {"video": video, "audio": audio}[RECIPES[name].trainer].Config
+    return {"video": video, "audio": audio, "audiovisual": audiovisual}[RECIPES[name].trainer].Config
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -44,13 +45,13 @@ def test_the_published_batch_and_learning_rate_come_out(name, launched):
     base, gpus = name.rsplit("-", 1)
     launched(int(gpus.removesuffix("gpu")))
     config = parse(config_type(name), "", ["--recipe", name, *PLACE])
-    epochs, warmup, clips, peak, last, tokens, decay = PUBLISHED[base]
+    epochs, warmup, clips, peak, last, tokens, decay, betas = PUBLISHED[base]
     assert (config.epochs, config.warmup_epochs, config.weight_decay) == (epochs, warmup, decay)
     assert config.clips_per_step == clips
     assert adamw([{"params": []}], config).defaults["lr"] == pytest.approx(peak)
     assert config.min_lr * clips / 256 == pytest.approx(last)
     assert config.sampler().num_tokens == tokens
-    assert (config.model, config.betas, config.clip_grad) == ("base", (0.9, 0.95), None)
+    assert (config.model, config.betas, config.clip_grad) == ("base", betas, None)
     assert config.data == Path("somewhere")
 
 
@@ -125,7 +126,7 @@ def test_without_a_recipe_it_is_the_defaults():
     assert recipes.required(video.Config) == ["out", "data"]
 
 
-@pytest.mark.parametrize("trainer", ["video", "audio"])
+@pytest.mark.parametrize("trainer", ["video", "audio", "audiovisual"])
 def test_the_command_knows_its_recipes_and_its_name(trainer):
     """Started as a module, when its classes are of __main__."""
     command = [sys.executable, "-m", f"smnoise.train.{trainer}"]

@@ -15,7 +15,7 @@ from smnoise.models.contrast import contrast
 from smnoise.probes.pairs import pair_scores
 from smnoise.train import audiovisual
 from smnoise.train.audiovisual import Config, pretrain
-from smnoise.train.recipes import RECIPES
+from smnoise.train.recipes import RECIPES, parse
 from smnoise.train.run import checkpoint, log
 
 
@@ -75,6 +75,8 @@ def test_a_resumed_run_ends_with_the_same_bits(films, tmp_path):
     assert losses(whole.out) == losses(parts.out)
     with pytest.raises(CheckpointError, match=r"rho: 0\.5 then, -1\.0 now"):
         pretrain(replace(parts, resume=True, rho=-1.0))
+    again = parse(Config, "", ["--resume", "--out", str(parts.out)])  # on the command line that is enough
+    assert again == replace(parts, resume=True)
     with pytest.raises(CheckpointError, match="contrast_clips: 4 then, 2 now"):
         pretrain(replace(parts, resume=True, batch_size=2, accumulate=2))
 
