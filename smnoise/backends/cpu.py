@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import install
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, tables
 from .layout import SHARED_BYTES, layout
 from .outputs import allocate, filtered_shape
@@ -49,7 +50,7 @@ def _load() -> tuple[Any, str | None]:
     if not path.exists():
         return None, (
             "the compiled library is missing: no working C++17 compiler was found when smnoise was installed; "
-            "install g++ or clang++, then: pip install --force-reinstall --no-deps smnoise"
+            f"install g++ or clang++, then: {install.command(options='--force-reinstall --no-deps ')}"
         )
     try:
         library = ctypes.CDLL(str(path))
