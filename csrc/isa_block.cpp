@@ -55,6 +55,17 @@ void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores
     slot_threshold_block(block, *s, rank, scores, *out);
 }
 
+// No kernel of a GPU's: there torch repeats frames.
+void mask_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs* out) {
+    int64_t kept = 0, hidden = 0;
+    for (int64_t i = 0; i < tokens; ++i) {
+        if (out->ids_restore) out->ids_restore[i] = mask[i] ? visible + hidden : kept;
+        if (mask[i] && out->ids_mask) out->ids_mask[hidden] = i;
+        if (!mask[i] && out->ids_keep) out->ids_keep[kept] = i;
+        ++(mask[i] ? hidden : kept);
+    }
+}
+
 size_t gaussian_bytes(const smn_gaussian* p) {
     return 2 * sizeof(float) * (size_t)p->size[0] * (size_t)p->size[1] * (size_t)p->size[2];
 }
@@ -113,5 +124,5 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    add_bias, slot_threshold, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    add_bias, slot_threshold, mask_ids, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
     strategy_bytes, strategy, random_words, nullptr};

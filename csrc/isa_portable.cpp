@@ -6,5 +6,5 @@
 #include "strategy_cpu.h"
 
 extern "C" const smn_kernels smn_kernels_portable = {color_bytes, color, threshold_bytes, threshold,
-    add_bias, slot_threshold, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    add_bias, slot_threshold, mask_ids, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
     strategy_bytes, strategy, random_words, &training};

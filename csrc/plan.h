@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 10
+#define SMN_ABI 11
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -143,6 +143,8 @@ typedef struct {
     void (*add_bias)(const float* scores, const float* bias, float weight, int64_t count, float* out);
     // rank: [slots], which entry of the table each slot has; null: its own number. workspace: threshold_bytes.
     void (*slot_threshold)(const smn_slots*, const int32_t* rank, const float* scores, const smn_outputs*, void* workspace);
+    // The ids of a mask that is given, whatever made it: [tokens], of which `visible` are 0.
+    void (*mask_ids)(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs*);
     size_t (*gaussian_bytes)(const smn_gaussian*);
     void (*gaussian)(const smn_gaussian*, const float* in, float* out, void* workspace);
     size_t (*optim_blue_bytes)(const smn_optim_blue*);

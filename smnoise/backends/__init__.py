@@ -42,6 +42,11 @@ def reason(name: str, op: str, device: str) -> str | None:
 
 def choose(op: str, backend: str, device: str) -> Callable:
     """The function that runs `op` on tensors of `device`. Raises BackendError with every reason."""
+    return getattr(chosen(op, backend, device), op)
+
+
+def chosen(op: str, backend: str, device: str) -> ModuleType:
+    """The backend that runs `op` on tensors of `device`. Raises BackendError with every reason."""
     asked = backend
     if backend == "auto":
         backend = os.environ.get(VARIABLE) or "auto"
@@ -51,12 +56,24 @@ def choose(op: str, backend: str, device: str) -> Callable:
         raise ValueError(f"backend must be one of auto, {', '.join(NAMES)}; got {asked}")
     for name in AUTO.get(device, ()) if backend == "auto" else (backend,):
         if reason(name, op, device) is None:
-            return getattr(_module(name), op)
+            return _module(name)
     reasons = "\n".join(f"  {n}: {reason(n, op, device) or 'can run, if named'}" for n in NAMES)
     what = f"no fast backend can run {op}" if backend == "auto" else f"backend {asked} cannot run {op}"
     if device != "cpu":
         reasons += "\nOr make the masks on the CPU: sampler(samples.cpu()).to(device, non_blocking=True)"
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
+
+
+def launcher(
+    op: str, spec: str, wanted: tuple[str, ...], times: int, backend: str, device: torch.device
+) -> Callable | None:
+    """What makes the masks of one spec on a device, kept between calls; None where the chosen backend has no such thing
+    and its op is the way. Raises as `choose` does.
+
+    spec: JSON. wanted: names of outputs. times: of frames that one frame's mask is repeated in, else 1.
+    """
+    prepare = getattr(chosen(op, backend, device.type), "masks", None)
+    return None if prepare is None else prepare(op, spec, wanted, times, device.index)
 
 
 _preparing = threading.RLock()

@@ -21,6 +21,12 @@ def allocate(batch, tokens: int, visible: int, wanted, device="cpu") -> dict[str
     }
 
 
+def rows_of(op: str, spec) -> tuple[int, int, int]:
+    """Of an op that makes masks: rows of a sample, tokens of a row, visible tokens of a row."""
+    groups = spec.groups if op == "color_mask" else 1
+    return spec.rows_per_sample if op == "optim_blue" else 1, groups * spec.tokens, groups * spec.visible
+
+
 def filtered_shape(shape, radius: Sequence[int], wrap: bool) -> tuple[int, ...]:
     """Shape of a filtered volume [B, T, H, W]: the same if wrap, else without `radius` tokens at both ends."""
     batch, *size = shape

@@ -18,6 +18,7 @@ from .layout import Layout
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+PLACES = ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
 
 
@@ -89,15 +90,13 @@ class Plan(Held):
 
 
 class Outputs(Held):
-    _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+    _fields_ = [(n, c_void_p) for n in PLACES]
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
         """Where tensors lie, which it holds."""
-        outputs = cls()
-        for name, tensor in tensors.items():
-            setattr(outputs, name, tensor.data_ptr())
-        return outputs.holding(*tensors.values())
+        at = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        return cls(*map(at.get, PLACES)).holding(*tensors.values())
 
 
 class Call(Structure):

@@ -6,7 +6,7 @@
 
 Each number is the median over runs of a second in all, with the range of the middle eight tenths of them; masks are
 new ones in every run. If other programs took the processor meanwhile, a line says so: then these are not the machine's
-times. The benchmark behind the published tables is bench/run.py of the source code.
+times. The benchmark behind the published tables is `python -m bench` in a checkout.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(options: Options) -> int:
 
     import torch
 
-    from ..samplers.base import sample_indices
+    from ..samplers.indices import sample_indices
     from .output import print_json, print_table, progress
 
     if options.batch_size < 1 or not options.seconds > 0:

@@ -13,6 +13,8 @@ class Medium:
 
     word: str
     suffixes: frozenset[str]
+    in_tars: bool = False
+    """Whether its files are read in tar files too."""
 
     @property
     def looked_for(self) -> str:

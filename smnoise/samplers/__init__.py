@@ -8,7 +8,7 @@ masks = sampler(batch_size=32, step=step)
 from __future__ import annotations
 
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
-from .base import KINDS, Sampler, sample_indices
+from .base import KINDS, Sampler
 from .blocks import Block, InverseBlock
 from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
@@ -30,6 +30,7 @@ from .flat import (
     White1D,
     White2D,
 )
+from .indices import sample_indices
 from .optim_blue import OptimBlue
 from .presets import presets
 from .random import Random, Tube

@@ -11,7 +11,8 @@ import torch
 
 from .. import ops
 from ..spec import ColorSpec, as_choice, as_grid, as_int
-from .base import Sampler, as_samples, as_seed
+from .base import Sampler
+from .indices import as_samples, as_seed
 
 
 @dataclass(frozen=True)

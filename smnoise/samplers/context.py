@@ -18,8 +18,9 @@ from ..masks import MaskBatch
 from ..nearest import Named
 from ..ops import ALL_OUTPUTS
 from ..spec import ColorSpec, as_grid, as_int, with_ones
-from .base import Sampler, as_bias, as_seed, batch_indices
+from .base import Sampler, as_bias
 from .counts import scorer_of
+from .indices import as_seed, batch_indices
 
 MAX_SETS = 64
 APART = 1 << 20  # between the windows of noise of two sets, along t

@@ -7,8 +7,16 @@ from .color import COLORS, MAX_RADIUS, MAX_SLAB, ColorSpec, Tables, as_grid, sea
 from .optim_blue import OptimBlueSpec, as_blue_grid
 from .strategy import StrategySpec
 
+MASKS: dict[str, type[ColorSpec] | type[OptimBlueSpec] | type[StrategySpec]] = {
+    "color_mask": ColorSpec,
+    "optim_blue": OptimBlueSpec,
+    "strategy_mask": StrategySpec,
+}
+"""What the ops that make masks are given, as JSON."""
+
 __all__ = [
     "COLORS",
+    "MASKS",
     "MAX_RADIUS",
     "MAX_SLAB",
     "ColorSpec",

@@ -42,6 +42,7 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..lock import one_at_a_time
 from ..masks import MaskBatch
+from ..models.common import MASK_OUTPUTS
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
@@ -153,10 +154,10 @@ class Config(Pretraining):
     def masks(self) -> Callable[..., MaskBatch | DualMasks]:
         sampler, decoder, count = self.sampler(), self.decoder_sampler(), self.num_decoded
         if decoder is None:
-            return sampler
+            return partial(sampler, outputs=MASK_OUTPUTS)
 
         def both(samples: Tensor) -> DualMasks:
-            return dual(sampler(samples), decoder(samples, outputs="mask"), count)
+            return dual(sampler(samples, outputs="mask,ids_keep"), decoder(samples, outputs="mask"), count)
 
         return both
 

@@ -55,11 +55,11 @@ class FakeTorch(types.ModuleType):
         super().__init__("torch")
         self._owner = owner
         self.version = types.SimpleNamespace(cuda="13.0", hip=None)
+        self._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 0)
         self.cuda = types.SimpleNamespace(
             device=lambda device: nullcontext(),
             is_available=lambda: True,
             current_device=lambda: 0,
-            current_stream=lambda *device: types.SimpleNamespace(cuda_stream=0),
             get_device_capability=lambda *device: divmod(architecture, 10),
             get_device_properties=lambda *device: types.SimpleNamespace(
                 multi_processor_count=MULTIPROCESSORS
@@ -153,19 +153,21 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
 
-    from smnoise.backends import cuda, nvrtc, outputs
+    from smnoise.backends import cuda, driver, nvrtc, outputs
 
     owner = Owner(device)
     fake = FakeTorch(owner, architecture)
-    for module in (cuda, outputs):
+    for module in (cuda, driver, outputs):
         monkeypatch.setattr(module, "torch", fake)
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
-    monkeypatch.setattr(cuda, "_thread", threading.local())
-    monkeypatch.setattr(cuda, "outside_capture", lambda what: None)
+    monkeypatch.setattr(driver, "_thread", threading.local())
+    for module in (cuda, driver):
+        monkeypatch.setattr(module, "outside_capture", lambda what: None)
     monkeypatch.setattr(nvrtc, "cubin", nvrtc.ptx)
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
     monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
     refresh(monkeypatch, cuda)
+    refresh(monkeypatch, driver)
     for name, function in list(vars(cuda).items()):
         if inspect.isfunction(function) and function.__module__ == cuda.__name__ and not name.startswith("_"):
             monkeypatch.setattr(cuda, name, _registering(function, owner))
@@ -211,10 +213,10 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
 
 def restrict(monkeypatch, shared_bytes: int, workspace: int | None) -> None:
     """Less memory than there is leads to paths that otherwise only large masks take."""
-    from smnoise.backends import cuda
+    from smnoise.backends import cuda, driver
     from smnoise.backends.layout import layout
 
-    monkeypatch.setattr(cuda, "SHARED_BYTES", shared_bytes)
+    monkeypatch.setattr(driver, "SHARED_BYTES", shared_bytes)
     monkeypatch.setattr(cuda, "layout", lambda spec, stride, *more: layout(spec, stride, shared_bytes))
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)

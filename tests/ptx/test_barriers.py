@@ -5,7 +5,7 @@ are known no barrier is there for nothing. All of it: `make test-barriers`; two 
 from dataclasses import replace
 
 import pytest
-from conftest import skip_without
+from targets import skip_without
 
 from smnoise.backends import cuda, nvrtc
 from smnoise.spec import ColorSpec, OptimBlueSpec

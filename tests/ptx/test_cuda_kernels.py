@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 import torch
-from conftest import skip_without
+from targets import skip_without
 
 from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference

@@ -2,7 +2,7 @@
 """kernels/*.py as Triton compiles them, specialised and launched by Triton's own code, on a CPU: the reference's bits,
 and no fault.
 
-Triton compiles in processes of its own, one an architecture: this one may interpret (conftest.py).
+Triton compiles in processes of its own, one an architecture: this one may interpret (targets.py).
 """
 
 import multiprocessing
@@ -10,7 +10,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from conftest import skip_without
+from targets import skip_without
 
 from .run import Reached
 

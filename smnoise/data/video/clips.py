@@ -36,6 +36,7 @@ __all__ = [
 VIDEO = Medium(
     "video",
     frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}),
+    in_tars=True,
 )
 SCALES = (1.0, 0.875, 0.75, 0.66)  # multi-scale crop: shares of the short side
 
