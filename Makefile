@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Processes that run tests at a time.
 JOBS ?= 2
 
-.PHONY: quick test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
+.PHONY: quick wheels test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.demos.video --out runs/demo
@@ -62,8 +62,8 @@ PICTURES := bench/results/pictures
 pictures: $(VENV)/.demo
 	$(BIN)/smnoise viz video --strategies random green-3d --grid 16 14 14 --patch 14 --start 10 --sample 5 \
 		--milliseconds 100 --formats png --name green3d --out $(PICTURES)
-	$(BIN)/smnoise viz video --strategies random tube block green-2d-tube green-3d red-3d --num-visible 160 \
-		--patch 12 --stride 3 --start 10 --sample 5 --columns 4 --formats png --name strategies --out $(PICTURES)
+	$(BIN)/smnoise viz video --strategies random tube green-3d --num-visible 160 --patch 14 --stride 3 --start 10 \
+		--sample 5 --columns 4 --formats png --name strategies --out $(PICTURES)
 	$(BIN)/smnoise viz audio --strategies random optim-blue time-bars --formats png --name optim-blue --out $(PICTURES)
 	$(BIN)/smnoise report green-3d --formats png --out $(PICTURES)/report-green-3d
 	$(BIN)/smnoise report optim-blue --formats png --out $(PICTURES)/report-optim-blue
@@ -71,6 +71,10 @@ pictures: $(VENV)/.demo
 # The pages of docs/ as a site, in build/site. Broken links are errors; nothing is fetched.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# A source archive and a manylinux wheel in build/dist, checked; nothing is uploaded. docs/releasing.md.
+wheels: $(VENV)/.test $(VENV)/.release
+	PYTHON=$(BIN)/python .ci/wheels
 
 study: $(VENV)/.test $(VENV)/sounds
 	$(BIN)/python -m smnoise.study

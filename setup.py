@@ -2,12 +2,14 @@
 """Builds the CPU library: C++17 with a C ABI, no torch, no nvcc. Without a compiler the install goes on.
 
 SMNOISE_CUDA_ARCHITECTURES=80,90 also puts the CUDA kernels, compiled by nvcc, into the wheel, "all" for every
-architecture below; without it they are compiled at first use.
+architecture below; SMNOISE_CUBINS=FOLDER takes machine code that is made already, as .ci/wheels does with NVRTC.
+Without either the kernels are compiled at first use.
 """
 
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +78,9 @@ class BuildLibrary(build_ext):
         folder = os.path.dirname(self.get_ext_fullpath("smnoise.libsmnoise_cpu"))
         for architecture in cuda_architectures():
             precompile_cuda(folder, architecture)
+        if made := os.environ.get("SMNOISE_CUBINS"):
+            for path in sorted(Path(made).glob("kernels_sm_*.cubin")):
+                shutil.copy(path, folder)
 
     def get_ext_filename(self, fullname):
         return os.path.join(*fullname.split(".")) + ".so"

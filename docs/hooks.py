@@ -2,7 +2,7 @@
 """Lets pages link to files outside of docs/, as ../bench/results/cpu.json, which a reader of the repository can follow.
 
 Such a file is copied into the site, below files/, and the link is made to point there. One that does not exist is left
-as it is, and fails the build.
+as it is, and fails the build. The changelog of the repository is the page of that name.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
+    if page.file.src_uri == "changelog.md":
+        return (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "](")
     found = outside(page.file)
 
     def moved(match: re.Match) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from . import install
+
 
 def import_timm():
     """The timm module. Raises ImportError with the install command where it is missing."""
@@ -25,9 +27,9 @@ def import_timm():
         import timm
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"the models need timm and torchvision ({error.name} is missing): pip install 'smnoise[train]'. "
+            f"the models need timm and torchvision ({error.name} is missing): {install.command('train')}. "
             "With a CPU build of torch pin both, or pip replaces torch: "
-            "pip install -c constraints.txt 'smnoise[train]'"
+            f"{install.command('train', '-c constraints.txt ')}"
         ) from None
     return timm
 

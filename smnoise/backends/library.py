@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from .. import install
 from .plan import Gaussian, Outputs, Patches, PatchLoss, Points, Ragged, Ranking, Slots
 
 ABI = 12
@@ -25,7 +26,7 @@ def load() -> tuple[Any, str | None]:
     if not path.exists():
         return None, (
             "the compiled library is missing: no working C++17 compiler was found when smnoise was installed; "
-            "install g++ or clang++, then: pip install --force-reinstall --no-deps smnoise"
+            f"install g++ or clang++, then: {install.command(options='--force-reinstall --no-deps ')}"
         )
     try:
         library = ctypes.CDLL(str(path))

@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import install
 from ..errors import BackendError
 from ..files import make_folder, replace_file
 
@@ -103,14 +104,14 @@ def why_not(architecture: int | None = None) -> str | None:
         made_by = version()
     except Exception as error:  # CuPy without its libraries raises many types
         return (
-            "needs CuPy with NVRTC: pip install 'smnoise[cuda]', or for a driver of CUDA 12 'smnoise[cuda12]' "
+            f"needs CuPy with NVRTC: {install.command('cuda')}, or for a driver of CUDA 12 the extra cuda12 "
             f"({type(error).__name__}: {error})"
         )
     if architecture is None:
         return None
     driver = driver_version()
     if driver is not None and made_by[0] > driver[0]:
-        older = "install 'smnoise[cuda12]' in the place of 'smnoise[cuda]', or " if driver[0] == 12 else ""
+        older = "install the extra cuda12 in the place of cuda, or " if driver[0] == 12 else ""
         return (
             f"NVRTC {_dotted(made_by)} makes code that the driver, of CUDA {_dotted(driver)}, does not load: "
             f"{older}update the driver"

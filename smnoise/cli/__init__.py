@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 from types import FrameType
 
+from .. import install
 from ..nearest import hint
 from .commands import COMMANDS, INTERRUPTED, TERMINATED, TRAINERS, WRONG_USE
 
@@ -119,7 +120,7 @@ def _own(name: str, arguments: list[str]) -> int:
         print(f"smnoise {name}: there is not enough memory for that {error}".rstrip(), file=sys.stderr)
         return WRONG_USE
     except ModuleNotFoundError as error:
-        print(f"smnoise {name}: {error.name} is missing: pip install 'smnoise[train]'", file=sys.stderr)
+        print(f"smnoise {name}: {error.name} is missing: {install.command('train')}", file=sys.stderr)
         return WRONG_USE
     except (TypeError, ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"smnoise {name}: {error}", file=sys.stderr)

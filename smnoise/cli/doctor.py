@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
+from .. import install
 from .commands import FAILED
 
 State = Literal["ok", "absent", "broken"]
@@ -235,7 +236,7 @@ def packages() -> list[Finding]:
 
 def package(name: str, module: str | None, purpose: str, extra: str) -> Finding:
     """A package, imported where its module is named: what is installed may still not load."""
-    remedy = f"pip install 'smnoise[{extra}]'{BESIDE_CPU}" if extra else f"pip install {name}"
+    remedy = f"{install.command(extra)}{BESIDE_CPU}" if extra else f"pip install {name}"
     try:
         number = version(name)
     except PackageNotFoundError:
@@ -262,7 +263,7 @@ def torchvision() -> Finding:
             "torchvision",
             "absent",
             "not installed; timm needs it",
-            f"pip install 'smnoise[train]'{BESIDE_CPU}",
+            f"{install.command('train')}{BESIDE_CPU}",
         )
     if _declare_torchvision_operators() is None:
         return Finding("torchvision", "ok", version("torchvision"))

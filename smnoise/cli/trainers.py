@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
+from .. import install
 from ..train.media import MEDIA
 from .commands import COMMANDS, FAILED, WRONG_USE
 
@@ -42,7 +43,7 @@ def forward(name: str, arguments: list[str]) -> int:
         module = import_module(f"smnoise.train.{MODULES[words]}")
     except ModuleNotFoundError as error:
         print(
-            f"smnoise {' '.join(words)}: {error.name} is missing: pip install 'smnoise[train]'",
+            f"smnoise {' '.join(words)}: {error.name} is missing: {install.command('train')}",
             file=sys.stderr,
         )
         return WRONG_USE

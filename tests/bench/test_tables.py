@@ -30,8 +30,9 @@ def cpu_results() -> dict:
 
 def test_table_of_masks():
     text = tables.cpu_table(cpu_results())
-    assert "| **green-3d** | 320 | 100,000 | 160 | 200,000 | 0.100x |" in text
-    assert f"| {tables.YARDSTICK} | 3,200 | 10,000 | 1,600 | 20,000 | 1.000x |" in text
+    assert "| **green-3d** | 10.0 | 5.0 | 100,000 | 0.100x |" in text
+    assert f"| {tables.YARDSTICK} | 100.0 | 50.0 | 10,000 | 1.000x |" in text
+    assert "| SciPy band-pass, field | 400.0 | 400.0 | 2,500 | 4.000x |" in text
     assert "1/40 of SciPy's time in field mode, 1/4 in wrap mode, and Optim Blue 1/300" in text
     assert "A processor (avx2), 4 cores, torch 2.10, NumPy 2.0, commit 012345678, 2026-01-02" in text
     assert "hidden" not in text
