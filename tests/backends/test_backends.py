@@ -22,14 +22,20 @@ SAMPLER = Green3D((2, 4, 4), 0.5)
 def called(monkeypatch):
     """Names of the backends that color_mask ran on."""
     names = []
-    for name, module in (("cpu", cpu), ("reference", reference)):
+    for name, module, function in (
+        ("cpu", cpu, "color_mask"),
+        ("cpu", cpu, "masks"),  # the way past torch's dispatcher
+        ("reference", reference, "color_mask"),
+    ):
 
-        def spy(*arguments, _name=name, _run=module.color_mask):
+        def spy(*arguments, _name=name, _run=getattr(module, function)):
             names.append(_name)
             return _run(*arguments)
 
-        monkeypatch.setattr(module, "color_mask", spy)
-    return names
+        monkeypatch.setattr(module, function, spy)
+    backends.implementation.cache_clear()
+    yield names
+    backends.implementation.cache_clear()  # of the spies
 
 
 def test_the_variable_is_read_at_call_time(called, monkeypatch):
