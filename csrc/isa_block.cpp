@@ -35,14 +35,14 @@ void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const int64_t* 
         two ? fields<false, true>(block, c, scores) : fields<false, false>(block, c, scores);
     if (out->noise) memcpy(out->noise, scores, sizeof(float) * tokens);
     if (out->mask || out->ids_keep || out->ids_mask || out->ids_restore)
-        threshold_block(block, plan->ranking, scores, *out);
+        threshold_block<true>(block, plan->ranking, scores, *out);
 }
 
 size_t threshold_bytes(const smn_ranking*) { return SMN_SCRATCH_BYTES; }
 
 void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out, void* workspace) {
     Block block = {256, (BlockScratch*)workspace, 0};
-    threshold_block(block, *r, scores, *out);
+    threshold_block<false>(block, *r, scores, *out);
 }
 
 void add_bias(const float* scores, const float* bias, float weight, int64_t count, float* out) {

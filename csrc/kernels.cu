@@ -48,7 +48,7 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     for (int tile = 0; tile < color_tiles(plan); ++tile) color_field<TORUS, TWO>(block, c, tile, scores);
     if (out.noise) block.tasks((int)tokens, [=](int i) { out.noise[i] = scores[i]; });
     if (out.mask || out.ids_keep || out.ids_mask || out.ids_restore)
-        threshold_block(block, plan.ranking, scores, out);
+        threshold_block<true>(block, plan.ranking, scores, out);
 }
 
 #define SMN_THREADS 256
@@ -82,7 +82,7 @@ SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_c
     __shared__ BlockScratch scratch;
     Block block = {(int)blockDim.x, &scratch, 0};
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
-    threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
+    threshold_block<false>(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
 #endif
 

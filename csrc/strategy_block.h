@@ -108,7 +108,6 @@ SMN_FN void strategy_block(Block& block, const StrategyBlock& b, const smn_outpu
             bits[i] = smn_score_bits(SMN_LEVELS - 1 - step, tie);
         });
     }
-    auto keys = [=](int i) { return (unsigned)bits[i] | 0x80000000u; };
-    const Cut cut = find_cut(block, keys, [=](int i) { return Block::float_of((unsigned)bits[i]); }, p.ranking);
-    write_outputs(block, keys, p.ranking.tokens, place_of(p.ranking, 0), cut, out);
+    rank_scores(block, p.ranking, [=](int i) { return Block::float_of((unsigned)bits[i]); },
+                [](float score) { return smn_key_of_number(score); }, out);
 }
