@@ -37,7 +37,7 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 10
+ABI = 11
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 

@@ -98,9 +98,14 @@ def _function(device: int, name: str) -> int:
         _bind_thread()
         function = driver.moduleGetFunction(_module(device, name), name)
         # The limit of the kernel, not of a launch: once, at its highest.
-        if name.startswith("color_") or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
+        if name.startswith(("color_", "clip_")) or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
             driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, _shared_bytes(device))
     return function
+
+
+def _architecture(device: int) -> int:
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def _shared_bytes(device: int) -> int:
@@ -149,11 +154,10 @@ class _Prepared:
         outside_capture("preparing a sampler")
         t = tables(spec)
         try:
-            self.layout: Layout = layout(spec, t.taps.shape[-1], _shared_bytes(device))
+            self.layout: Layout = layout(spec, t.taps.shape[-1], _shared_bytes(device), _architecture(device))
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
-        name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
-        self.function = _function(device, name)
+        self.function = _function(device, self.layout.kernel(spec))
         self.threshold = None if self.layout.fused else _function(device, "threshold")  # fused: in the first
         self.tiles = self.layout.tiles(spec.grid)
         if not self.layout.fused and self.tiles > MAX_GRID_Y:
@@ -204,7 +208,8 @@ def _color(
             sigma_table = sigma_table.contiguous()
             call.sigma_table = sigma_table.data_ptr()
         if prepared.threshold is None:
-            _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
+            shared, threads = prepared.layout.bytes, prepared.layout.threads
+            _launch(prepared.function, (batch, 1), shared, prepared.plan, call, threads=threads)
             return
         scores = outputs.get("noise")
         if scores is None:

@@ -64,7 +64,20 @@ def _color_cases(kernel: str) -> list[Case]:
     return [*cases, Case("noise", noise_of(noise, 3))]
 
 
+def _clip_cases(kernel: str) -> list[Case]:
+    boundary, colors = (
+        GRIDS[kernel.split("_")[1]],
+        ("green", "purple") if kernel.endswith("two") else ("red", "blue"),
+    )
+    specs = [ColorSpec(color, (8, 14, 14), 157, boundary=boundary) for color in colors]
+    specs.append(ColorSpec(colors[1], (16, 14, 14), 157, boundary=boundary))
+    cases = [Case(s.color, mask_of("color_mask", s, 1, samples=samples_of(7))) for s in specs]
+    return [*cases, Case("noise", noise_of(specs[1], 3))]
+
+
 def _cases(kernel: str) -> list[Case]:
+    if kernel.startswith("clip_"):
+        return _clip_cases(kernel)
     if kernel.startswith("color_"):
         return _color_cases(kernel)
     if kernel == "threshold":

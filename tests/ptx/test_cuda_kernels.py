@@ -11,7 +11,7 @@ from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
 
-from . import run, workloads
+from . import random_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
@@ -48,8 +48,8 @@ def test_the_reference_s_bits_and_no_fault(architecture, group, whole, capsys):
     cases, wanted = workloads.GROUPS[group]
     counts, kernels, said = Counts(), {}, []
     more = (
-        workloads.random_case(group, i)
-        for i in range(RANDOM_CASES if whole and group in workloads.RANDOM else 0)
+        random_workloads.random_case(group, i)
+        for i in range(RANDOM_CASES if whole and group in random_workloads.RANDOM else 0)
     )
     number = 0
     for case in itertools.chain(cases(not whole), more):
@@ -72,6 +72,16 @@ def test_the_reference_s_bits_and_no_fault(architecture, group, whole, capsys):
     for name in wanted:
         assert found[name].share >= least, "\n".join([f"{name}: {found[name]}", *found[name].missed])
         assert not kernels[name].code.loose, f"an assembler might fuse {kernels[name].code.loose[0].text}"
+
+
+def test_a_field_where_a_block_has_more_threads(monkeypatch):
+    """On sm_89, whose multiprocessors have memory for one block of a field."""
+    device = Device()
+    cuda_backend(monkeypatch, device, 89)
+    run_it = workloads.mask_of("color_mask", workloads.GREEN, 3, samples=workloads.samples_of(7))
+    assert not run.wrong("green", run_it(cuda), run_it(reference), device)
+    (kernel,) = device.kernels
+    assert (kernel, device.counts.warps[kernel, 0]) == ("clip_window_two", 16)
 
 
 def test_samplers_that_differ_in_no_table_share_them(monkeypatch):

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on the compiled kernels: hand-picked cases of masks, and random ones, all the same in every run.
+"""What runs on the compiled kernels: hand-picked cases of masks; random ones are in random_workloads.py.
 
 A case is a function of a backend; what it returns is compared with the NumPy reference's.
 """
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -111,6 +109,28 @@ def colors(quick: bool) -> Iterator[Case]:
         yield Case("(8, 64, 64)", mask_of("color_mask", launches, 2, samples=one))
 
 
+def clips(quick: bool) -> Iterator[Case]:
+    """Of the kernels for frames of 14 x 14 tokens."""
+    one, far = samples_of(2**64 - 1), (3, -5, 2**18 + 13)
+    for i, boundary in enumerate(("field", "wrap")):
+        for j, color in enumerate(("red", "blue", "green", "purple")):
+            spec = ColorSpec(color, (8, 14, 14), 157, boundary=boundary, origin=far if j % 2 else (0, 0, 0))
+            yield Case(f"{color}, {boundary}", mask_of("color_mask", spec, i + j, WANTED[j], samples=one))
+        for color in ("green",) if quick else ("red", "green", "purple"):
+            long = ColorSpec(color, (16, 14, 14), 314, boundary=boundary)
+            yield Case(f"long {color}, {boundary}", mask_of("color_mask", long, i, samples=one))
+        flat = {"anisotropy": (0, 1, 1), "sigma1": (0.3, 0.5), "sigma2": (2.9, 3.0), "boundary": boundary}
+        frames = ColorSpec("green", (8, 14, 14), 20, per="frame", **flat)
+        yield Case(f"frames, {boundary}", mask_of("color_mask", frames, i, samples=one))
+        if not quick:
+            for chance in range(2):
+                spec = ColorSpec("green", (8, 14, 14), 157, boundary=boundary)
+                run = mask_of("color_mask", spec, chance, samples=one)
+                yield Case(f"{boundary}, hostile {chance}", run, hostile=chance)
+    yield Case("noise alone", noise_of(ColorSpec("purple", (8, 14, 14), 1), 3))
+    yield Case("a table of sigmas", lambda b: b.color_mask(*_inputs(2, 1), GREEN, NAMES, TABLE))
+
+
 def unfused_torus(color: str) -> tuple[ColorSpec, int]:
     """A torus that fits into so much shared memory, but not with its scores, not even tile by tile."""
     spec = ColorSpec(color, (40, 4, 4), 64, boundary="wrap", sigma1=(3.0, 3.0), sigma2=(3.1, 3.1))
@@ -197,7 +217,7 @@ def biases(quick: bool) -> Iterator[Case]:
     yield Case("bias of nothing", _bias_of(scores[:0], bias[:0], 1.0))
 
 
-def _filter(volume: np.ndarray, radius, wrap: bool) -> Callable:
+def filter_of(volume: np.ndarray, radius, wrap: bool) -> Callable:
     taps, tensor = tables(GREEN).taps[1, 3].copy(), torch.from_numpy(volume)
     return lambda backend: {"volume": backend.gaussian_filter(tensor, taps, radius, wrap)}
 
@@ -206,9 +226,9 @@ def gaussians(quick: bool) -> Iterator[Case]:
     volume = np.random.default_rng(4).standard_normal((2, 9, 20, 17)).astype(np.float32)
     for radius in ((2, 3, 4), (0, 7, 8), (4, 0, 1)):
         for wrap in (False, True):
-            yield Case(f"gaussian {radius}, {wrap}", _filter(volume, radius, wrap))
-    yield Case("gaussian of one value", _filter(volume[:, :1, :1, :1].copy(), (0, 0, 0), False))
-    yield Case("gaussian of nothing", _filter(volume[:0].copy(), (1, 1, 1), True))
+            yield Case(f"gaussian {radius}, {wrap}", filter_of(volume, radius, wrap))
+    yield Case("gaussian of one value", filter_of(volume[:, :1, :1, :1].copy(), (0, 0, 0), False))
+    yield Case("gaussian of nothing", filter_of(volume[:0].copy(), (1, 1, 1), True))
 
 
 def blues(quick: bool) -> Iterator[Case]:
@@ -259,7 +279,7 @@ def strategies(quick: bool) -> Iterator[Case]:
         yield Case(f"{spec.kind} of a clip", mask_of("strategy_mask", spec, 2, samples=samples_of(2**64 - 1)))
         small = StrategySpec(spec.kind, (4, 6, 6), 72, cell=(1, 2, 2))
         yield Case(
-            f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=_without_scores(small)
+            f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=without_scores(small)
         )
     yield Case(
         "nobody's blocks",
@@ -298,9 +318,15 @@ def words(quick: bool) -> Iterator[Case]:
             yield Case(f"sigmas of a table {seed} {sample}", lambda b, s=drawn: tuple(b.draw_sigmas(*s)))
 
 
+def without_scores(spec: StrategySpec) -> int:
+    """Shared memory that holds all but the scores of a block."""
+    return SCRATCH_BYTES + 8 * spec.ranked
+
+
 GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
     # the cases, and the CUDA kernels that they are to reach as a whole
     "colors": (colors, ("color_window_one", "color_window_two", "color_torus_one", "color_torus_two")),
+    "clips": (clips, ("clip_window_one", "clip_window_two", "clip_torus_one", "clip_torus_two")),
     "threshold": (thresholds, ("threshold",)),
     "slots": (slots, ("slot_threshold",)),
     "bias": (biases, ("add_bias",)),
@@ -309,86 +335,3 @@ GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
     "strategies": (strategies, ("strategy_mask",)),
     "words": (words, ("philox", "random_words", "sigmas")),
 }
-
-
-def random_case(group: str, number: int) -> Case:
-    """Of any small parameters."""
-    g = random.Random(f"{group} {number}")
-    while True:
-        try:
-            return RANDOM[group](g, f"random {number}")
-        except ValueError:  # parameters that do not go together: others, then
-            continue
-
-
-def _random_inputs(g: random.Random) -> dict:
-    samples = samples_of(*(g.choice((g.randrange(2**64), g.randrange(20))) for _ in range(g.randint(1, 5))))
-    wanted = tuple(n for n in NAMES if g.random() < 0.7) or NAMES
-    return {"number": g.randrange(5), "samples": samples, "wanted": wanted}
-
-
-def _random_color(g: random.Random, name: str) -> Case:
-    grid = tuple(g.choice((1, 2, 3, 5, 8, 9, 14)) for _ in range(3))
-    per = g.choice(("clip", "frame"))
-    tokens = math.prod(grid[per == "frame" :])
-    spec = ColorSpec(
-        g.choice(("white", "red", "blue", "green", "purple")), grid, g.randint(1, max(1, tokens - 1)), per=per,
-        boundary=g.choice(("field", "wrap")), sigma1=g.choice(((0.4, 1.5), (0.3, 0.3), (0.5, 2.5))),
-        sigma2=g.choice(((1.4, 3.0), (2.6, 2.9))), anisotropy=(g.choice((0, 0.5, 1)), g.choice((0.5, 1)), 1),
-        origin=tuple(g.choice((0, -9, 12345)) for _ in range(3)), truncate=g.choice((4.0, 2.0)),
-    )  # fmt: skip
-    shared = g.choice((SHARED_BYTES, SHARED_BYTES, 40 * KIB, 16 * KIB, 8 * KIB))
-    return Case(f"{name}: {spec}", mask_of("color_mask", spec, **_random_inputs(g)), shared=shared)
-
-
-def _random_threshold(g: random.Random, name: str) -> Case:
-    n, groups = g.randint(2, 700), g.randint(1, 3)
-    scores = np.random.default_rng(g.randrange(2**31)).standard_normal((2, n * groups)).astype(np.float32)
-    if g.random() < 0.5:
-        scores = np.round(scores * g.choice((1, 2, 8)))
-    visible, wanted = g.randint(1, n - 1), _random_inputs(g)["wanted"]
-    return Case(f"{name}: {n}, {groups}, {visible}", threshold_of(scores, visible, groups, wanted))
-
-
-def _random_gaussian(g: random.Random, name: str) -> Case:
-    size = (g.randint(1, 3), *(g.randint(1, 20) for _ in range(3)))
-    volume = np.random.default_rng(g.randrange(2**31)).standard_normal(size).astype(np.float32)
-    radius, wrap = tuple(g.randint(0, 9) for _ in range(3)), g.random() < 0.5
-    if not wrap:
-        radius = tuple(min(r, (n - 1) // 2) for r, n in zip(radius, size[1:], strict=True))
-    return Case(f"{name}: {size}, {radius}, {wrap}", _filter(volume, radius, wrap))
-
-
-def _random_blue(g: random.Random, name: str) -> Case:
-    grid = g.choice(((3, 7), (5, 5), (2, 3, 4), (9, 4), (1, 2), (5, 1, 6)))
-    masks = g.choice(("complementary", "independent", "views"))
-    spec = OptimBlueSpec(
-        grid, g.randint(1, math.prod(grid) - 1), steps=g.randint(0, 12), masks=masks, delta=g.randint(1, 5),
-        weights=(1.0, *(g.choice((0.0, 0.7, 1.0)) for _ in range(3 if len(grid) == 2 else 6))),
-    )  # fmt: skip
-    shared = g.choice((SHARED_BYTES, 1100))
-    return Case(f"{name}: {spec}", mask_of("optim_blue", spec, **_random_inputs(g)), shared=shared)
-
-
-def _random_strategy(g: random.Random, name: str) -> Case:
-    grid = tuple(g.choice((1, 2, 3, 8, 10)) for _ in range(3))
-    kind, tokens = g.choice(("axis", "bars", "blocks", "cells", "running")), math.prod(grid)
-    more = {
-        "axis": {"axis": g.randrange(3)}, "bars": {"pace": (g.randint(1, grid[1]), g.randint(1, grid[2]))},
-        "cells": {"cell": tuple(g.randint(1, n) for n in grid)},
-        "running": {"cell": (1, g.randint(1, grid[1]), g.randint(1, grid[2]))},
-        "blocks": {"inverse": g.random() < 0.5, "overhang": g.random() < 0.5,
-                   "duration": g.choice(((1, 1), (0.3, 0.7)))},
-    }[kind]  # fmt: skip
-    spec = StrategySpec(kind, grid, g.randint(1, max(1, tokens - 1)), **more)
-    shared = g.choice((SHARED_BYTES, _without_scores(spec)))
-    return Case(f"{name}: {spec}", mask_of("strategy_mask", spec, **_random_inputs(g)), shared=shared)
-
-
-def _without_scores(spec: StrategySpec) -> int:
-    """Shared memory that holds all but the scores of a block."""
-    return SCRATCH_BYTES + 8 * spec.ranked
-
-
-RANDOM = {"colors": _random_color, "threshold": _random_threshold, "gaussian": _random_gaussian,
-          "optim_blue": _random_blue, "strategies": _random_strategy}  # fmt: skip
