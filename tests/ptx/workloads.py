@@ -116,15 +116,16 @@ def clips(quick: bool) -> Iterator[Case]:
         for j, color in enumerate(("red", "blue", "green", "purple")):
             spec = ColorSpec(color, (8, 14, 14), 157, boundary=boundary, origin=far if j % 2 else (0, 0, 0))
             yield Case(f"{color}, {boundary}", mask_of("color_mask", spec, i + j, WANTED[j], samples=one))
-        for color in ("green",) if quick else ("red", "green", "purple"):
+        # Rankings of all lengths that have code of their own, by both kernels.
+        for color in ("red", "green") if quick else ("red", "blue", "green", "purple"):
             long = ColorSpec(color, (16, 14, 14), 314, boundary=boundary)
             yield Case(f"long {color}, {boundary}", mask_of("color_mask", long, i, samples=one))
-        flat = {"anisotropy": (0, 1, 1), "sigma1": (0.3, 0.5), "sigma2": (2.9, 3.0), "boundary": boundary}
-        if boundary == "field":
-            longest = ColorSpec("blue", (24, 14, 14), 500)
-            yield Case("longest", mask_of("color_mask", longest, i, samples=one))
-        frames = ColorSpec("green", (8, 14, 14), 20, per="frame", **flat)
-        yield Case(f"frames, {boundary}", mask_of("color_mask", frames, i, samples=one))
+            flat = {"anisotropy": (0, 1, 1), "sigma1": (0.3, 0.5), "sigma2": (2.9, 3.0), "boundary": boundary}
+            frames = ColorSpec(color, (8, 14, 14), 20, per="frame", **flat)
+            yield Case(f"frames, {color}, {boundary}", mask_of("color_mask", frames, i, samples=one))
+            if boundary == "field":
+                longest = ColorSpec(color, (24, 14, 14), 500)
+                yield Case(f"longest {color}", mask_of("color_mask", longest, i, samples=one))
         if not quick:
             for chance in range(2):
                 spec = ColorSpec("green", (8, 14, 14), 157, boundary=boundary)
