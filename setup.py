@@ -36,7 +36,15 @@ ISA_FLAGS = {
 }
 SOURCES = ["csrc/api.cpp", "csrc/api_training.cpp", "csrc/isa_portable.cpp", "csrc/isa_block.cpp"]
 SOURCES += list(ISA_FLAGS) if X86 else []
-CUDA_SOURCES = ["kernels.cu", "contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h"]
+CUDA_SOURCES = [
+    "kernels.cu",
+    "contract.h",
+    "plan.h",
+    "block.h",
+    "threshold_block.h",
+    "color_block.h",
+    "clip_block.h",
+]
 CUDA_SOURCES += ["gaussian_block.h", "optim_blue.h", "optim_blue_block.h", "strategy.h"]
 CUDA_SOURCES += [
     "strategy_block.h",

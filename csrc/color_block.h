@@ -94,14 +94,27 @@ SMN_UNROLL_DEVICE
     }
 }
 
-// Eight neighbours along x: f(e, value) for e = 0 .. 7.
+// Eight neighbours along x, by twos: f(i, even, odd) for i = 0 .. 3.
 template <class F>
-SMN_FN void white_block(smn_u64 seed, smn_u64 sample, smn_i64 t, smn_i64 y, smn_i64 block, F f) {
+SMN_FN void white_pairs(smn_u64 seed, smn_u64 sample, smn_i64 t, smn_i64 y, smn_i64 block, F f) {
     smn_u32 c[4] = {smn_counter0(block, y), smn_counter1(t, SMN_PURPOSE_NOISE), (smn_u32)sample,
                     (smn_u32)(sample >> 32)};
     smn_philox(c, seed);
+    // As smn_white_of has it, without a conversion: of a half h, 128 + (h + 2^15) / 2^16 is a float's bits.
 SMN_UNROLL_DEVICE
-    for (int e = 0; e < 8; ++e) f(e, smn_white_of(c[e >> 1], e));
+    for (int i = 0; i < 4; ++i) {
+        const smn_u32 halves = c[i] ^ 0x80008000u;
+        f(i, Block::float_of(Block::low_below(halves, 0x43000000u)) - 128.5f,
+          Block::float_of(Block::high_below(halves, 0x43000000u)) - 128.5f);
+    }
+}
+// f(e, value) for e = 0 .. 7.
+template <class F>
+SMN_FN void white_block(smn_u64 seed, smn_u64 sample, smn_i64 t, smn_i64 y, smn_i64 block, F f) {
+    white_pairs(seed, sample, t, y, block, [=](int i, float even, float odd) {
+        f(2 * i, even);
+        f(2 * i + 1, odd);
+    });
 }
 
 SMN_FN int smn_modulo(int i, int n) {

@@ -21,12 +21,23 @@ enum { SMN_BANK = 32 };  // sigmas per bank, section 3
 #define SMN_PHILOX_W0 0x9E3779B9u
 #define SMN_PHILOX_W1 0xBB67AE85u
 
+// The 64 bits of a product. NVCC makes more than one instruction of the plain form.
+SMN_FN smn_u64 smn_product(smn_u32 a, smn_u32 b) {
+#ifdef __CUDA_ARCH__
+    smn_u64 product;
+    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
+    return product;
+#else
+    return (smn_u64)a * b;
+#endif
+}
+
 // Section 1. c: the four counter words, replaced by the four output words.
 SMN_FN void smn_philox(smn_u32 c[4], smn_u64 seed) {
     smn_u32 k0 = (smn_u32)seed, k1 = (smn_u32)(seed >> 32);
     for (int round = 0; round < 10; ++round) {
-        smn_u64 p0 = (smn_u64)SMN_PHILOX_M0 * c[0];
-        smn_u64 p1 = (smn_u64)SMN_PHILOX_M1 * c[2];
+        smn_u64 p0 = smn_product(SMN_PHILOX_M0, c[0]);
+        smn_u64 p1 = smn_product(SMN_PHILOX_M1, c[2]);
         smn_u32 c1 = c[1], c3 = c[3];
         c[0] = (smn_u32)(p1 >> 32) ^ c1 ^ k0;
         c[1] = (smn_u32)p1;

@@ -2,6 +2,7 @@
 // The GPU's block algorithms on the host, for tests: the same headers, a block as a loop over its threads.
 #include <string.h>
 
+#include "clip_block.h"
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
 #include "points_block.h"
@@ -30,20 +31,24 @@ void color(const smn_plan* plan, uint64_t seed, uint64_t sample, const int64_t* 
     ColorBlock c = color_block(block, *plan, seed, sample, sigma_table,
                                plan->layout.fused ? held + tokens : held);
     const bool two = plan->first != nullptr;
-    if (plan->layout.torus)
+    if (plan->layout.clip) {
+        c = color_block(block, *plan, seed, sample, sigma_table, held);
+        scores = plan->layout.torus ? two ? clip_torus<true>(block, c, c.noise) : clip_torus<false>(block, c, c.noise)
+                 : two ? clip_window<true>(block, c, c.noise) : clip_window<false>(block, c, c.noise);
+    } else if (plan->layout.torus)
         two ? fields<true, true>(block, c, scores) : fields<true, false>(block, c, scores);
     else
         two ? fields<false, true>(block, c, scores) : fields<false, false>(block, c, scores);
     if (out->noise) memcpy(out->noise, scores, sizeof(float) * tokens);
     if (out->mask || out->ids_keep || out->ids_mask || out->ids_restore)
-        threshold_block(block, plan->ranking, scores, *out);
+        threshold_block<true>(block, plan->ranking, scores, *out);
 }
 
 size_t threshold_bytes(const smn_ranking*) { return SMN_SCRATCH_BYTES; }
 
 void threshold(const smn_ranking* r, const float* scores, const smn_outputs* out, void* workspace) {
     Block block = {256, (BlockScratch*)workspace, 0};
-    threshold_block(block, *r, scores, *out);
+    threshold_block<false>(block, *r, scores, *out);
 }
 
 void add_bias(const float* scores, const float* bias, float weight, int64_t count, float* out) {

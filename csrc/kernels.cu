@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CUDA entry points: one block a sample. Compiled by NVRTC at first use (backends/cuda.py); nvcc will do too.
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
+#include "clip_block.h"
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
 #include "points_block.h"
@@ -52,11 +53,29 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     for (int tile = 0; tile < color_tiles(plan); ++tile) color_field<TORUS, TWO>(block, c, tile, scores);
     if (out.noise) block.tasks((int)tokens, [=](int i) { out.noise[i] = scores[i]; });
     if (out.mask || out.ids_keep || out.ids_mask || out.ids_restore)
-        threshold_block(block, plan.ranking, scores, out);
+        threshold_block<true>(block, plan.ranking, scores, out);
+}
+
+// The same of clips that clip_block.h is for. Grid: (samples, 1).
+template <bool TORUS, bool TWO>
+__device__ __forceinline__ void clip(const smn_plan& plan, const smn_call& call) {
+    extern __shared__ float4 memory[];
+    char* shared = (char*)memory;
+    Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
+    const smn_outputs out = rows_of(call.out, blockIdx.x, plan.ranking);
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[blockIdx.x], call.sigma_table,
+                               (float*)(shared + SMN_SCRATCH_BYTES));
+    if (call.origin) color_at(c, call.origin + 3 * (long long)blockIdx.x);
+    const float* scores = TORUS ? clip_torus<TWO>(block, c, c.noise) : clip_window<TWO>(block, c, c.noise);
+    if (out.noise) block.tasks(plan.ranking.groups * plan.ranking.tokens, [=](int i) { out.noise[i] = scores[i]; });
+    if (out.mask || out.ids_keep || out.ids_mask || out.ids_restore)
+        threshold_block<true>(block, plan.ranking, scores, out);
 }
 
 #define SMN_THREADS 256
 // Two blocks a multiprocessor: more is not what shared memory allows, and to make room for it registers would spill.
+// A clip's block may have twice the threads, where shared memory allows one block.
+#define SMN_CLIP_KERNEL extern "C" __global__ void __launch_bounds__(2 * SMN_THREADS, 1)
 #define SMN_KERNEL extern "C" __global__ void __launch_bounds__(SMN_THREADS, 2)
 // backends/nvrtc.py compiles one kernel at a time: with SMN_ONE defined, that of which SMN_ONE_<name> is defined.
 
@@ -81,12 +100,33 @@ SMN_KERNEL color_torus_two(const __grid_constant__ smn_plan plan, const __grid_c
 }
 #endif
 
+#if !defined(SMN_ONE) || defined(SMN_ONE_clip_window_one)
+SMN_CLIP_KERNEL clip_window_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    clip<false, false>(plan, call);
+}
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_clip_window_two)
+SMN_CLIP_KERNEL clip_window_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    clip<false, true>(plan, call);
+}
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_clip_torus_one)
+SMN_CLIP_KERNEL clip_torus_one(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    clip<true, false>(plan, call);
+}
+#endif
+#if !defined(SMN_ONE) || defined(SMN_ONE_clip_torus_two)
+SMN_CLIP_KERNEL clip_torus_two(const __grid_constant__ smn_plan plan, const __grid_constant__ smn_call call) {
+    clip<true, true>(plan, call);
+}
+#endif
+
 #if !defined(SMN_ONE) || defined(SMN_ONE_threshold)
 SMN_KERNEL threshold(const __grid_constant__ smn_ranking ranking, const __grid_constant__ smn_call call) {
     __shared__ BlockScratch scratch;
     Block block = {(int)blockDim.x, &scratch, 0};
     const long long row = blockIdx.x, tokens = (long long)ranking.groups * ranking.tokens;
-    threshold_block(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
+    threshold_block<false>(block, ranking, call.scores + row * tokens, rows_of(call.out, row, ranking));
 }
 #endif
 

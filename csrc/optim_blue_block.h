@@ -249,8 +249,8 @@ SMN_FN const int* blue_partition(Block& block, const BlueBlock& b, smn_u64 seed,
 }
 
 SMN_FN void blue_mask(Block& block, const smn_optim_blue& p, const int* label, int mask, const smn_outputs& out) {
-    const smn_ranking ranking = {1, p.tokens, p.visible, 0, 0};
-    write_outputs(block, [=](int token) { return label[token] == mask ? 1u : 0u; }, ranking.tokens, place_of(ranking, 0),
-                  {0u, 0}, out);
+    const auto row = read_keys(p.tokens, 0, block.threads, [=](int token) { return label[token]; },
+                               [=](int mine) { return mine == mask ? 1u : 0u; });
+    write_outputs(block, row, {0, 0, p.visible}, 1u, out);
     block.barrier();  // the next mask counts in the same places
 }

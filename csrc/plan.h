@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 12
+#define SMN_ABI 13
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -60,6 +60,7 @@ typedef struct {
     int32_t slices;     // noise slices made and filtered along x and y at a time
     int32_t halo[2][3]; // [2 banks] largest radius along t, y, x; zero for a torus
     int32_t pitch;      // floats of a row of noise, odd: rows side by side then lie in different memory banks
+    int32_t clip;       // 1: of clip_block.h, whose tile is the whole grid
     int32_t fused;      // 1: the scores of a sample fit beside the rest, so that one launch does everything
     int32_t bytes;      // shared memory of the block that filters
 } smn_layout;

@@ -76,11 +76,12 @@ class _Prepared:
         outside_capture("preparing a sampler")
         t = tables(spec)
         try:
-            self.layout: Layout = layout(spec, t.taps.shape[-1], driver.shared_bytes(device))
+            self.layout: Layout = layout(
+                spec, t.taps.shape[-1], driver.shared_bytes(device), driver.architecture(device)
+            )
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
-        name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
-        self.function = driver.function(device, name)
+        self.function = driver.function(device, self.layout.kernel(spec))
         self.threshold = (
             None if self.layout.fused else driver.function(device, "threshold")
         )  # fused: in the first
@@ -180,7 +181,8 @@ def _color(
         if tensor is not None:
             setattr(call, name, tensor.data_ptr())
     if prepared.threshold is None:
-        return driver.launch(prepared.function, (batch, 1), prepared.layout.bytes, plan, call)
+        size, threads = prepared.layout.bytes, prepared.layout.threads
+        return driver.launch(prepared.function, (batch, 1), size, plan, call, threads=threads)
     scores = outputs.get("noise")
     if scores is None:
         tokens = plan.ranking.groups * plan.ranking.tokens

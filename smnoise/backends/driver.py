@@ -47,9 +47,14 @@ def function(device: int, name: str) -> int:
         bind_thread()
         found = driver.moduleGetFunction(module(device, name), name)
         # The limit of the kernel, not of a launch: once, at its highest.
-        if name.startswith("color_") or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
+        if name.startswith(("color_", "clip_")) or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
             driver.funcSetAttribute(found, MAX_DYNAMIC_SHARED, shared_bytes(device))
     return found
+
+
+def architecture(device: int) -> int:
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def shared_bytes(device: int) -> int:

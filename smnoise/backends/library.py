@@ -16,7 +16,7 @@ import torch
 from .. import install
 from .plan import Gaussian, Outputs, Patches, PatchLoss, Points, Ragged, Ranking, Slots
 
-ABI = 12
+ABI = 13
 
 
 @lru_cache(maxsize=1)

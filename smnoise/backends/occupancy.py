@@ -9,11 +9,10 @@ from typing import NamedTuple
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, tables
 from . import nvrtc
 from .cuda import BLUE_THREADS, blue_kernel
-from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, layout
+from .layout import RESERVED_BYTES, SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, layout
 from .plan import blue_plan_of, strategy_plan_of
 
 REGISTERS = 65536  # of a multiprocessor, given to a warp in pieces of 256
-RESERVED_BYTES = 1024  # of each block's shared memory
 # Of each multiprocessor: shared memory in KiB, threads.
 MULTIPROCESSORS = {
     **{75: (64, 1024), 80: (164, 2048), 86: (100, 1536), 89: (100, 1536)},
@@ -43,9 +42,8 @@ def launch_of(spec: ColorSpec | OptimBlueSpec | StrategySpec, architecture: int)
     """The kernel that does most of the work. Raises ValueError where none fits."""
     limit = SHARED_BYTES if architecture >= 80 else TURING_BYTES
     if isinstance(spec, ColorSpec):
-        cut = layout(spec, tables(spec).taps.shape[-1], limit)
-        name = f"color_{'torus' if cut.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
-        return Launch(name, THREADS, cut.bytes)
+        cut = layout(spec, tables(spec).taps.shape[-1], limit, architecture)
+        return Launch(cut.kernel(spec), cut.threads, cut.bytes)
     if isinstance(spec, OptimBlueSpec):
         plan = blue_plan_of(spec, 0, 0, limit - SCRATCH_BYTES)
         return Launch(blue_kernel(plan), BLUE_THREADS, SCRATCH_BYTES + plan.bytes if plan.shared else 0)

@@ -97,6 +97,7 @@ class LayoutStruct(Structure):
         ("slices", c_int32),
         ("halo", (c_int32 * 3) * 2),
         ("pitch", c_int32),
+        ("clip", c_int32),
         ("fused", c_int32),
         ("bytes", c_int32),
     ]
@@ -334,6 +335,6 @@ def plan_of(
         halo = plan.layout.halo
         for bank in (0, 1):
             halo[bank][:] = layout.halo[bank]
-        for name in ("threads", "torus", "tile", "slices", "pitch", "fused", "bytes"):
+        for name in ("threads", "torus", "tile", "slices", "pitch", "clip", "fused", "bytes"):
             setattr(plan.layout, name, getattr(layout, name))
     return plan

@@ -18,6 +18,16 @@ from smnoise.measures.diversity import diversity
 SAMPLER = Green3D((2, 4, 4), 0.5)
 
 
+def spying(names, name, run):
+    """The function, which adds a name to the list at each call."""
+
+    def spy(*arguments):
+        names.append(name)
+        return run(*arguments)
+
+    return spy
+
+
 @pytest.fixture
 def called(monkeypatch):
     """Names of the backends that color_mask ran on."""
@@ -27,12 +37,7 @@ def called(monkeypatch):
         ("cpu", cpu, "masks"),  # the way past torch's dispatcher
         ("reference", reference, "color_mask"),
     ):
-
-        def spy(*arguments, _name=name, _run=getattr(module, function)):
-            names.append(_name)
-            return _run(*arguments)
-
-        monkeypatch.setattr(module, function, spy)
+        monkeypatch.setattr(module, function, spying(names, name, getattr(module, function)))
     backends.implementation.cache_clear()
     yield names
     backends.implementation.cache_clear()  # of the spies

@@ -133,9 +133,10 @@ def test_threads_that_prepare_at_once_get_the_same(monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "architecture", "kernel", "blocks", "limit"),
     [
-        (FIELD.spec, 80, "color_window_two", 1, "shared memory"),
-        (FIELD.spec, 90, "color_window_two", 2, "registers"),
-        (WRAP.spec, 75, "color_torus_two", 1, "shared memory"),
+        (FIELD.spec, 80, "clip_window_two", 2, None),
+        (FIELD.spec, 90, "clip_window_two", 2, "registers"),
+        (FIELD.spec, 89, "clip_window_two", 1, None),
+        (WRAP.spec, 75, "clip_torus_two", 2, None),
         (OptimBlueSpec((1, 64, 8), 102), 90, "optim_blue", None, None),
         (StrategySpec("blocks", (8, 14, 14), 700), 80, "strategy_mask", None, None),
     ],
@@ -146,8 +147,11 @@ def test_occupancy(pytestconfig, spec, architecture, kernel, blocks, limit):
     assert found.launch.kernel == kernel
     assert found.launch.shared_bytes <= SHARED_BYTES
     assert found.blocks >= 1
+    if isinstance(spec, ColorSpec) and architecture >= 80:
+        assert found.blocks * found.launch.threads >= 16 * 32, "sixteen warps hide what a few wait for"
     if blocks is not None:
-        assert (found.blocks, found.limit) == (blocks, limit)
+        assert found.blocks == blocks
+        assert limit is None or found.limit == limit
 
 
 def test_turing_has_less_shared_memory():

@@ -220,13 +220,18 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
 def restrict(monkeypatch, shared_bytes: int, workspace: int | None, threads: int) -> None:
     """Less memory than there is, and fewer threads a block, lead to paths that otherwise only large masks take."""
     from smnoise.backends import cuda, driver
-    from smnoise.backends.layout import layout
+    from smnoise.backends.layout import THREADS, layout
 
     monkeypatch.setattr(driver, "SHARED_BYTES", shared_bytes)
     for module in (cuda, driver):
         monkeypatch.setattr(module, "THREADS", threads)
     monkeypatch.setitem(driver.launch.__kwdefaults__, "threads", threads)
-    monkeypatch.setattr(cuda, "layout", lambda spec, stride, *more: layout(spec, stride, shared_bytes))
+
+    def smaller(spec, stride: int, _: int, *architecture: int):
+        found = layout(spec, stride, shared_bytes, *architecture)
+        return found._replace(threads=found.threads * threads // THREADS)
+
+    monkeypatch.setattr(cuda, "layout", smaller)
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)
     refresh(monkeypatch, cuda)

@@ -4,6 +4,7 @@ are known no barrier is there for nothing. All of it: `make test-barriers`; two 
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from targets import skip_without
 
@@ -69,12 +70,31 @@ def _color_cases(kernel: str) -> list[Case]:
     return [*cases, Case("noise", noise_of(noise, 3))]
 
 
+def _clip_cases(kernel: str) -> list[Case]:
+    boundary, colors = (
+        GRIDS[kernel.split("_")[1]],
+        ("green", "purple") if kernel.endswith("two") else ("red", "blue"),
+    )
+    specs = [ColorSpec(color, (8, 14, 14), 157, boundary=boundary) for color in colors]
+    specs.append(ColorSpec(colors[1], (16, 14, 14), 157, boundary=boundary))
+    cases = [Case(s.color, mask_of("color_mask", s, 1, samples=samples_of(7))) for s in specs]
+    return [*cases, Case("noise", noise_of(specs[1], 3))]
+
+
 def _cases(kernel: str) -> list[Case]:
+    if kernel.startswith("clip_"):
+        return _clip_cases(kernel)
     if kernel.startswith("color_"):
         return _color_cases(kernel)
     if kernel == "threshold":
         scores = ties()
-        return [Case(f"threshold {v}", threshold_of(scores, *v)) for v in ((400,), (20, 8), (1039,))]
+        cases = [Case(f"threshold {v}", threshold_of(scores, *v)) for v in ((400,), (20, 8), (1039,))]
+        g = np.random.default_rng(3)
+        for n in workloads.HELD:  # a copy of the code each
+            some = g.standard_normal((1, n)).astype(np.float32)
+            cases.append(Case(f"{n}", threshold_of(some, n // 5)))
+            cases.append(Case(f"{n} with ties", threshold_of(np.round(2 * some), n // 5)))
+        return cases
     if kernel == "slot_threshold":
         return [c for c in workloads.slots(True) if c.name in ("slots in drawn order", "slots of ties")]
     if kernel.startswith("optim_blue"):

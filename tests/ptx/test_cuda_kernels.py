@@ -11,7 +11,7 @@ from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
 
-from . import point_workloads, run, workloads
+from . import clip_workloads, point_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .random_workloads import RANDOM, random_case
@@ -20,7 +20,7 @@ from .unreachable import unreachable
 
 pytestmark = pytest.mark.slow
 
-GROUPS = workloads.GROUPS | point_workloads.GROUPS
+GROUPS = workloads.GROUPS | clip_workloads.GROUPS | point_workloads.GROUPS
 
 LEAST_RANDOM_CASES, MOST_RANDOM_CASES = (
     30,
@@ -106,6 +106,16 @@ def test_the_reference_s_bits_and_no_fault(architecture, group, whole, capsys):
         assert reached.share >= (LEAST_SHARE if whole else LEAST_SHARE_OF_A_PART), "\n".join(reached.missed)
         kernel = coverage.kernels[name]
         assert not kernel.code.loose, f"an assembler might fuse {kernel.code.loose[0].text}"
+
+
+def test_a_field_where_a_block_has_more_threads(monkeypatch):
+    """On sm_89, whose multiprocessors have memory for one block of a field."""
+    device = Device()
+    cuda_backend(monkeypatch, device, 89)
+    run_it = workloads.mask_of("color_mask", workloads.GREEN, 3, samples=workloads.samples_of(7))
+    assert not run.wrong("green", run_it(cuda), run_it(reference), device)
+    (kernel,) = device.kernels
+    assert (kernel, device.counts.warps[kernel, 0]) == ("clip_window_two", 16)
 
 
 def test_samplers_that_differ_in_no_table_share_them(monkeypatch):

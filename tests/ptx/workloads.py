@@ -184,6 +184,9 @@ def ties() -> np.ndarray:
     return np.concatenate([np.concatenate(parts).astype(np.float32), NANS])[None]
 
 
+HELD = (500, 1700, 3300, 3500)  # of 256 threads: at most 2, 7 and 13 keys a thread, and more
+
+
 def thresholds(quick: bool) -> Iterator[Case]:
     g = np.random.default_rng(3)
     scores = g.standard_normal((2, 1568)).astype(np.float32)
@@ -198,6 +201,14 @@ def thresholds(quick: bool) -> Iterator[Case]:
     yield Case("threshold of two", threshold_of(np.array([[-0.0, 0.0]], np.float32), 1))
     yield Case("threshold of none", threshold_of(np.zeros((0, 30), np.float32), 1))
     yield Case("threshold of pieces", threshold_of(torch.from_numpy(scores).t().contiguous().t(), 157))
+    # Keys held in registers, as many as there are copies of the code for, and read each time; with ties and without.
+    for n in HELD:
+        some = g.standard_normal((1, n)).astype(np.float32)
+        yield Case(f"threshold of {n}", threshold_of(some, n // 5))
+        yield Case(f"threshold of {n} with ties", threshold_of(np.round(2 * some), n // 5))
+    lowest = np.full((1, 300), 0xFFFFFFFF, np.uint32).view(np.float32).copy()
+    lowest[0, ::3] = 1.0
+    yield Case("threshold of the lowest key", threshold_of(lowest, 150))
     outlier = np.r_[np.float32(1e30), scores[0, :999]][None]
     yield Case("threshold with an outlier", threshold_of(outlier, 500))
     for chance in range(3):
@@ -223,6 +234,10 @@ def slots(quick: bool) -> Iterator[Case]:
     yield Case("slots of one token", slots_of(scores[:, :5], (1, 0, 0, 1, 0)))
     yield Case("slots of ties", slots_of(g.permutation(ties(), axis=1), (400, 0), [[1, 0]]))
     yield Case("slots of nobody", slots_of(scores[:0], counts))
+    for n in HELD[1:]:
+        many = g.standard_normal((1, 2 * n)).astype(np.float32)
+        yield Case(f"slots of {n}", slots_of(many, (n // 5, n // 3)))
+        yield Case(f"slots of {n} with ties", slots_of(np.round(2 * many), (n // 5, 0)))
     for chance in range(3):
         run = slots_of(scores[:1, :120], (40, 0, 7), [[2, 0, 1]])
         yield Case(f"slots, hostile {chance}", run, hostile=chance)
@@ -318,6 +333,10 @@ def strategies(quick: bool) -> Iterator[Case]:
         "nobody's blocks",
         mask_of("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=samples_of()),
     )
+    for long in ((4, 28, 28), (8, 28, 28)):  # of more keys than the others
+        for kind in ("blocks", "axis"):
+            spec = StrategySpec(kind, long, 700)
+            yield Case(f"{kind} of {long}", mask_of("strategy_mask", spec, 2, samples=samples_of(3)))
     small = StrategySpec("blocks", (2, 5, 6), 25)
     for chance in range(2):
         yield Case(
