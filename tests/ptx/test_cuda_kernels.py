@@ -18,10 +18,8 @@ from .random_workloads import RANDOM, random_case
 from .stand_in import cuda_backend, module_of, restrict
 from .unreachable import unreachable
 
-LEAST_RANDOM_CASES, MOST_RANDOM_CASES = (
-    30,
-    200,
-)  # of a group, until each block is reached that any launch can reach
+# Of a group, until each block is reached that any launch can reach.
+LEAST_RANDOM_CASES, MOST_RANDOM_CASES = 30, 200
 # Of the blocks that no proof puts out of reach (unreachable.py): by all cases, and by those of `make test`.
 LEAST_SHARE, LEAST_SHARE_OF_A_PART = 0.9, 0.85
 
