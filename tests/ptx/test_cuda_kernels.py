@@ -22,10 +22,8 @@ pytestmark = pytest.mark.slow
 
 GROUPS = workloads.GROUPS | clip_workloads.GROUPS | point_workloads.GROUPS
 
-LEAST_RANDOM_CASES, MOST_RANDOM_CASES = (
-    30,
-    200,
-)  # of a group, until each block is reached that any launch can reach
+# Of a group, until each block is reached that any launch can reach.
+LEAST_RANDOM_CASES, MOST_RANDOM_CASES = 30, 200
 # Of the blocks that no proof puts out of reach (unreachable.py): by all cases, and by those of `make test`.
 LEAST_SHARE, LEAST_SHARE_OF_A_PART = 0.9, 0.85
 

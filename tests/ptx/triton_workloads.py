@@ -11,7 +11,7 @@ from functools import cache
 
 import torch
 
-from smnoise.backends.layout import SHARED_BYTES
+from smnoise.backends.layout import SHARED_BYTES, THREADS
 
 from . import point_workloads, run, workloads
 from .counts import Counts
@@ -121,8 +121,8 @@ def run_group(group: str, architecture: int, quick: bool) -> tuple[list[str], di
     torch.set_num_threads(1)
     driver, counts, said, kernels, number = driver_of(architecture), Counts(), [], {}, 0
     for case in GROUPS[group](quick):
-        if case.shared != SHARED_BYTES or case.workspace:
-            continue  # about the CUDA kernels' memory
+        if case.shared != SHARED_BYTES or case.workspace or case.threads != THREADS:
+            continue  # about the CUDA kernels' memory and blocks
         device = Device(hostile=case.hostile)
         device.counts = counts
         driver.use(device)

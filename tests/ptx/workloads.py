@@ -328,7 +328,8 @@ def strategies(quick: bool) -> Iterator[Case]:
             f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=without_scores(small)
         )
     crumbs = StrategySpec("blocks", (1, 36, 36), 20, size=(1, 1, 1))
-    yield Case("blocks that run out", mask_of("strategy_mask", crumbs, 1, samples=samples_of(4)))
+    if not quick:
+        yield Case("blocks that run out", mask_of("strategy_mask", crumbs, 1, samples=samples_of(4)))
     yield Case(
         "nobody's blocks",
         mask_of("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=samples_of()),
