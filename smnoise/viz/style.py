@@ -95,7 +95,8 @@ _UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"D
 def color_of(name: str) -> str:
     """The colour of a strategy, by its name."""
     lower = name.lower()
-    return next((color for word, color in _BY_WORD if word in lower), BLACK)
+    rest = theme().ink if theme() is THEMES["dark"] else BLACK  # which a dark page would hide
+    return next((color for word, color in _BY_WORD if word in lower), rest)
 
 
 @contextmanager

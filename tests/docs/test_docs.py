@@ -174,7 +174,8 @@ def exists(name: str) -> bool:
 def options_of_everything() -> set[str]:
     """Of all commands and trainers: the fields of their dataclasses, and of those inside."""
     targets = [import_module(f"smnoise.cli.{name}").Options for name in COMMANDS if name not in TRAINERS]
-    targets += [import_module(f"smnoise.train.{m}").Config for m in (*MODULES.values(), "cache_clips")]
+    targets += [import_module(f"smnoise.train.{m}").Config for m in MODULES.values()]
+    targets.append(import_module("smnoise.data.video.cache").Config)
     targets.append(import_module("smnoise.study.__main__").Study)
     found = {"--recipe"}
 
