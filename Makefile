@@ -61,7 +61,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 study: $(VENV)/.test $(VENV)/sounds
-	$(BIN)/python -m smnoise.study
+	$(BIN)/smnoise study
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt

@@ -16,13 +16,13 @@ from scipy import ndimage, stats
 import smnoise
 from smnoise import DataError
 from smnoise.data.video.clips import open_video
+from smnoise.data.video.lossless import write_lossless
 from smnoise.train import video_runs
 
 sys.path.append(str(Path(__file__).parent.parent))
 
 from smnoise.study import cells, plan, table
 from smnoise.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
-from smnoise.study.video import write_lossless
 
 SMALL = plan.Size(
     2,

@@ -26,12 +26,13 @@ COMMANDS = {
     "pretrain": "VideoMAE or AudioMAE, with masks made in the loop (video, audio)",
     "finetune": "a pretrained encoder as a classifier (video, audio)",
     "probe": "how well a frozen model's features tell classes apart",
+    "study": "small models under several kinds of masks, compared over seeds (gate)",
     "convert": "weights of VideoMAE and AudioMAE between layouts",
     "pool": "files of masks or noise, made ahead (build, info, colormae)",
     "verify": "known answers, on every backend that runs here",
     "doctor": "what works on this machine, why the rest does not, and what to install",
 }
-TRAINERS = ("pretrain", "finetune", "probe")
+TRAINERS = ("pretrain", "finetune", "probe", "study")
 
 BEGIN = """\
   smnoise sample green-3d                        one mask of a 16-frame clip, drawn with letters
