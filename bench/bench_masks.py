@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import time
 
-import clock
 import pytest
 import torch
-from workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 from smnoise import conformance
 from smnoise.backends import cpu
 from smnoise.train.run.memory import keep_freed_memory
+
+from . import clock
+from .workloads import WORKLOADS, check_masks, check_sampler, make_sampler
 
 STRATEGIES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].strategies]
 BASELINES = [(w, name) for w in WORKLOADS for name in WORKLOADS[w].baselines]
@@ -68,12 +69,12 @@ def test_strategy(benchmark, workload, name, threads):
 
 @pytest.mark.parametrize("isa", cpu.isas()[1:])
 @pytest.mark.parametrize(("workload", "name"), OTHER_ISAS)
-def test_other_instruction_set(benchmark, one_thread, monkeypatch, workload, name, isa):
+def test_other_instruction_set(benchmark, threads, monkeypatch, workload, name, isa):
     monkeypatch.setattr(cpu, "_forced_isa", isa)
     batch = WORKLOADS[workload].batch
     check_sampler(name, make_sampler(workload, name), batch)
     benchmark.extra_info.update(
-        workload=workload, name=f"{name}; {isa}", backend="cpu", threads=1, batch=batch
+        workload=workload, name=f"{name}; {isa}", backend="cpu", threads=threads, batch=batch
     )
     benchmark(batches(workload, name, batch, "cpu"))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """This working tree beside another commit of it: the same batches of masks, in two processes that take turns.
 
-Part of bench/run.py: python bench/run.py --base REF. The other commit is checked out beside and built there. Where its
-masks are not the same bits there is no ratio: that would compare different things.
+`python -m bench --base REF`. The other commit is checked out beside and built there. Where its masks are not the same
+bits there is no ratio: that would compare different things.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
-from about import ROOT, git
-from workloads import WORKLOADS, check_sampler, make_sampler
+from .about import ROOT, git
+from .workloads import WORKLOADS, check_sampler, make_sampler
 
 
 class Side:
     """A worker with the smnoise of a folder."""
 
     def __init__(self, folder: Path, command: tuple[str, ...] = ()):
-        paths = os.pathsep.join((str(folder), str(Path(__file__).parent)))
         self.process = subprocess.Popen(
             command or (sys.executable, str(Path(__file__).with_name("compare_worker.py"))),
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"},
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

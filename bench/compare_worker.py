@@ -13,10 +13,13 @@ import json
 import sys
 import time
 from functools import cache
+from pathlib import Path
 
 import torch
 
 import smnoise
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this tree's strategies, made by that smnoise
 
 BATCHES_COMPARED = 2
 
@@ -25,7 +28,7 @@ BATCHES_COMPARED = 2
 def sampler_of(name: str, grid: tuple[int, ...], visible: int):
     """As workloads.sampler_of; before there was smnoise.strategy, the samplers that there were."""
     if hasattr(smnoise, "strategy"):
-        import workloads
+        from bench import workloads
 
         return workloads.sampler_of(name, grid, visible)
     short, _, variant = name.partition(", ")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts the arithmetic that the contract asks of one mask, and what it would take at the peak of a CPU core or a GPU.
 
-python bench/floor.py
+python -m bench.floor
 
 Counted: float operations of the filters (sections 4 and 5), each product and each sum; Philox calls, of ten rounds with
 two products each; integer operations of Optim Blue's swaps. Sums that two filters share are counted once. Not

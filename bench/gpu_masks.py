@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import baselines
-import floor
 import torch
-import workloads
 
 import smnoise
+
+from . import baselines, floor, workloads
 
 BATCHES = (64, 256, 1024)
 Row = tuple[tuple[str, ...], Any]

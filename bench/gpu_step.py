@@ -11,10 +11,11 @@ import statistics
 from collections.abc import Callable, Iterator
 
 import torch
-from gpu_masks import FIELD, Row
 
 import smnoise
 from smnoise.models.videomae import VideoMAE
+
+from .gpu_masks import FIELD, Row
 
 CLIPS, WARM, COUNTED = 32, 5, 20
 

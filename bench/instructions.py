@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts what the CUDA kernels do for a mask, without a GPU, and writes bench/results/instructions.json and .md.
 
-python bench/instructions.py                     # some minutes
-python bench/instructions.py --only optim-blue   # prints; writes nothing
+python -m bench.instructions                     # some minutes
+python -m bench.instructions --only optim-blue   # prints; writes nothing
 
 The PTX that NVRTC makes is run on the CPU (tests/ptx), by the launches of backends/cuda.py; a case whose bits are not
 the reference's is not counted. Warp instructions, wavefronts of shared memory (one a request without bank conflicts),
@@ -29,8 +29,6 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import floor
-import machine_code
 import numpy as np
 import pytest
 import torch
@@ -45,6 +43,8 @@ from smnoise.backends import cuda, nvrtc, occupancy, reference
 from smnoise.backends.outputs import NAMES
 from smnoise.files import write_text
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec, tables
+
+from . import floor, machine_code
 
 HERE = Path(__file__).parent
 JSON, TABLE = (HERE / "results" / f"instructions.{kind}" for kind in ("json", "md"))

@@ -2,7 +2,7 @@
 """Pools of masks and of noise beside masks made on the fly: time, memory, storage, and how much the masks of an epoch
 differ from each other.
 
-Part of bench/run.py: results/pools.json, results/pools.png.
+Part of `python -m bench`: results/pools.json, results/pools.png.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from baselines import colormae
-from clock import in_turns, threads
-from scaling import next_batches
-from workloads import POOL, VOLUME, check_masks, check_sampler, volumes
-
 import smnoise
 from smnoise import pools
 from smnoise.measures.diversity import diversity
+
+from .baselines import colormae
+from .clock import in_turns, threads
+from .scaling import next_batches
+from .workloads import POOL, VOLUME, check_masks, check_sampler, volumes
 
 GRID, VISIBLE, BATCH = (8, 14, 14), 160, 32
 EPOCH = 20_000

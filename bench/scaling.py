@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the cost of masks grows with the batch, the grid, sigma and the steps of Optim Blue, above the arithmetic floor.
 
-Part of bench/run.py: results/scaling.json, results/scaling.png.
+Part of `python -m bench`: results/scaling.json, results/scaling.png.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import baselines
-import floor
 import torch
-from clock import in_turns, threads
-from workloads import check_masks, check_sampler
 
 import smnoise
+
+from . import baselines, floor
+from .clock import in_turns, threads
+from .workloads import check_masks, check_sampler
 
 GRID, RATIO = (8, 14, 14), 0.9
 BATCHES = (1, 4, 16, 64, 256, 1024)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What masks take of a training step on the CPU: VideoMAE of bench/step.py, forward, backward and AdamW, not compiled.
 
-Part of bench/run.py: results/share.json.
+Part of `python -m bench`: results/share.json.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from functools import partial
 from statistics import median
 
-import baselines
-import step
 import torch
-from clock import in_turns
-from scaling import next_batches
-from workloads import check_masks, check_sampler
 
 import smnoise
 from smnoise.models.videomae import VideoMAE
 from smnoise.train.run.memory import keep_freed_memory
+
+from . import baselines, step
+from .clock import in_turns
+from .scaling import next_batches
+from .workloads import check_masks, check_sampler
 
 OTHERS = {
     "MAE random masking": baselines.mae_random,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How evenly masks are spread, and what Optim Blue's parameters do: bench/results/spread/ from hundreds of masks each.
 
-python bench/spread.py            # about a minute: spread.json, strategies.png, sweep.png
+python -m bench.spread            # about a minute: spread.json, strategies.png, sweep.png
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import baselines
 import matplotlib
 import torch
+
+from . import baselines
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training step of our VideoMAE beside Hugging Face's, with the same sizes, weights, clips and masks, in one run.
 
-Part of bench/run.py: results/step.json.
+Part of `python -m bench`: results/step.json.
 
 A step is forward, backward and AdamW, float32 on the CPU. Time: medians, the programs taking turns; freed memory stays
 with the process, as in our trainers, which spares them all the same page faults. Memory: the peak of

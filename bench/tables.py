@@ -68,16 +68,49 @@ def cpu_table(results: dict) -> str:
     return "\n".join(lines)
 
 
+def cpu_ratios(results: dict) -> list[str]:
+    """What is asked of the C++ core: ratios of rows of one run, for each instruction set that was timed."""
+    times = {name: w["microseconds a mask"] for name, w in results["workloads"].items()}
+    own, topk = (
+        results["about"]["instruction set"],
+        times["video"]["others"]["random, top-k and scatter"]["1"],
+    )
+    mae = times["spectrogram"]["others"][YARDSTICK]["1"]
+    asked = [
+        *(("video", name, topk, "random, top-k and scatter") for name in ("green-3d", "green-3d, wrap")),
+        *(("video", name, topk, "random, top-k and scatter") for name in ("random", "tube")),
+        ("spectrogram", "optim-blue", mae, YARDSTICK),
+    ]
+    lines = [
+        "| one thread | instruction set | µs a mask | ratio | of | two threads of one |",
+        "|---|---|---:|---:|---|---:|",
+    ]
+    for workload, name, yardstick, called in asked:
+        rows = times[workload]["cpu"]
+        for row_name, row in rows.items():
+            base, _, isa = row_name.partition("; ")
+            if base == name:
+                both = f"{row['2'] / row['1']:.2f}x" if "2" in row else "-"
+                cells = f"{isa or own} | {row['1']:.2f} | {row['1'] / yardstick:.2f}x | {called} | {both}"
+                lines.append(f"| {name} | {cells} |")
+    return lines
+
+
 def cpu_page(results: dict) -> str:
     """bench/results/cpu.md: every strategy, on both backends of a CPU."""
-    lines = ["# Time of masks on a CPU", "", f"Written by bench/run.py. {measured_on(results['about'])}.", ""]
+    lines = [
+        "# Time of masks on a CPU",
+        "",
+        f"Written by `python -m bench`. {measured_on(results['about'])}.",
+        "",
+    ]
     for workload, chosen in results["workloads"].items():
         lines += [*cpu_rows(results, workload), ""]
         reference = chosen["microseconds a mask"]["reference"]
         lines += ["| reference backend (NumPy) | µs a mask | masks a second |", "|---|---:|---:|"]
         lines += [f"| {n} | {row['1']:,.0f} | {1e6 / row['1']:,.0f} |" for n, row in reference.items()]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *cpu_ratios(results), ""])
 
 
 def scaling_text(results: dict) -> str:
@@ -241,7 +274,7 @@ def spread_table() -> str:
             f"{row['seen_least']:.2f} to {row['seen_most']:.2f} |"
         )
     return "\n".join(
-        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python bench/spread.py`."]
+        [*lines, "", f"Distances in tokens; {results['what']}. Regenerate with `python -m bench.spread`."]
     )
 
 
@@ -271,7 +304,7 @@ def visibility_table() -> str:
             "",
             "Without the rule, with it. How often corners, the border between them and the inside are visible, the "
             f"mean of all tokens being 1; standard errors of {error:.3f} (corners) and less. Energy: crowding of the "
-            "pairs of visible tokens of a mask. Regenerate with `python bench/visibility.py`.",
+            "pairs of visible tokens of a mask. Regenerate with `python -m bench.visibility`.",
         ]
     )
 

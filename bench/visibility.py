@@ -4,7 +4,7 @@
 Section 7 lets a swap take a token of the rest only for one at a place like it. Here masks are made with that rule and
 without: the CPU library is given a table by which all places are alike.
 
-python bench/visibility.py        # two or three minutes
+python -m bench.visibility        # two or three minutes
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 
 import smnoise
 from smnoise.backends import cpu
-from smnoise.backends.outputs import allocate
 from smnoise.backends.plan import blue_plan_of
 from smnoise.files import write_text
 from smnoise.measures.spread import spread
@@ -40,8 +39,9 @@ def masks_of(sampler: smnoise.OptimBlue, samples: torch.Tensor, alike: bool) -> 
     spec = sampler.spec
     rings = np.zeros_like(spec.ring) if alike else spec.ring
     plan = blue_plan_of(spec, spec.stamp.ctypes.data, rings.ctypes.data, 0, spec.table.ctypes.data)
-    outputs = allocate(len(samples), spec.tokens, spec.visible, ("mask", "ids_keep"))
-    cpu._masks("smn_optim_blue_masks", plan, torch.tensor(sampler.seed), samples, outputs)
+    masks = cpu.Masks("optim_blue", spec, ("mask", "ids_keep"))
+    masks.ready = cpu.isa(), cpu._block_bytes, plan
+    outputs = masks(sampler.seed, samples, 0, len(samples))
     return smnoise.MaskBatch(outputs["mask"], outputs["ids_keep"], None, None, spec.grid, spec.visible)
 
 

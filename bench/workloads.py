@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
-import baselines
 import torch
 
 import smnoise
+
+from . import baselines
 
 POOL, VOLUME = 3000, (12, 20, 20)  # patterns of a pool, and the size of a volume that a window is cut from
 

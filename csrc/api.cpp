@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The C ABI that smnoise/backends/cpu.py calls.
+#include <string.h>
+
+#include "contract.h"
 #include "jobs.h"
 #include "optim_blue.h"
 #include "patches.h"
+#include "ragged.h"
 
 #if defined(_WIN32)
 #define SMN_API extern "C" __declspec(dllexport)
@@ -13,16 +17,36 @@
 struct Color : Job {
     const smn_plan* plan;
     uint64_t seed;
-    const int64_t* samples;
-    const int64_t* sigma_table;
+    Samples samples;
+    const int64_t *sigma_table, *origin;
+    int32_t times;  // > 1: the grid is one frame, whose mask is that of so many; extension 6
     smn_outputs out;
+    int64_t tokens() const { return (int64_t)plan->ranking.groups * plan->ranking.tokens; }
+    int64_t visible() const { return (int64_t)plan->ranking.groups * plan->ranking.visible; }
+    size_t mask_bytes() const { return times > 1 ? ((size_t)(tokens() * times) + 63) / 64 * 64 : 0; }
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Color& job = (const Color&)base;
-        const smn_ranking& r = job.plan->ranking;
+        const int64_t all = job.tokens() * job.times;
         for (int64_t i = from; i < to; ++i) {
-            smn_outputs out = row_of(job.out, i, (int64_t)r.groups * r.tokens, (int64_t)r.groups * r.visible);
-            job.kernels->color(job.plan, job.seed, (uint64_t)job.samples[i], job.sigma_table, &out, scratch);
+            const smn_outputs out = row_of(job.out, i, all, job.visible() * job.times);
+            smn_plan moved;  // extension 13: the plan, at this sample's origin
+            if (job.origin) {
+                moved = *job.plan;
+                for (int axis = 0; axis < 3; ++axis) moved.origin[axis] += smn_place(job.origin[3 * i + axis], axis);
+            }
+            const smn_plan* plan = job.origin ? &moved : job.plan;
+            if (job.times == 1)
+                job.kernels->color(plan, job.seed, job.samples[i], job.sigma_table, &out, scratch);
+            else
+                job.repeated(plan, i, out, out.mask ? out.mask : (uint8_t*)scratch, (char*)scratch + job.mask_bytes());
         }
+    }
+    void repeated(const smn_plan* at, int64_t i, const smn_outputs& out, uint8_t* mask, void* scratch) const {
+        const smn_outputs of_frame = {nullptr, mask, nullptr, nullptr, nullptr};
+        kernels->color(at, seed, samples[i], sigma_table, &of_frame, scratch);
+        for (int t = 1; t < times; ++t) memcpy(mask + t * tokens(), mask, (size_t)tokens());
+        if (out.ids_keep || out.ids_mask || out.ids_restore)
+            kernels->mask_ids(mask, tokens() * times, visible() * times, &out);
     }
 };
 
@@ -70,6 +94,46 @@ struct SlotThreshold : Job {
     }
 };
 
+// Rows of several lengths, extension 14.
+struct RaggedThreshold : Job {
+    const smn_ragged* ragged;
+    const int64_t *lengths, *visible;
+    const float* scores;
+    smn_outputs out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const RaggedThreshold& job = (const RaggedThreshold&)base;
+        const smn_ragged& r = *job.ragged;
+        for (int64_t i = from; i < to; ++i) {
+            const smn_slot slot = smn_ragged_slot(r, job.lengths[i], job.visible[i]);
+            const int32_t length = smn_ragged_length(r, job.lengths[i]);
+            const smn_slots one = {1, length, slot.visible, &slot};
+            const smn_outputs out = {nullptr, row(job.out.mask, i, r.tokens), row(job.out.ids_keep, i, r.keep),
+                                     row(job.out.ids_mask, i, r.hide), row(job.out.ids_restore, i, r.tokens)};
+            job.kernels->slot_threshold(&one, nullptr, job.scores + i * r.tokens, &out, scratch);
+            if (out.ids_restore)  // the hidden tokens stand behind the padded columns of ids_keep
+                for (int32_t p = 0; p < length; ++p)
+                    if (out.ids_restore[p] >= slot.visible) out.ids_restore[p] += r.keep - slot.visible;
+        }
+    }
+};
+
+// Noise at points, extension 15.
+struct NoiseAt : Job {
+    const smn_points* points;
+    uint64_t seed;
+    const int64_t* samples;
+    const int32_t* places;  // [B, N, 3] sixteenths
+    int64_t number;         // N
+    const int64_t* sigma_table;
+    float* out;
+    static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
+        const NoiseAt& job = (const NoiseAt&)base;
+        for (int64_t i = from; i < to; ++i)
+            job.kernels->noise_at(job.points, job.seed, (uint64_t)job.samples[i], job.sigma_table,
+                                  job.places + 3 * job.number * i, job.number, job.out + job.number * i, scratch);
+    }
+};
+
 struct Filter : Job {
     const smn_gaussian* gaussian;
     const float* volume;
@@ -89,7 +153,7 @@ struct Filter : Job {
 struct OptimBlue : Job {
     const smn_optim_blue* plan;
     uint64_t seed;
-    const int64_t* samples;
+    Samples samples;
     smn_outputs out;
     size_t label_bytes() const { return (sizeof(int32_t) * (size_t)plan->tokens + 63) / 64 * 64; }
     size_t mask_bytes() const { return ((size_t)plan->tokens + 63) / 64 * 64; }
@@ -104,7 +168,7 @@ struct OptimBlue : Job {
             job.kernels->optim_blue_mask(&p, label, k, &out, mask);
         };
         // Rows side by side that share a partition are done by whoever is given the first of them.
-        auto partition = [&](int64_t i) { return smn_partition_of(&p, (uint64_t)job.samples[i]); };
+        auto partition = [&](int64_t i) { return smn_partition_of(&p, job.samples[i]); };
         for (int64_t i = from; i < to; ++i) {
             const uint64_t number = partition(i);
             if (i > 0 && partition(i - 1) == number) continue;
@@ -113,7 +177,7 @@ struct OptimBlue : Job {
                 if (p.rows == SMN_VIEWS)
                     for (int32_t k = 0; k < p.masks; ++k) write(j * p.masks + k, k);
                 else
-                    write(j, smn_mask_of(&p, (uint64_t)job.samples[j]));
+                    write(j, smn_mask_of(&p, job.samples[j]));
         }
     }
 };
@@ -121,14 +185,14 @@ struct OptimBlue : Job {
 struct Strategy : Job {
     const smn_strategy* plan;
     uint64_t seed;
-    const int64_t* samples;
+    Samples samples;
     smn_outputs out;
     static void some(const Job& base, int64_t from, int64_t to, void* scratch) {
         const Strategy& job = (const Strategy&)base;
         const smn_ranking& r = job.plan->ranking;
         for (int64_t i = from; i < to; ++i) {
             smn_outputs out = row_of(job.out, i, r.tokens, r.visible);
-            job.kernels->strategy(job.plan, job.seed, (uint64_t)job.samples[i], &out, scratch);
+            job.kernels->strategy(job.plan, job.seed, job.samples[i], &out, scratch);
         }
     }
 };
@@ -223,12 +287,17 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
         smn_sigma_draw(seed, (uint64_t)samples[i], first, (const smn_i64*)table, index + 2 * i);
 }
 
+// Masks of samples[0 .. batch - 1], or, where that is null, of first .. first + batch - 1; outputs that are null are not
+// written.
 SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t batch, const int64_t* sigma_table, const smn_outputs* out) {
+                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table,
+                      const int64_t* origin, int times, float* noise, uint8_t* mask, int64_t* ids_keep,
+                      int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, kernels->color_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
-                 sigma_table, *out};
+    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, origin, times,
+                 {noise, mask, ids_keep, ids_mask, ids_restore}};
+    job.bytes = job.mask_bytes() + kernels->color_bytes(plan);
     return run(job, threads, parallel);
 }
 
@@ -259,6 +328,27 @@ SMN_API int smn_slot_threshold(const smn_slots* slots, int isa, int threads, par
     return run(job, threads, parallel);
 }
 
+SMN_API int smn_ragged_threshold(const smn_ragged* ragged, int isa, int threads, parallel_fn parallel,
+                                 const int64_t* lengths, const int64_t* visible, const float* scores, int64_t batch,
+                                 const smn_outputs* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    const smn_ranking ranking = {1, ragged->tokens, 0, 0, 0};
+    RaggedThreshold job = {{RaggedThreshold::some, kernels, kernels->threshold_bytes(&ranking), batch}, ragged, lengths,
+                           visible, scores, *out};
+    return run(job, threads, parallel);
+}
+
+SMN_API int smn_noise_at(const smn_points* points, int isa, int threads, parallel_fn parallel, const int64_t* seed,
+                         const int64_t* samples, const int32_t* places, int64_t batch, int64_t number,
+                         const int64_t* sigma_table, float* out) {
+    const smn_kernels* kernels = kernels_of(isa);
+    if (!kernels) return SMN_NO_SUCH_ISA;
+    NoiseAt job = {{NoiseAt::some, kernels, kernels->noise_at_bytes(points), batch}, points, (uint64_t)*seed, samples,
+                   places, number, sigma_table, out};
+    return run(job, threads, parallel);
+}
+
 SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threads, parallel_fn parallel,
                                 const float* volume, int64_t batch, float* out) {
     const smn_kernels* kernels = kernels_of(isa);
@@ -268,20 +358,23 @@ SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threa
 }
 
 SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int threads, parallel_fn parallel,
-                                 const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                                 const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
+                                 uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, samples, *out};
+    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first},
+                     {nullptr, mask, ids_keep, ids_mask, ids_restore}};
     job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
     return run(job, threads, parallel);
 }
 
 SMN_API int smn_strategy_mask(const smn_strategy* plan, int isa, int threads, parallel_fn parallel,
-                              const int64_t* seed, const int64_t* samples, int64_t batch, const smn_outputs* out) {
+                              const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
+                              uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
     const smn_kernels* kernels = kernels_of(isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed, samples,
-                    *out};
+    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed,
+                    {samples, first}, {nullptr, mask, ids_keep, ids_mask, ids_restore}};
     return run(job, threads, parallel);
 }
 

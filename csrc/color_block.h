@@ -18,6 +18,7 @@ enum { SMN_RUN = 7, SMN_RUN_T = 4 };
 struct ColorBlock {
     const smn_plan* plan;
     smn_u64 seed, sample;
+    int origin[3];
     const float* taps[2];  // [3 axes][taps_stride] of this sample's sigmas
     int radius[2][3];
     float* noise;     // [slices][rows][pitch]
@@ -116,6 +117,8 @@ SMN_FN ColorBlock color_block(Block& block, const smn_plan& plan, smn_u64 seed, 
     c.plan = &plan;
     c.seed = seed;
     c.sample = sample;
+    SMN_UNROLL_DEVICE
+    for (int axis = 0; axis < 3; ++axis) c.origin[axis] = plan.origin[axis];
     int index[2];
     smn_sigma_draw(seed, sample, plan.first, (const smn_i64*)sigma_table, index);
     const int stride = plan.taps_stride, colors = plan.color == SMN_WHITE ? 0 : plan.first ? 2 : 1;
@@ -139,6 +142,12 @@ SMN_FN ColorBlock color_block(Block& block, const smn_plan& plan, smn_u64 seed, 
     return c;
 }
 
+// Extension 13: the window lies elsewhere. place: t, y, x, of this sample.
+SMN_FN void color_at(ColorBlock& c, const int64_t* place) {
+    SMN_UNROLL_DEVICE
+    for (int axis = 0; axis < 3; ++axis) c.origin[axis] += smn_place(place[axis], axis);
+}
+
 // The field of one tile, written to scores[(t * Y + y) * X + x]. from: the tile's first t, y, x.
 template <bool TORUS, bool TWO>
 SMN_FN void color_tile(Block& block, const ColorBlock& c, const int (&from)[3], float* scores) {
@@ -156,8 +165,8 @@ SMN_FN void color_tile(Block& block, const ColorBlock& c, const int (&from)[3], 
     const int rows = size[1] + 2 * halo[1], columns = sx + 2 * halo[2], depth = size[0] + 2 * halo[0];
     const int plane = size[1] * sx;
     const int runs_x = (sx + SMN_RUN - 1) / SMN_RUN, runs_y = (size[1] + SMN_RUN - 1) / SMN_RUN;
-    const int t0 = plan.origin[0] + from[0] - halo[0], y0 = plan.origin[1] + from[1] - halo[1];
-    const int x0 = plan.origin[2] + from[2] - halo[2];
+    const int t0 = c.origin[0] + from[0] - halo[0], y0 = c.origin[1] + from[1] - halo[1];
+    const int x0 = c.origin[2] + from[2] - halo[2];
     const int lead = plan.wrap && !TORUS ? 0 : x0 & 7, blocks = (lead + columns + 7) / 8;
     const bool wrapped_window = plan.wrap && !TORUS;
 
@@ -168,9 +177,9 @@ SMN_FN void color_tile(Block& block, const ColorBlock& c, const int (&from)[3], 
                 const int x = i / lines, line = i % lines, s = line / rows, y = line % rows;
                 const smn_plan& p = *c.plan;
                 c.noise[line * pitch + x] = smn_white(
-                    c.seed, c.sample, p.origin[0] + smn_modulo(from[0] - halo[0] + s0 + s, p.grid[0]),
-                    p.origin[1] + smn_modulo(from[1] - halo[1] + y, p.grid[1]),
-                    p.origin[2] + smn_modulo(from[2] - halo[2] + x, p.grid[2]));
+                    c.seed, c.sample, c.origin[0] + smn_modulo(from[0] - halo[0] + s0 + s, p.grid[0]),
+                    c.origin[1] + smn_modulo(from[1] - halo[1] + y, p.grid[1]),
+                    c.origin[2] + smn_modulo(from[2] - halo[2] + x, p.grid[2]));
             });
         } else {
             block.tasks(lines * blocks, [=](int i) {
@@ -249,15 +258,14 @@ SMN_UNROLL_DEVICE
 
 // White noise over the grid, for the colours that contain it.
 SMN_FN void white_grid(Block& block, const ColorBlock& c, const int (&from)[3], const int (&size)[3], float* scores) {
-    const smn_plan& plan = *c.plan;
-    const int x0 = plan.origin[2] + from[2], lead = x0 & 7, blocks = (lead + size[2] + 7) / 8;
+    const int x0 = c.origin[2] + from[2], lead = x0 & 7, blocks = (lead + size[2] + 7) / 8;
     const int lines = size[0] * size[1];
     block.tasks(lines * blocks, [=](int i) {
         const smn_plan& p = *c.plan;
         const int b = i / lines, line = i % lines, t = from[0] + line / size[1], y = from[1] + line % size[1];
         float* row = scores + ((smn_i64)t * p.grid[1] + y) * p.grid[2] + from[2];
         const int first = b * 8 - lead;
-        white_block(c.seed, c.sample, p.origin[0] + t, p.origin[1] + y, (x0 >> 3) + b, [=](int e, float v) {
+        white_block(c.seed, c.sample, c.origin[0] + t, c.origin[1] + y, (x0 >> 3) + b, [=](int e, float v) {
             if (first + e >= 0 && first + e < size[2]) row[first + e] = v;
         });
     });

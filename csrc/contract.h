@@ -74,6 +74,11 @@ SMN_FN void smn_sigma_draw(smn_u64 seed, smn_u64 sample, const int* first, const
     }
 }
 
+// Extension 13. What a place along t, y or x (axis 0, 1, 2) adds to a window's origin: the field repeats.
+SMN_FN int smn_place(smn_i64 place, int axis) {
+    return (int)(place & ((1 << (axis == 0 ? 28 : axis == 1 ? 16 : 19)) - 1));
+}
+
 // Words 4 * call .. 4 * call + 3 of a sample (extension 4); section 7 orders the tokens of a partition by them.
 SMN_FN void smn_words(smn_u64 seed, smn_u64 sample, smn_u32 purpose, smn_u32 call, smn_u32 words[4]) {
     words[0] = smn_counter0(call, 0);

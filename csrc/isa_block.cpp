@@ -4,6 +4,7 @@
 
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "points_block.h"
 #include "strategy_block.h"
 #include "words_block.h"
 
@@ -53,6 +54,17 @@ void slot_threshold(const smn_slots* s, const int32_t* rank, const float* scores
                     void* workspace) {
     Block block = {256, (BlockScratch*)workspace, 0};
     slot_threshold_block(block, *s, rank, scores, *out);
+}
+
+// No kernel of a GPU's: there torch repeats frames.
+void mask_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs* out) {
+    int64_t kept = 0, hidden = 0;
+    for (int64_t i = 0; i < tokens; ++i) {
+        if (out->ids_restore) out->ids_restore[i] = mask[i] ? visible + hidden : kept;
+        if (mask[i] && out->ids_mask) out->ids_mask[hidden] = i;
+        if (!mask[i] && out->ids_keep) out->ids_keep[kept] = i;
+        ++(mask[i] ? hidden : kept);
+    }
 }
 
 size_t gaussian_bytes(const smn_gaussian* p) {
@@ -110,8 +122,18 @@ void random_words(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count
     for (int64_t call = 0; 4 * call < count; ++call) write_words(seed, sample, (uint32_t)purpose, call, count, out);
 }
 
+size_t noise_at_bytes(const smn_points* p) { return (size_t)points_bytes(*p); }
+
+void noise_at(const smn_points* p, uint64_t seed, uint64_t sample, const int64_t* sigma_table, const int32_t* places,
+              int64_t number, float* out, void* workspace) {
+    BlockScratch scratch;
+    Block block = {256, &scratch, 0};
+    for (int64_t i = 0; i < number; ++i)
+        out[i] = noise_at_block(block, *p, seed, sample, sigma_table, places + 3 * i, (float*)workspace);
+}
+
 }  // namespace
 
 extern "C" const smn_kernels smn_kernels_block = {color_bytes, color, threshold_bytes, threshold,
-    add_bias, slot_threshold, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
-    strategy_bytes, strategy, random_words, nullptr};
+    add_bias, slot_threshold, mask_ids, gaussian_bytes, gaussian, optim_blue_bytes, optim_blue, optim_blue_mask,
+    strategy_bytes, strategy, random_words, noise_at_bytes, noise_at, nullptr};

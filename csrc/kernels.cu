@@ -3,6 +3,8 @@
 // Every pointer is a device pointer; nothing is allocated, nothing waits.
 #include "gaussian_block.h"
 #include "optim_blue_block.h"
+#include "points_block.h"
+#include "ragged_block.h"
 #include "strategy_block.h"
 #include "words_block.h"
 
@@ -11,6 +13,7 @@ typedef struct {
     const int64_t* seed;     // [1]
     const int64_t* samples;  // [B]
     const int64_t* sigma_table;  // [31] of extension 12, or null; of the colours only
+    const int64_t* origin;   // [B, 3] of extension 13, or null; of the colours only
     float* scores;           // [B, L], written where a sample's scores do not fit into shared memory
     smn_outputs out;         // [B, ...] each; null: not wanted
 } smn_call;
@@ -41,6 +44,7 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     float* scores = plan.layout.fused ? held : call.scores + row * tokens;
     ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], call.sigma_table,
                                plan.layout.fused ? held + tokens : held);
+    if (call.origin) color_at(c, call.origin + 3 * row);
     if (!plan.layout.fused) {
         color_field<TORUS, TWO>(block, c, blockIdx.y, scores);
         return;
@@ -102,6 +106,36 @@ SMN_KERNEL slot_threshold(const __grid_constant__ smn_slots slots, const int32_t
     const long long row = blockIdx.x, tokens = (long long)slots.slots * slots.tokens;
     slot_threshold_block(block, slots, rank ? rank + row * slots.slots : nullptr, call.scores + row * tokens,
                          rows_of(call.out, row, tokens, slots.visible));
+}
+#endif
+
+// lengths, visible: [B], extension 14.
+#if !defined(SMN_ONE) || defined(SMN_ONE_ragged_threshold)
+SMN_KERNEL ragged_threshold(const __grid_constant__ smn_ragged ragged, const int64_t* lengths, const int64_t* visible,
+                            const __grid_constant__ smn_call call) {
+    __shared__ BlockScratch scratch;
+    Block block = {(int)blockDim.x, &scratch, 0};
+    const long long row = blockIdx.x;
+    smn_outputs o = {nullptr, nullptr, nullptr, nullptr, nullptr};
+    if (call.out.mask) o.mask = call.out.mask + row * ragged.tokens;
+    if (call.out.ids_keep) o.ids_keep = call.out.ids_keep + row * ragged.keep;
+    if (call.out.ids_mask) o.ids_mask = call.out.ids_mask + row * ragged.hide;
+    if (call.out.ids_restore) o.ids_restore = call.out.ids_restore + row * ragged.tokens;
+    ragged_threshold_block(block, ragged, lengths[row], visible[row], call.scores + row * ragged.tokens, o);
+}
+#endif
+
+// One block a point; places: int32 [B, number, 3], out: float32 [B, number].
+#if !defined(SMN_ONE) || defined(SMN_ONE_noise_at)
+SMN_KERNEL noise_at(const __grid_constant__ smn_points points, const int64_t* seed, const int64_t* samples,
+                    const int64_t* sigma_table, const int32_t* places, int64_t number, float* out) {
+    extern __shared__ float4 memory[];
+    __shared__ BlockScratch scratch;
+    Block block = {(int)blockDim.x, &scratch, 0};
+    const int64_t i = blockIdx.x;
+    const float value = noise_at_block(block, points, (smn_u64)*seed, (smn_u64)samples[i / number], sigma_table,
+                                       places + 3 * i, (float*)memory);
+    if (threadIdx.x == 0) out[i] = value;
 }
 #endif
 

@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 10
+#define SMN_ABI 12
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -35,6 +35,22 @@ typedef struct {
     int32_t visible;        // in all slots together
     const smn_slot* table;  // [slots], by the rank of a slot
 } smn_slots;
+
+// Rows of several lengths, extension 14.
+typedef struct {
+    int32_t tokens;        // of a row, its padding included
+    int32_t keep, hide;    // columns of ids_keep and ids_mask
+    const float* starts;   // [65][2]: quantile, and slope for one token, where so many 64ths of a row are visible
+} smn_ragged;
+
+// Noise at points, extension 15. A row of taps has side floats: g[0..r] at phase 0, else those at -r .. r + 1.
+typedef struct {
+    int32_t color;         // smn_color
+    int32_t side;          // 2 * largest radius + 2
+    const float* taps;     // [2 banks][32][3 axes t, y, x][16 phases][side]
+    const int32_t* radius; // [2][32][3]
+    const int32_t* first;  // [32]; null for colours of one sigma
+} smn_points;
 
 // How a block of threads (color_block.h) cuts the grid to fit its shared memory: backends/layout.py decides.
 typedef struct {
@@ -143,6 +159,8 @@ typedef struct {
     void (*add_bias)(const float* scores, const float* bias, float weight, int64_t count, float* out);
     // rank: [slots], which entry of the table each slot has; null: its own number. workspace: threshold_bytes.
     void (*slot_threshold)(const smn_slots*, const int32_t* rank, const float* scores, const smn_outputs*, void* workspace);
+    // The ids of a mask that is given, whatever made it: [tokens], of which `visible` are 0.
+    void (*mask_ids)(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs*);
     size_t (*gaussian_bytes)(const smn_gaussian*);
     void (*gaussian)(const smn_gaussian*, const float* in, float* out, void* workspace);
     size_t (*optim_blue_bytes)(const smn_optim_blue*);
@@ -152,6 +170,10 @@ typedef struct {
     size_t (*strategy_bytes)(const smn_strategy*);
     void (*strategy)(const smn_strategy*, uint64_t seed, uint64_t sample, const smn_outputs*, void* workspace);
     void (*random_words)(uint64_t seed, uint64_t sample, int32_t purpose, int64_t count, int64_t* out);
+    size_t (*noise_at_bytes)(const smn_points*);
+    // places: int32 [number][3] sixteenths; sigma_table as above.
+    void (*noise_at)(const smn_points*, uint64_t seed, uint64_t sample, const int64_t* sigma_table,
+                     const int32_t* places, int64_t number, float* out, void* workspace);
     const smn_training* training;
 } smn_kernels;
 #endif

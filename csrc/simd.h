@@ -176,8 +176,11 @@ inline void store_picked(int32_t* dst, vi v, uint32_t bits, const uint8_t (*posi
 #endif
 }
 
+// T: float or int32_t, which are moved as they are.
 #if defined(__AVX512F__)
-inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+template <class T> inline void transpose(const T* from, T* to, ptrdiff_t pitch) {
+    const float* src = (const float*)from;
+    float* dst = (float*)to;
     __m512 a[16], b[16];
     SMN_UNROLL for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(src + 16 * i);
     SMN_UNROLL for (int i = 0; i < 16; i += 2) {
@@ -204,7 +207,9 @@ inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
     }
 }
 #elif defined(__AVX2__)
-inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+template <class T> inline void transpose(const T* from, T* to, ptrdiff_t pitch) {
+    const float* src = (const float*)from;
+    float* dst = (float*)to;
     __m256 a[8], b[8];
     SMN_UNROLL for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(src + 8 * i);
     SMN_UNROLL for (int i = 0; i < 8; i += 2) {
@@ -221,15 +226,15 @@ inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
     SMN_UNROLL for (int i = 0; i < 4; ++i) _mm256_storeu_ps(dst + pitch * (i + 4), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
 }
 #else
-inline void transpose(const float* src, float* dst, ptrdiff_t pitch) {
+template <class T> inline void transpose(const T* src, T* dst, ptrdiff_t pitch) {
     for (int i = 0; i < W; ++i)
         for (int j = 0; j < W; ++j) dst[pitch * i + j] = src[W * j + i];
 }
 #endif
 
-// src: n vectors of W lanes, [n][W]. dst: W rows of n floats, `pitch` apart (n <= pitch). Writes up to W
-// floats past the last row; reads up to W vectors more than n.
-inline void store_transposed(const float* src, float* dst, int n, ptrdiff_t pitch) {
+// src: n vectors of W lanes, [n][W]. dst: W rows of n values, `pitch` apart (n <= pitch). Writes up to W
+// values past the last row; reads up to W vectors more than n.
+template <class T> inline void store_transposed(const T* src, T* dst, int n, ptrdiff_t pitch) {
     const bool roomy = pitch % W == 0;
     int x = 0;
     for (; x + W <= n || (roomy && x < n); x += W) transpose(src + W * x, dst + x, pitch);

@@ -132,7 +132,7 @@ inline void strategy(const smn_strategy* plan, uint64_t seed, uint64_t sample, c
         ties([](int32_t key, int tie) { return key + tie; });
     }
     for (int i = n; i < padded(n); ++i) keys[i] = INT32_MIN;
-    cut_keys(p.ranking, keys, 1.0f, 0.0f, mask);
+    cut_keys(p.ranking, keys, {1.0f, 0.0f, key_of}, mask);
     if (out->ids_keep || out->ids_mask || out->ids_restore) write_ids(mask, n, p.ranking.visible, *out);
 }
 

@@ -116,15 +116,22 @@ inline Cut cut_of(int32_t* candidate, int found, int above, int visible) {
     return {cut, above + (shown < found ? shown : found) - visible};
 }
 
-inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, float mean, float deviation) {
+// How scores are spread, roughly: where the search begins; a mask does not depend on it.
+struct Spread {
+    float mean, deviation;
+    int32_t (*key)(float score);
+};
+
+inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, const Spread& spread) {
     const int64_t lanes = padded(n);
     const int visible = r.visible;
     // At least `visible` keys are >= low; fewer are >= high.
     int64_t low = INT32_MIN, high = (int64_t)INT32_MAX + 1;
     int at_low = n, at_high = 0;
-    float value = mean + deviation * r.quantile, per_token = deviation / r.slope;
+    float value = spread.mean + spread.deviation * r.quantile;
+    const float per_token = spread.deviation / r.slope;
     for (int tries = 0; at_low - at_high > CANDIDATES && high - low > 1; ++tries) {
-        int64_t pivot = key_of(value);
+        int64_t pivot = spread.key(value);
         if (tries >= GUESSES || pivot <= low || pivot >= high) pivot = low + (high - low) / 2;
         int count = count_from(keys, lanes, (int32_t)pivot);
         if (count >= visible) { low = pivot; at_low = count; } else { high = pivot; at_high = count; }
@@ -149,10 +156,10 @@ inline Cut find_cut(const int32_t* keys, int n, const smn_ranking& r, float mean
     return cut_of(candidate, found, at_high, visible);
 }
 
-// mask[i] = 1 where the token is masked. mean, deviation: of the scores, roughly; keys: lanes beyond hold INT32_MIN.
-inline void cut_keys(const smn_ranking& r, const int32_t* keys, float mean, float deviation, uint8_t* mask) {
+// mask[i] = 1 where the token is masked. keys: lanes beyond hold INT32_MIN.
+inline void cut_keys(const smn_ranking& r, const int32_t* keys, const Spread& spread, uint8_t* mask) {
     const int n = r.tokens;
-    Cut cut = find_cut(keys, n, r, mean, deviation);
+    Cut cut = find_cut(keys, n, r, spread);
     vi least = splat(cut.key);
     int i = 0;
     for (; i + W <= n; i += W) {
@@ -181,7 +188,7 @@ inline void cut_scores(const smn_ranking& r, const float* score, uint8_t* mask, 
     for (; i < padded(n); ++i) keys[i] = INT32_MIN;
     float mean = s1 / n, variance = s2 / n - mean * mean;
     float deviation = variance > 0 ? __builtin_sqrtf(variance) : 0.0f;
-    cut_keys(r, keys, mean, deviation, mask);
+    cut_keys(r, keys, {mean, deviation, key_of}, mask);
 }
 
 // One of the two lists of token numbers, filled eight at a time: what is too much is overwritten, or, where the list
@@ -221,6 +228,10 @@ inline void write_ids(const uint8_t* mask, int64_t tokens, int64_t visible, cons
         if (list.ids) list.ids[list.filled] = i;
         ++list.filled;
     }
+}
+
+inline void mask_ids(const uint8_t* mask, int64_t tokens, int64_t visible, const smn_outputs* out) {
+    write_ids(mask, tokens, visible, *out);
 }
 
 inline size_t threshold_bytes(const smn_ranking* r) {

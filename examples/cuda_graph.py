@@ -65,7 +65,7 @@ def main() -> None:
         last.update(loss=loss.detach(), mask=masks.mask)
 
     run = captured(step) if on_gpu else step
-    stream.step.fill_(0)  # the steps that warmed up do not count
+    stream.step = 0  # the steps that warmed up do not count
     for number in range(given.steps):
         clips.copy_(torch.randint(0, 256, clips.shape, dtype=torch.uint8))  # your loader's next batch
         run()

@@ -24,6 +24,8 @@ from . import (
     gather_patches,
     optim_blue,
     patch_loss,
+    points,
+    ragged_threshold,
     random,
     strategy,
     threshold,
@@ -32,6 +34,7 @@ from . import (
 FLOATS, INTS, LONGS, BYTES = "*fp32", "*i32", "*i64", "*u8"
 SEEDS = {"seed_ptr": LONGS, "samples_ptr": LONGS}
 
+PLACES = {"places_ptr": INTS, "index_ptr": INTS, "taps_ptr": FLOATS, "radius_ptr": INTS}
 PARTITION = {"COMPLEMENTARY": True, "VIEWS": False}
 
 # name: kernel, types of its tensors (its other arguments are i32), constants of each variant
@@ -41,7 +44,38 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
         {**SEEDS, "first_ptr": INTS, "table_ptr": LONGS, "index_ptr": INTS},
         [{"TWO": True, "TABLE": table, "BLOCK": 128} for table in (False, True)],
     ),
-    "noise": (random.noise_kernel, {**SEEDS, "out_ptr": FLOATS}, [{"BLOCK": 512}]),
+    "noise": (
+        random.noise_kernel,
+        {**SEEDS, "origin_ptr": LONGS, "out_ptr": FLOATS},
+        [{"MOVED": moved, "BLOCK": 512} for moved in (False, True)],
+    ),
+    "points, rows": (
+        points.point_rows_kernel,
+        {**SEEDS, **PLACES, "rows_ptr": FLOATS},
+        [{"BLOCK": 128}, {"banks": 1, "BLOCK": 128}],
+    ),
+    "points, sum": (
+        points.point_sum_kernel,
+        {**PLACES, "in_ptr": FLOATS, "out_ptr": FLOATS},
+        [{"AXIS": axis, "BLOCK": 128, **one} for axis in (1, 0) for one in ({}, {"banks": 1})],
+    ),
+    "points, color": (
+        points.point_color_kernel,
+        {**SEEDS, **PLACES, "low_ptr": FLOATS, "out_ptr": FLOATS},
+        [
+            {"BANKS": banks, "WHITE": white, "BLOCK": 128}
+            for banks, white in ((0, True), (1, False), (1, True), (2, False), (2, True))
+        ],
+    ),
+    "ragged_threshold": (
+        ragged_threshold.ragged_threshold_kernel,
+        {
+            **dict.fromkeys(("lengths_ptr", "visible_ptr", "keep_ptr", "hide_ptr", "restore_ptr"), LONGS),
+            "scores_ptr": FLOATS,
+            "mask_ptr": BYTES,
+        },
+        [{"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024}],
+    ),
     "filter": (
         color.filter_kernel,
         {"in_ptr": FLOATS, "out_ptr": FLOATS, "index_ptr": INTS, "taps_ptr": FLOATS, "radius_ptr": INTS},
@@ -215,7 +249,8 @@ TRAINING = {
 }  # no masks: their divisions may hold fused steps
 OPTIONS = {
     "add_bias": add_bias.OPTIONS, "filter": color.OPTIONS, "mix": color.OPTIONS, "noise": color.OPTIONS,
-    "sigma": color.OPTIONS,
+    "sigma": color.OPTIONS, "ragged_threshold": threshold.OPTIONS,
+    **dict.fromkeys(("points, rows", "points, sum", "points, color"), points.OPTIONS),
     "optim_blue": optim_blue.OPTIONS, "strategy, boxes": strategy.OPTIONS, "strategy, steps": strategy.OPTIONS,
     "threshold": threshold.OPTIONS,
 }  # fmt: skip

@@ -74,24 +74,34 @@ def mix_kernel(
     tl.store(out_ptr + row + i, band, mask=inside)
 
 
-def white_noise(seed, samples, start: tuple[int, int, int], size: tuple[int, int, int]) -> torch.Tensor:
-    """float32 [B, T, H, W] from coordinates `start` on."""
+def white_noise(
+    seed, samples, origin, start: tuple[int, int, int], size: tuple[int, int, int]
+) -> torch.Tensor:
+    """float32 [B, T, H, W] from coordinates `start` on, moved by origin, int64 [B, 3], where it is not None."""
     t, h, w = size
     out = torch.empty(len(samples), t, h, w, dtype=torch.float32, device=samples.device)
-    calls = (w + (start[2] & 7) + 7) // 8
+    lead = start[2] & 7 if origin is None else 7  # before the window in its first block, at most
+    calls = (w + lead + 7) // 8
     grid = (len(samples), triton.cdiv(t * h * calls, BLOCK))
-    noise_kernel[grid](seed, samples, out, *start, t * h, h, w, calls, BLOCK=BLOCK, **OPTIONS)
+    noise_kernel[grid](
+        seed, samples, samples if origin is None else origin, out, *start, t * h, h, w, calls,
+        MOVED=origin is not None, BLOCK=BLOCK, **OPTIONS,
+    )  # fmt: skip
     return out
 
 
-def color_noise(seed, samples, spec, taps, radius, first, table=None) -> torch.Tensor:
+def color_noise(seed, samples, spec, taps, radius, first, table=None, origin=None) -> torch.Tensor:
     """The field of each sample, float32 [B, T, H, W]. taps, radius, first: smnoise.spec.tables on the device; table:
-    int64 [31] of extension 12."""
+    int64 [31] of extension 12; origin: int64 [B, 3] of extension 13."""
     if spec.color == "white":
-        return white_noise(seed, samples, spec.origin, spec.grid)
+        return white_noise(seed, samples, origin, spec.origin, spec.grid)
     rows = max(1, WORKSPACE_BYTES // (4 * 3 * spec.slab))
     if len(samples) > rows:
-        parts = (color_noise(seed, part, spec, taps, radius, first, table) for part in samples.split(rows))
+        places = [None] * -(-len(samples) // rows) if origin is None else origin.split(rows)
+        parts = (
+            color_noise(seed, part, spec, taps, radius, first, table, place)
+            for part, place in zip(samples.split(rows), places, strict=True)
+        )
         return torch.cat(list(parts))
 
     batch, banks, wrap = len(samples), 2 if spec.two_sigmas else 1, spec.boundary == "wrap"
@@ -103,7 +113,9 @@ def color_noise(seed, samples, spec, taps, radius, first, table=None) -> torch.T
     )  # fmt: skip
     halo = (0, 0, 0) if wrap else spec.max_radius
     size = [n + 2 * h for n, h in zip(spec.grid, halo, strict=True)]
-    v = white_noise(seed, samples, tuple(o - h for o, h in zip(spec.origin, halo, strict=True)), tuple(size))
+    v = white_noise(
+        seed, samples, origin, tuple(o - h for o, h in zip(spec.origin, halo, strict=True)), tuple(size)
+    )
     in_banks = 1
     for axis in (2, 1, 0):  # x, y, t
         n = size[axis]
@@ -120,7 +132,7 @@ def color_noise(seed, samples, spec, taps, radius, first, table=None) -> torch.T
     if banks == 1 and not white:
         return v[:, 0]
     tokens = one_out
-    noise = white_noise(seed, samples, spec.origin, spec.grid) if white else v
+    noise = white_noise(seed, samples, origin, spec.origin, spec.grid) if white else v
     mixed = torch.empty(batch, *spec.grid, dtype=torch.float32, device=v.device)
     mix_kernel[batch, triton.cdiv(tokens, BLOCK)](
         noise, v, mixed, tokens, TWO=banks == 2, WHITE=white, BLOCK=BLOCK, **OPTIONS

@@ -65,17 +65,24 @@ def sigma_kernel(
 
 
 @triton.jit(
-    do_not_specialize=["from_t", "from_y", "from_x", "rows", "width"], do_not_specialize_on_alignment=CALLERS
+    do_not_specialize=["from_t", "from_y", "from_x", "rows", "width"],
+    do_not_specialize_on_alignment=[*CALLERS, "origin_ptr"],
 )
 def noise_kernel(
-    seed_ptr, samples_ptr, out_ptr, from_t, from_y, from_x, rows, height, width, calls, BLOCK: tl.constexpr
-):
+    seed_ptr, samples_ptr, origin_ptr, out_ptr, from_t, from_y, from_x, rows, height, width, calls,
+    MOVED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """White noise of B windows: out[B, rows, width], a row being one (t, y) of `height` rows a slice.
 
-    from_*: the window's first coordinates. Programs: (sample, block of Philox calls); calls a row, of eight
-    neighbours each; the first one may begin before the window.
+    from_*: the window's first coordinates; MOVED: what origin, int64 [B, 3] of extension 13, adds to them. Programs:
+    (sample, block of Philox calls); calls a row, of eight neighbours each; the first one may begin before the window.
     """
     sample = tl.load(samples_ptr + tl.program_id(0))
+    if MOVED:  # the field repeats
+        place = origin_ptr + 3 * tl.program_id(0)
+        from_t += (tl.load(place) & 0xFFFFFFF).to(tl.int32)
+        from_y += (tl.load(place + 1) & 0xFFFF).to(tl.int32)
+        from_x += (tl.load(place + 2) & 0x7FFFF).to(tl.int32)
     call = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     row = call // calls
     block = (from_x >> 3) + call % calls

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Blue2D,
         Blue3D,
         ContextTargets,
+        Coupled,
         Custom,
         Frame,
         FrameCounts,
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
         Green3D,
         Grid,
         InverseBlock,
+        MaskPair,
         OptimBlue,
+        PointMasks,
         Purple1D,
         Purple2D,
         Purple3D,
+        Ragged,
         Random,
         Red1D,
         Red2D,
@@ -59,7 +63,7 @@ if TYPE_CHECKING:
     )
     from .samplers.presets import presets
     from .sigmas import SigmaSchedule, sigma_table
-    from .strategies import STRATEGIES, from_json, register, sampler_of, strategy
+    from .strategies import STRATEGIES, from_json, pair_from_json, register, sampler_of, strategy
     from .stream import MaskStream
 
 _MODULES = (
@@ -83,6 +87,7 @@ __all__ = [
     "Blue3D",
     "CheckpointError",
     "ContextTargets",
+    "Coupled",
     "Custom",
     "DataError",
     "FolderInUseError",
@@ -95,15 +100,18 @@ __all__ = [
     "Grid",
     "InverseBlock",
     "MaskBatch",
+    "MaskPair",
     "MaskPool",
     "MaskStream",
     "NoisePool",
     "OptimBlue",
+    "PointMasks",
     "PoolError",
     "PoolSampler",
     "Purple1D",
     "Purple2D",
     "Purple3D",
+    "Ragged",
     "Random",
     "Red1D",
     "Red2D",
@@ -120,6 +128,7 @@ __all__ = [
     "context_presets",
     "distance_to",
     "from_json",
+    "pair_from_json",
     "presets",
     "register",
     "sample_indices",
@@ -137,7 +146,9 @@ def __getattr__(name: str):
                 return value
     if not name.startswith("_") and _find_spec(f"{__name__}.{name}"):
         return _import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .nearest import hint
+
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint(name, __all__)}")
 
 
 def __dir__() -> list[str]:

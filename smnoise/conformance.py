@@ -100,6 +100,7 @@ LENGTHS = {
     "sigma2": 2,
     "anisotropy": 3,
     "origin": 3,
+    "place": 3,
     **dict.fromkeys(("pace", "scale", "aspect", "duration"), 2),
     **dict.fromkeys(("cell", "grid", "size"), 3),
 }
@@ -227,6 +228,22 @@ def _levels(module, backend, entry):
     return entry["sha256"], hashlib.sha256(label.tobytes()).hexdigest()
 
 
+def _coupled(module, backend, entry):
+    from .strategies import pair_from_json
+
+    pair = pair_from_json(json.dumps(entry["pair"]))
+    seed, samples = _tensors(backend, entry)
+    masks = pair(samples, seed=seed, backend=backend)
+    lines = pair.lines(samples, seed=seed, backend=backend)
+    expected: dict[str, Any] = {"lines": entry["lines"]}
+    got: dict[str, Any] = {
+        "lines": [line[0, : len(own)].tolist() for line, own in zip(lines, entry["lines"], strict=True)]
+    }
+    for name in ("video", "audio"):
+        expected[name], got[name] = _compare(entry[name], getattr(masks, name)[:4])
+    return expected, got
+
+
 def _bias(module, backend, entry):
     device = backends.device_of(backend)
     scores, bias = (
@@ -244,6 +261,32 @@ def _sigma_table(module, backend, entry):
     table = sigma_table(entry["weights"]).tolist()
     drawn = module.draw_sigmas(entry["seed"], entry["sample"], reference.first_partner(bank1, bank2), table)
     return entry["drawn"], list(drawn)
+
+
+def _origins(module, backend, entry):
+    spec = ColorSpec(entry["color"], tuple(entry["grid"]), entry["num_visible"])
+    seed, samples = _tensors(backend, entry)
+    place = torch.tensor([entry["place"]], device=seed.device)
+    return _compare(entry, ops.color_mask(seed, samples, spec.to_json(), backend, origin=place))
+
+
+def _ragged(module, backend, entry):
+    spec = ColorSpec(entry["color"], tuple(entry["grid"]), 1)
+    seed, samples = _tensors(backend, entry)
+    length, visible = (torch.tensor([entry[n]], device=seed.device) for n in ("length", "num_visible"))
+    scores = ops.color_noise(seed, samples, spec.to_json(), backend).flatten(1)
+    keep, hide = int(visible), int(length - visible)
+    mask, ids_keep, ids_mask, ids_restore = ops.ragged_threshold(scores, length, visible, keep, hide, backend)
+    own = mask[:, : entry["length"]], ids_keep, ids_mask, ids_restore[:, : entry["length"]]
+    return _compare(entry, own)
+
+
+def _points(module, backend, entry):
+    seed, samples = _tensors(backend, entry)
+    sigmas = {n: entry[n] for n in ("sigma1", "sigma2") if n in entry}
+    points = torch.tensor([entry["points"]], dtype=torch.float32, device=seed.device)
+    spec = ColorSpec(entry["color"], (1, 1, 2), 1, **sigmas)
+    return entry["values"], ops.noise_at(seed, samples, points, spec.to_json(), backend)[0].tolist()
 
 
 def _visible(entry: dict, tokens: int) -> int:
@@ -308,8 +351,20 @@ CHECKS = {
         {"strategy", "seed", "sample", "grid", "num_context", "num_target", "sha256"},
         {"target_sets"},
     ),
+    "coupled": (_coupled, {"pair", "seed", "sample", "lines", "video", "audio"}, set()),
     "bias": (_bias, {"scores", "bias", "weight", "sum"}, set()),
     "sigma_table": (_sigma_table, {"seed", "sample", "weights", "drawn"}, set()),
+    "origins": (
+        _origins,
+        {"color", "seed", "sample", "grid", "num_visible", "place", "sha256"},
+        {"visible", "first_visible"},
+    ),
+    "ragged": (
+        _ragged,
+        {"color", "seed", "sample", "grid", "length", "num_visible", "sha256"},
+        {"visible", "first_visible"},
+    ),
+    "points": (_points, {"color", "seed", "sample", "points", "values"}, {"sigma1", "sigma2"}),
     "random_words": (_random_words, {"seed", "sample", "purpose", "call", "words"}, set()),
     "strategy": (
         _strategy,

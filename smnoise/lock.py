@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .errors import FolderInUseError
 from .files import make_folder
-from .train.world import processes
+from .launched import processes
 
 NAME = ".lock"
 NONE_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)  # of a file system without locks

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 BANK = 32
+PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what section 1's counter can tell apart
 PURPOSE_NOISE, PURPOSE_SIGMA, PURPOSE_ORDER, PURPOSE_STRATEGY, PURPOSE_TIE = range(5)
 LOW32 = np.uint64(0xFFFFFFFF)
 SHIFT32 = np.uint64(32)
@@ -116,29 +117,37 @@ def filter_axis(v: np.ndarray, g: np.ndarray, axis: int, wrap: bool) -> np.ndarr
     return np.moveaxis(acc, 0, axis)
 
 
-def low_pass(seed: int, sample: int, spec, sigma: float) -> np.ndarray:
+def low_pass(seed: int, sample: int, spec, sigma: float, origin=(0, 0, 0)) -> np.ndarray:
     """Sections 3 and 4. White noise filtered with one sigma: float32 of the grid's shape."""
     g_t, g_y, g_x = (taps(sigma * scale, spec.truncate) for scale in spec.anisotropy)
     wrap = spec.boundary == "wrap"
     reach = (0, 0, 0) if wrap else tuple(len(g) - 1 for g in (g_t, g_y, g_x))
-    v = window(seed, sample, spec, reach)
+    v = window(seed, sample, spec, reach, origin)
     for axis, g in ((2, g_x), (1, g_y), (0, g_t)):
         v = filter_axis(v, g, axis, wrap)
     return v
 
 
-def window(seed: int, sample: int, spec, reach=(0, 0, 0)) -> np.ndarray:
-    """Section 2. White noise over the grid at its origin, with `reach` more cells on every side."""
-    t, y, x = (o + np.arange(-r, n + r) for o, n, r in zip(spec.origin, spec.grid, reach, strict=True))
+def window(seed: int, sample: int, spec, reach=(0, 0, 0), origin=(0, 0, 0)) -> np.ndarray:
+    """Section 2. White noise over the grid at its origin, moved by extension 13's, with `reach` more cells on every
+    side."""
+    first = [(o + moved) % period for o, moved, period in zip(spec.origin, origin, PERIOD, strict=True)]
+    t, y, x = (o + np.arange(-r, n + r) for o, n, r in zip(first, spec.grid, reach, strict=True))
     return white(seed, sample, t[:, None, None], y[None, :, None], x[None, None, :])
 
 
 def color_noise(
-    seed: int, sample: int, spec, sigmas: tuple[float, float] | None = None, table: list[int] | None = None
+    seed: int,
+    sample: int,
+    spec,
+    sigmas: tuple[float, float] | None = None,
+    table: list[int] | None = None,
+    origin=(0, 0, 0),
 ) -> np.ndarray:
     """Section 5. The field whose largest values are visible: float32 [T, Y, X].
 
     spec: anything with the fields of smnoise.spec.ColorSpec. sigmas: given instead of drawn. table: extension 12.
+    origin: extension 13.
     """
     if sigmas is None:
         bank1, bank2 = bank(spec.sigma1), bank(spec.sigma2)
@@ -146,14 +155,14 @@ def color_noise(
         i, j = draw_sigmas(seed, sample, first_partner(bank1, bank2) if two else None, table)
         sigmas = bank1[i], bank2[j]
     if spec.color == "white":
-        return window(seed, sample, spec)
-    g1 = low_pass(seed, sample, spec, sigmas[0])
+        return window(seed, sample, spec, origin=origin)
+    g1 = low_pass(seed, sample, spec, sigmas[0], origin)
     if spec.color == "red":
         return g1
     if spec.color == "blue":
-        return window(seed, sample, spec) - g1
-    band = g1 - low_pass(seed, sample, spec, sigmas[1])
-    return band if spec.color == "green" else window(seed, sample, spec) - band
+        return window(seed, sample, spec, origin=origin) - g1
+    band = g1 - low_pass(seed, sample, spec, sigmas[1], origin)
+    return band if spec.color == "green" else window(seed, sample, spec, origin=origin) - band
 
 
 def key(scores: np.ndarray) -> np.ndarray:
@@ -192,6 +201,28 @@ def add_bias(scores: np.ndarray, bias: np.ndarray, weight: float) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore"):
         total = scores + np.float32(weight) * bias
     return np.where(np.isnan(total), np.float32(np.nan), total)
+
+
+class Ragged(NamedTuple):
+    """One row of several lengths, extension 14: as Outputs, padded with zeros."""
+
+    mask: np.ndarray
+    ids_keep: np.ndarray
+    ids_mask: np.ndarray
+    ids_restore: np.ndarray
+
+
+def ragged_threshold(scores: np.ndarray, length: int, visible: int, keep: int, hide: int) -> Ragged:
+    """Extension 14. scores: float32 [L]; keep, hide: columns of ids_keep and ids_mask."""
+    found = threshold(scores[None, :length], visible)
+    restore = np.where(found.mask, found.ids_restore + keep - visible, found.ids_restore)
+
+    def padded(values, size):
+        return np.concatenate([values, np.zeros(size - len(values), values.dtype)])
+
+    sizes = len(scores), keep, hide, len(scores)
+    parts = found.mask, found.ids_keep, found.ids_mask, restore
+    return Ragged(*(padded(v, n) for v, n in zip(parts, sizes, strict=True)))
 
 
 def slot_threshold(scores: np.ndarray, counts, line: np.ndarray | None = None) -> Outputs:

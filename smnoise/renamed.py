@@ -16,6 +16,8 @@ MODULES = {
     "smnoise.fbank": "smnoise.data.audio.fbank",
     "smnoise.metrics": "smnoise.probes.metrics",
     "smnoise.spread": "smnoise.measures.spread",
+    "smnoise.train.audio_runs": "smnoise.train.pretrained.audio",
+    "smnoise.train.video_runs": "smnoise.train.pretrained.video",
     "smnoise.train.attentive": "smnoise.probes.attentive",
     "smnoise.train.audio_data": "smnoise.data.audio.clips",
     "smnoise.train.audio_inputs": "smnoise.data.audio.inputs",

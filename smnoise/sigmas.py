@@ -17,7 +17,7 @@ import torch
 
 from .backends import outside_capture
 from .reference import BANK
-from .samplers.base import check_device
+from .samplers.indices import check_device
 from .spec import as_choice, as_float, as_int
 
 STAGES = 16

@@ -4,7 +4,7 @@
 # tests of the ops and the fuzzing run with it. The first finding ends the process with a report.
 #
 #   tests/sanitize_cpu.sh                                          # needs g++ with its runtime, and make test's .venv
-#   SMNOISE_FUZZ_EXAMPLES=2000 tests/sanitize_cpu.sh fuzz.py       # tests/test_fuzz.py alone
+#   SMNOISE_FUZZ_EXAMPLES=2000 tests/sanitize_cpu.sh fuzz           # tests/fuzz alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD
@@ -42,8 +42,8 @@ fi
 grep -q "AddressSanitizer: heap-buffer-overflow" "$BUILD/check" || { cat "$BUILD/check" >&2; exit 1; }
 
 if [ $# -eq 0 ]; then
-    set -- {fuzz,known_answers,color_mask,threshold,gaussian_filter,optim_blue,strategy_mask,random_words}.py \
-        {training_ops,block,samplers,strategies,pools}.py
+    set -- fuzz pools contract/test_known_answers.py backends/test_block.py samplers/test_{samplers,strategies}.py \
+        ops/test_{color_mask,threshold,gaussian_filter,optim_blue,strategy_mask,random_words,training_ops}.py
 fi
 run -m pytest -q -p no:cacheprovider --rootdir "$ROOT" -c "$ROOT/pyproject.toml" -k "not triton and not compile" \
-    "${@/#/$ROOT/tests/test_}"
+    "${@/#/$ROOT/tests/}"

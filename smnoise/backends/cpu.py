@@ -6,19 +6,20 @@ from __future__ import annotations
 import ctypes
 import json
 import math
-import os
-from ctypes import POINTER, byref, c_float, c_int, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_uint32, c_uint64
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from ..spec import MASKS as SPECS
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, tables
 from .layout import SHARED_BYTES, layout
-from .outputs import allocate, filtered_shape
+from .library import load as _load
+from .library import parallel as _parallel
+from .library import threads
+from .outputs import allocate, filtered_shape, rows_of
 from .plan import (
     Gaussian,
     Held,
@@ -37,63 +38,8 @@ from .plan import (
 )
 
 DEVICES = ("cpu",)
-ABI = 10
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
-
-
-@lru_cache(maxsize=1)
-def _load() -> tuple[Any, str | None]:
-    """The library and None, or None and the reason why there is none."""
-    path = Path(__file__).parent.parent / "libsmnoise_cpu.so"
-    if not path.exists():
-        return None, (
-            "the compiled library is missing: no working C++17 compiler was found when smnoise was installed; "
-            "install g++ or clang++, then: pip install --force-reinstall --no-deps smnoise"
-        )
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        return None, f"{path} does not load: {error}"
-    if library.smn_abi() != ABI:
-        return None, f"{path} has ABI {library.smn_abi()}, this package needs {ABI}; reinstall smnoise"
-    library.smn_color.argtypes = [
-        POINTER(Plan), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, POINTER(Outputs),
-    ]  # fmt: skip
-    library.smn_threshold.argtypes = [
-        POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
-    ]  # fmt: skip
-    library.smn_add_bias.argtypes = [
-        c_int, c_int, c_void_p, c_void_p, c_void_p, c_float, c_int64, c_int64, c_void_p,
-    ]  # fmt: skip
-    library.smn_slot_threshold.argtypes = [
-        POINTER(Slots), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
-    ]  # fmt: skip
-    library.smn_gaussian_filter.argtypes = [
-        POINTER(Gaussian), c_int, c_int, c_void_p, c_void_p, c_int64, c_void_p,
-    ]  # fmt: skip
-    library.smn_optim_blue_masks.argtypes = [
-        POINTER(OptimBlue), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
-    ]  # fmt: skip
-    library.smn_strategy_mask.argtypes = [
-        POINTER(Strategy), c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, POINTER(Outputs),
-    ]  # fmt: skip
-    library.smn_random_words.argtypes = [
-        c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int, c_int64, c_void_p,
-    ]  # fmt: skip
-    library.smn_gather_patches.argtypes = [
-        POINTER(Patches), c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
-    ]  # fmt: skip
-    library.smn_patch_loss_rows.argtypes = [
-        POINTER(PatchLoss), c_int, c_int, c_void_p, c_int64, c_void_p, c_float, c_void_p,
-    ]  # fmt: skip
-    library.smn_decoder_tokens.argtypes = [
-        c_int, c_int, c_void_p, *[c_void_p] * 5, *[c_int64] * 4, c_int, c_void_p,
-    ]  # fmt: skip
-    library.smn_philox_words.argtypes = [POINTER(c_uint32), c_uint64, POINTER(c_uint32)]
-    library.smn_white_values.argtypes = [c_uint64, c_uint64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p]
-    library.smn_sigma_draws.argtypes = [c_void_p, c_void_p, c_uint64, c_void_p, c_int64, c_void_p]
-    return library, None
 
 
 @lru_cache(maxsize=1)
@@ -131,35 +77,6 @@ def isa() -> str:
     return _forced_isa or isas()[0]
 
 
-@lru_cache(maxsize=1)
-def _parallel() -> int:
-    """Address of GOMP_parallel in the OpenMP runtime that torch itself loaded; 0 where it has none."""
-    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
-        path = Path(torch.__file__).parent / "lib" / name
-        try:
-            runtime = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
-            return ctypes.cast(runtime.GOMP_parallel, c_void_p).value or 0
-        except (OSError, AttributeError):
-            continue
-    return 0
-
-
-_forked = False  # OpenMP's workers do not live on in a forked child: a parallel region there would hang
-
-
-def _in_forked_child() -> None:
-    global _forked
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_in_forked_child)
-
-
-def threads() -> int:
-    """How many threads the next call may use: torch's own number, but one in a forked process."""
-    return torch.get_num_threads() if _parallel() and not _forked else 1
-
-
 # The plans hold the arrays that they point into, as those were when they were made: a spec's own may be computed anew
 # by another thread, and every cache here may drop what a call still uses.
 @lru_cache(maxsize=256)
@@ -177,48 +94,110 @@ def _check(status: int) -> None:
         raise RuntimeError(f"smnoise: the CPU library does not have instruction set {isa()!r}")
 
 
-def _masks(
-    function: str, plan: Held, seed: torch.Tensor, samples: torch.Tensor, outputs: dict, *others
-) -> dict:
-    """Have the library's `function` write the outputs, and return them. others: arguments before the outputs."""
-    samples, pointers = samples.contiguous(), Outputs.of(outputs)
-    status = getattr(_load()[0], function)(
-        byref(plan), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), len(samples), *others, byref(pointers),
-    )  # fmt: skip
-    _check(status)
-    return outputs
+class Masks:
+    """The library's call for masks of one spec: what does not change from batch to batch is made once.
+
+    op, spec: such as "color_mask" and a ColorSpec. wanted: names of outputs. times: show a mask of one frame in so many
+    (extension 6), of colours.
+    """
+
+    def __init__(self, op: str, spec, wanted: tuple[str, ...], times: int = 1):
+        self.op, self.spec, self.wanted, self.times = op, spec, wanted, times
+        self.rows, tokens, visible = rows_of(op, spec)
+        self.function = FUNCTIONS[op]
+        self.shape = times * tokens, times * visible
+        self.ready: tuple[str, int, Held] | None = None
+
+    def plan(self, isa: str) -> Held:
+        ready = self.ready
+        if ready is None or ready[:2] != (isa, _block_bytes):
+            plan: Held
+            if self.op == "color_mask":
+                plan = _plan(self.spec, isa, _block_bytes)
+            else:
+                plan = (_blue_plan if self.op == "optim_blue" else _strategy_plan)(self.spec)
+            self.ready = ready = isa, _block_bytes, plan
+        return ready[2]
+
+    def __call__(
+        self,
+        seed: int | torch.Tensor,
+        samples: torch.Tensor | None,
+        first: int,
+        batch: int,
+        table: torch.Tensor | None = None,
+        given: dict[str, torch.Tensor] | None = None,
+        origin: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """The outputs by name.
+
+        seed: a tensor holds an int64. samples: int64 [batch], or None for first, first + 1, ... given: what to write
+        into instead of new tensors, contiguous, ids as int64.
+        """
+        outputs = allocate(batch * self.rows, *self.shape, self.wanted) if given is None else given
+        held = c_uint64(seed) if isinstance(seed, int) else seed
+        samples = None if samples is None else samples.contiguous()
+        at = {name: tensor.data_ptr() for name, tensor in outputs.items()}
+        found = isa()
+        plan = self.plan(found)
+        more = () if self.op != "color_mask" else (_address(table), _address(origin), self.times, None)
+        status = getattr(_load()[0], self.function)(
+            ctypes.addressof(plan), CODES[found], threads(), _parallel(),
+            held.data_ptr() if isinstance(held, torch.Tensor) else ctypes.addressof(held),
+            None if samples is None else samples.data_ptr(), first, batch,
+            *more, at.get("mask"), at.get("ids_keep"), at.get("ids_mask"), at.get("ids_restore"),
+        )  # fmt: skip
+        _check(status)
+        return outputs
 
 
-def _color(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    outputs: dict,
-    sigma_table: torch.Tensor | None,
-) -> dict:
-    table = None if sigma_table is None else sigma_table.contiguous()
-    address = None if table is None else table.data_ptr()
-    return _masks("smn_color", _plan(spec, isa(), _block_bytes), seed, samples, outputs, address)
+FUNCTIONS = {
+    "color_mask": "smn_color",
+    "optim_blue": "smn_optim_blue_masks",
+    "strategy_mask": "smn_strategy_mask",
+}
+
+
+@lru_cache(maxsize=512)
+def masks(op: str, spec: str, wanted: tuple[str, ...], times: int, device: int | None) -> Masks:
+    """See `backends.launcher`."""
+    return Masks(op, SPECS[op].from_json(spec), wanted, times)
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
+    samples, plan = samples.contiguous(), _plan(spec, isa(), _block_bytes)
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
-    _color(seed, samples, spec, {"noise": noise}, sigma_table)
+    held = _tables(*tables)
+    status = _load()[0].smn_color(
+        ctypes.addressof(plan), CODES[isa()], threads(), _parallel(),
+        seed.data_ptr(), samples.data_ptr(), 0, len(samples), *map(_address, held), 1, noise.data_ptr(), *[None] * 4,
+    )  # fmt: skip
+    _check(status)
     return noise
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    outputs = allocate(len(samples), spec.groups * spec.tokens, spec.groups * spec.visible, wanted)
-    return _color(seed, samples, spec, outputs, sigma_table)
+    table, origin = _tables(*tables)
+    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table, origin=origin)
+
+
+def _tables(
+    sigma_table: torch.Tensor | None = None, origin: torch.Tensor | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What colours may be given besides, as the library reads it."""
+    return (
+        None if sigma_table is None else sigma_table.contiguous(),
+        None if origin is None else origin.contiguous(),
+    )
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -281,8 +260,7 @@ def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
-    outputs = allocate(len(samples) * spec.rows_per_sample, spec.tokens, spec.visible, wanted)
-    return _masks("smn_optim_blue_masks", _blue_plan(spec), seed, samples, outputs)
+    return Masks("optim_blue", spec, wanted)(seed, samples, 0, len(samples))
 
 
 @lru_cache(maxsize=256)
@@ -293,8 +271,7 @@ def _strategy_plan(spec: StrategySpec) -> Strategy:
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
-    outputs = allocate(len(samples), spec.tokens, spec.visible, wanted)
-    return _masks("smn_strategy_mask", _strategy_plan(spec), seed, samples, outputs)
+    return Masks("strategy_mask", spec, wanted)(seed, samples, 0, len(samples))
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:

@@ -8,9 +8,8 @@ they can be captured.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import threading
+from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 
@@ -18,10 +17,11 @@ import numpy as np
 import torch
 
 from ..errors import BackendError
+from ..spec import MASKS as SPECS
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
-from . import nvrtc, once, outside_capture
-from .layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, TURING_BYTES, Layout, layout
-from .outputs import allocate, filtered_shape
+from . import driver, nvrtc, once, outside_capture
+from .layout import SCRATCH_BYTES, THREADS, Layout, layout
+from .outputs import allocate, filtered_shape, rows_of
 from .plan import (
     Axis,
     BlueCall,
@@ -44,7 +44,7 @@ MAX_GRID_Y = 65535
 BLUE_THREADS = 128  # of csrc/optim_blue_block.h
 BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
 BLUE_WORKSPACE = 256 << 20  # and bytes of all those arrays together
-MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+MAX_SEEDS = 64  # of a sampler, that stay on a device
 
 
 @lru_cache(maxsize=1)
@@ -63,83 +63,10 @@ def why_not() -> str | None:
         return reason
     outside_capture("trying the kernels")
     try:
-        _function(torch.cuda.current_device(), "philox")  # the smallest
+        driver.function(torch.cuda.current_device(), "philox")  # the smallest
     except (BackendError, ImportError) as error:
         return str(error).splitlines()[0]
     return None
-
-
-@once
-def _module(device: int, kernel: str) -> int:
-    """The loaded code of a kernel, for the lifetime of the process. Raises BackendError where the driver takes none."""
-    from cupy.cuda import driver
-
-    outside_capture("compiling and loading the kernels")
-    major, minor = torch.cuda.get_device_capability(device)
-    refused = ""
-    with torch.cuda.device(device):
-        _bind_thread()
-        for code in nvrtc.codes(10 * major + minor, kernel):
-            try:
-                return driver.moduleLoadData(code)
-            except RuntimeError as error:  # of the driver; and CuPy's own, where it finds none
-                refused = str(error)
-    raise BackendError(
-        f"the driver does not load kernel {kernel} for sm_{major}{minor} ({refused}); {nvrtc.versions()}: update the "
-        "driver, or use backend triton"
-    )
-
-
-@once
-def _function(device: int, name: str) -> int:
-    from cupy.cuda import driver
-
-    with torch.cuda.device(device):
-        _bind_thread()
-        function = driver.moduleGetFunction(_module(device, name), name)
-        # The limit of the kernel, not of a launch: once, at its highest.
-        if name.startswith("color_") or name in ("optim_blue", "optim_blue_wide", "strategy_mask"):
-            driver.funcSetAttribute(function, MAX_DYNAMIC_SHARED, _shared_bytes(device))
-    return function
-
-
-def _shared_bytes(device: int) -> int:
-    """Shared memory that a block may have."""
-    return SHARED_BYTES if torch.cuda.get_device_capability(device) >= (8, 0) else TURING_BYTES
-
-
-def _upload(array: np.ndarray, device: int) -> int:
-    """The address of a copy on a device; the same one for the same bytes."""
-    return _uploaded(array.tobytes(), device)
-
-
-@once
-def _uploaded(data: bytes, device: int) -> int:
-    """An address that is never freed: captured graphs hold it. It is no tensor of torch's, whose memory may belong to
-    the pool of a graph or of a compiled function, and be taken back with that."""
-    from cupy.cuda import runtime
-
-    outside_capture("uploading the tables of a sampler")
-    source = np.frombuffer(data, np.uint8).ctypes.data
-    with torch.cuda.device(device):
-        address = runtime.malloc(max(len(data), 1))
-        runtime.memcpy(address, source, len(data), runtime.memcpyHostToDevice)
-        # The copy may still be on its way, and torch's streams do not wait for it.
-        runtime.streamSynchronize(0)
-    return address
-
-
-_thread = threading.local()
-
-
-def _bind_thread() -> None:
-    """Make torch's context current in a thread that has not used the CUDA runtime yet: the driver's launch needs one,
-    and torch leaves it to the first runtime call that happens to need it."""
-    if not getattr(_thread, "bound", False):
-        from cupy.cuda import runtime
-
-        runtime.setDevice(torch.cuda.current_device())
-        _thread.bound = True
 
 
 class _Prepared:
@@ -149,20 +76,22 @@ class _Prepared:
         outside_capture("preparing a sampler")
         t = tables(spec)
         try:
-            self.layout: Layout = layout(spec, t.taps.shape[-1], _shared_bytes(device))
+            self.layout: Layout = layout(spec, t.taps.shape[-1], driver.shared_bytes(device))
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
         name = f"color_{'torus' if self.layout.torus else 'window'}_{'two' if spec.two_sigmas else 'one'}"
-        self.function = _function(device, name)
-        self.threshold = None if self.layout.fused else _function(device, "threshold")  # fused: in the first
+        self.function = driver.function(device, name)
+        self.threshold = (
+            None if self.layout.fused else driver.function(device, "threshold")
+        )  # fused: in the first
         self.tiles = self.layout.tiles(spec.grid)
         if not self.layout.fused and self.tiles > MAX_GRID_Y:
             raise BackendError(
                 f"backend cuda cannot run grid {spec.grid}: {self.tiles} tiles, at most {MAX_GRID_Y}"
             )
-        first = None if t.first is None else _upload(t.first, device)
+        first = None if t.first is None else driver.upload(t.first, device)
         self.plan: Plan = plan_of(
-            spec, t, _upload(t.taps, device), _upload(t.radius, device), first, self.layout
+            spec, t, driver.upload(t.taps, device), driver.upload(t.radius, device), first, self.layout
         )
 
 
@@ -171,69 +100,131 @@ def _prepared(spec: ColorSpec, device: int) -> _Prepared:
     return _Prepared(spec, device)
 
 
-def _launch(
-    function: int, grid: tuple[int, int], shared_bytes: int, *arguments, threads: int = THREADS
-) -> None:
-    """arguments: ctypes structs or pointers, in the kernel's order."""
-    from cupy.cuda import driver
+class Masks:
+    """The launches for masks of one spec on one device: what does not change from batch to batch is made once.
 
-    _bind_thread()
-    parameters = (c_void_p * len(arguments))(*(ctypes.addressof(a) for a in arguments))
-    stream = torch.cuda.current_stream().cuda_stream
-    driver.launchKernel(
-        function, *grid, 1, threads, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
-    )
+    op, spec: such as "color_mask" and a ColorSpec. wanted: names of outputs.
+    """
+
+    def __init__(self, op: str, spec, wanted: tuple[str, ...], device: int | None):
+        self.index = torch.cuda.current_device() if device is None else device
+        self.device = torch.device("cuda", self.index)
+        self.rows, tokens, visible = rows_of(op, spec)
+        self.wanted, self.shape = wanted, (tokens, visible)
+        launches: dict[str, tuple[Callable, Callable]] = {
+            "color_mask": (_prepared, _color),
+            "optim_blue": (_blue, _blue_masks),
+            "strategy_mask": (_strategy, _strategy_masks),
+        }
+        prepare, self.run = launches[op]
+        with torch.cuda.device(self.device):
+            self.prepared = prepare(spec, self.index)
+        self.seeds: dict[int, int] = {}
+
+    def __call__(
+        self,
+        seed: int | torch.Tensor,
+        samples: torch.Tensor | None,
+        first: int,
+        batch: int,
+        table: torch.Tensor | None = None,
+        given: dict[str, torch.Tensor] | None = None,
+        origin: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """The outputs by name. Arguments as of `cpu.Masks`, on the device."""
+        if torch.cuda.current_device() != self.index:
+            with torch.cuda.device(self.device):
+                return self(seed, samples, first, batch, table, given, origin)
+        outputs = given
+        if outputs is None:
+            outputs = allocate(batch * self.rows, *self.shape, self.wanted, self.device)
+        if not batch or not outputs:
+            return outputs
+        key = self._seed(seed) if isinstance(seed, int) else seed.contiguous()
+        if samples is None:
+            samples = torch.arange(first, first + batch, device=self.device)
+        samples = samples.contiguous()
+        address = key if isinstance(key, int) else key.data_ptr()
+        self.run(self.prepared, address, samples, outputs, *_tables(table, origin))
+        return outputs
+
+    def _seed(self, seed: int) -> int | torch.Tensor:
+        """The address of a seed that lies on the device for good, or, of more seeds than a run has, a tensor."""
+        address = self.seeds.get(seed)
+        if address is not None:
+            return address
+        if len(self.seeds) == MAX_SEEDS or torch.cuda.is_current_stream_capturing():
+            return torch.full((), signed64(seed), dtype=torch.int64, device=self.device)
+        return self.seeds.setdefault(seed, driver.upload(np.array([signed64(seed)], np.int64), self.index))
+
+
+@lru_cache(maxsize=512)
+def masks(op: str, spec: str, wanted: tuple[str, ...], times: int, device: int | None) -> Masks | None:
+    """See `backends.launcher`. Frames are repeated by torch's own kernels."""
+    return Masks(op, SPECS[op].from_json(spec), wanted, device) if times == 1 else None
 
 
 def _color(
-    seed: torch.Tensor,
+    prepared: _Prepared,
+    seed: int,
     samples: torch.Tensor,
-    spec: ColorSpec,
     outputs: dict,
-    sigma_table: torch.Tensor | None,
+    table: torch.Tensor | None = None,
+    origin: torch.Tensor | None = None,
 ) -> None:
-    device, batch = samples.device, len(samples)
-    with torch.cuda.device(device):
-        prepared = _prepared(spec, device.index)
-        if not batch or not outputs:
-            return
-        samples = samples.contiguous()
-        pointers = Outputs.of(outputs)
-        call = Call(seed.data_ptr(), samples.data_ptr(), out=pointers)
-        if sigma_table is not None:
-            sigma_table = sigma_table.contiguous()
-            call.sigma_table = sigma_table.data_ptr()
-        if prepared.threshold is None:
-            _launch(prepared.function, (batch, 1), prepared.layout.bytes, prepared.plan, call)
-            return
-        scores = outputs.get("noise")
-        if scores is None:
-            scores = torch.empty(batch, spec.groups * spec.tokens, dtype=torch.float32, device=device)
-        call.scores = scores.data_ptr()
-        _launch(prepared.function, (batch, prepared.tiles), prepared.layout.bytes, prepared.plan, call)
-        if outputs.keys() != {"noise"}:
-            _launch(prepared.threshold, (batch, 1), 0, prepared.plan.ranking, call)
+    """seed: an address."""
+    batch, plan = len(samples), prepared.plan
+    call = Call(seed, samples.data_ptr(), out=Outputs.of(outputs))
+    for name, tensor in (("sigma_table", table), ("origin", origin)):
+        if tensor is not None:
+            setattr(call, name, tensor.data_ptr())
+    if prepared.threshold is None:
+        return driver.launch(prepared.function, (batch, 1), prepared.layout.bytes, plan, call)
+    scores = outputs.get("noise")
+    if scores is None:
+        tokens = plan.ranking.groups * plan.ranking.tokens
+        scores = torch.empty(batch, tokens, dtype=torch.float32, device=samples.device)
+    call.scores = scores.data_ptr()
+    driver.launch(prepared.function, (batch, prepared.tiles), prepared.layout.bytes, plan, call)
+    if outputs.keys() != {"noise"}:
+        driver.launch(prepared.threshold, (batch, 1), 0, plan.ranking, call)
+
+
+def _tables(
+    sigma_table: torch.Tensor | None = None, origin: torch.Tensor | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What colours may be given besides, as the kernels read it."""
+    return (
+        None if sigma_table is None else sigma_table.contiguous(),
+        None if origin is None else origin.contiguous(),
+    )
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *tables: torch.Tensor | None
 ) -> torch.Tensor:
+    """tables: of sigmas (extension 12), and of origins (13)."""
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device=samples.device)
-    _color(seed, samples, spec, {"noise": noise}, sigma_table)
+    table, origin = _tables(*tables)
+    samples = samples.contiguous()
+    with torch.cuda.device(samples.device):
+        prepared = _prepared(spec, _index(samples))
+        if len(samples):
+            _color(prepared, seed.data_ptr(), samples, {"noise": noise}, table, origin)
     return noise
 
 
+def _index(tensor: torch.Tensor) -> int:
+    found = tensor.device.index
+    return torch.cuda.current_device() if found is None else found
+
+
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    tokens, visible = spec.groups * spec.tokens, spec.groups * spec.visible
-    outputs = allocate(len(samples), tokens, visible, wanted, samples.device)
-    _color(seed, samples, spec, outputs, sigma_table)
-    return outputs
+    table, origin = _tables(*tables)
+    found = Masks("color_mask", spec, wanted, samples.device.index)
+    return found(seed, samples, 0, len(samples), table, origin=origin)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -245,8 +236,8 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
         pointers = Outputs.of(outputs)
         call = Call(scores=scores.data_ptr(), out=pointers)
         with torch.cuda.device(scores.device):
-            function = _function(scores.device.index, "threshold")
-            _launch(function, (batch, 1), 0, ranking, call)
+            function = driver.function(scores.device.index, "threshold")
+            driver.launch(function, (batch, 1), 0, ranking, call)
     return outputs
 
 
@@ -257,15 +248,15 @@ def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.T
         with torch.cuda.device(scores.device):
             pointers = (c_void_p(v.data_ptr()) for v in (scores, bias, out))
             blocks = -(-out.numel() // THREADS)
-            function = _function(scores.device.index, "add_bias")
-            _launch(function, (blocks, 1), 0, *pointers, c_float(weight), c_int64(out.numel()))
+            function = driver.function(scores.device.index, "add_bias")
+            driver.launch(function, (blocks, 1), 0, *pointers, c_float(weight), c_int64(out.numel()))
     return out
 
 
 @once
 def _slots(counts: tuple[int, ...], tokens: int, device: int) -> tuple[Slots, int]:
-    table = _upload(slot_table(counts, tokens), device)
-    return Slots(len(counts), tokens, sum(counts), table), _function(device, "slot_threshold")
+    table = driver.upload(slot_table(counts, tokens), device)
+    return Slots(len(counts), tokens, sum(counts), table), driver.function(device, "slot_threshold")
 
 
 def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:
@@ -278,7 +269,7 @@ def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Te
             pointers = Outputs.of(outputs)
             call = Call(scores=scores.data_ptr(), out=pointers)
             ranks = c_void_p(None if rank is None else rank.data_ptr())
-            _launch(function, (batch, 1), 0, struct, ranks, call)
+            driver.launch(function, (batch, 1), 0, struct, ranks, call)
     return outputs
 
 
@@ -287,8 +278,8 @@ def gaussian_filter(
 ) -> torch.Tensor:
     v = volume.contiguous()
     with torch.cuda.device(v.device):
-        function = _function(v.device.index, "gaussian")
-        weights = _upload(taps, v.device.index)
+        function = driver.function(v.device.index, "gaussian")
+        weights = driver.upload(taps, v.device.index)
         for axis in (2, 1, 0):  # x, y, t
             only = tuple(r if a == axis else 0 for a, r in enumerate(radius))
             out = torch.empty(filtered_shape(v.shape, only, wrap), dtype=torch.float32, device=v.device)
@@ -297,7 +288,9 @@ def gaussian_filter(
             if out.numel():
                 pointers = v.data_ptr(), out.data_ptr(), weights + 4 * axis * taps.shape[1]
                 blocks = min(-(-out.numel() // THREADS), 1 << 16)
-                _launch(function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap))
+                driver.launch(
+                    function, (blocks, 1), 0, Axis(*pointers, outer, n, n_out, inner, radius[axis], wrap)
+                )
             v = out
     return v
 
@@ -309,54 +302,50 @@ def blue_kernel(plan: OptimBlue) -> str:
 
 @once
 def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
-    stamp, ring = (_upload(array, device) for array in (spec.stamp, spec.ring))
-    plan = blue_plan_of(spec, stamp, ring, _shared_bytes(device) - SCRATCH_BYTES)
-    return plan, _function(device, blue_kernel(plan))
+    stamp, ring = (driver.upload(array, device) for array in (spec.stamp, spec.ring))
+    plan = blue_plan_of(spec, stamp, ring, driver.shared_bytes(device) - SCRATCH_BYTES)
+    return plan, driver.function(device, blue_kernel(plan))
+
+
+def _blue_masks(prepared: tuple[OptimBlue, int], seed: int, samples: torch.Tensor, outputs: dict, *_) -> None:
+    (plan, function), batch = prepared, len(samples)
+    blocks, workspace = batch, None
+    if not plan.shared:  # a workspace for as many blocks as can run at a time
+        runnable = BLUE_BLOCKS * torch.cuda.get_device_properties(samples.device).multi_processor_count
+        blocks = min(batch, runnable, max(1, BLUE_WORKSPACE // plan.bytes))
+        workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=samples.device)
+    address = None if workspace is None else workspace.data_ptr()
+    call = BlueCall(seed, samples.data_ptr(), batch, address, Outputs.of(outputs))
+    shared = SCRATCH_BYTES + plan.bytes if plan.shared else 0
+    driver.launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
-    device, batch = samples.device, len(samples)
-    outputs = allocate(batch * spec.rows_per_sample, spec.tokens, spec.visible, wanted, device)
-    with torch.cuda.device(device):
-        plan, function = _blue(spec, device.index)
-        if not batch or not outputs:
-            return outputs
-        samples, blocks, workspace = samples.contiguous(), batch, None
-        if not plan.shared:  # a workspace for as many blocks as can run at a time
-            runnable = BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
-            blocks = min(batch, runnable, max(1, BLUE_WORKSPACE // plan.bytes))
-            workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=device)
-        pointers = Outputs.of(outputs)
-        address = None if workspace is None else workspace.data_ptr()
-        call = BlueCall(seed.data_ptr(), samples.data_ptr(), batch, address, pointers)
-        shared = SCRATCH_BYTES + plan.bytes if plan.shared else 0
-        _launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
-    return outputs
+    return Masks("optim_blue", spec, wanted, samples.device.index)(seed, samples, 0, len(samples))
 
 
 @once
 def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
-    function = _function(device, "strategy_mask")
-    durations, sizes = (_upload(array, device) for array in spec.boxes)
-    return strategy_plan_of(spec, durations, sizes, _shared_bytes(device) - SCRATCH_BYTES), function
+    function = driver.function(device, "strategy_mask")
+    durations, sizes = (driver.upload(array, device) for array in spec.boxes)
+    return strategy_plan_of(spec, durations, sizes, driver.shared_bytes(device) - SCRATCH_BYTES), function
+
+
+def _strategy_masks(
+    prepared: tuple[Strategy, int], seed: int, samples: torch.Tensor, outputs: dict, *_
+) -> None:
+    (plan, function), tokens = prepared, prepared[0].ranking.tokens
+    call, shared = Call(seed, samples.data_ptr(), out=Outputs.of(outputs)), SCRATCH_BYTES + plan.bytes
+    if plan.shared:
+        shared += 4 * tokens
+    else:
+        scores = torch.empty(len(samples), tokens, dtype=torch.float32, device=samples.device)
+        call.scores = scores.data_ptr()
+    driver.launch(function, (len(samples), 1), shared, plan, call)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
-    device, batch = samples.device, len(samples)
-    outputs = allocate(batch, spec.tokens, spec.visible, wanted, device)
-    with torch.cuda.device(device):
-        plan, function = _strategy(spec, device.index)
-        if not batch or not outputs:
-            return outputs
-        samples, pointers = samples.contiguous(), Outputs.of(outputs)
-        call, shared = Call(seed.data_ptr(), samples.data_ptr(), out=pointers), SCRATCH_BYTES + plan.bytes
-        if plan.shared:
-            shared += 4 * spec.tokens
-        else:
-            scores = torch.empty(batch, spec.tokens, dtype=torch.float32, device=device)
-            call.scores = scores.data_ptr()
-        _launch(function, (batch, 1), shared, plan, call)
-    return outputs
+    return Masks("strategy_mask", spec, wanted, samples.device.index)(seed, samples, 0, len(samples))
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:
@@ -367,7 +356,7 @@ def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count:
             blocks = min(-(-len(samples) * -(-count // 4) // THREADS), 1 << 16)
             pointers = (c_void_p(v.data_ptr()) for v in (seed, samples, out))
             sizes = c_int64(len(samples)), c_int64(count), c_int32(purpose)
-            _launch(_function(device.index, "random_words"), (blocks, 1), 0, *pointers, *sizes)
+            driver.launch(driver.function(device.index, "random_words"), (blocks, 1), 0, *pointers, *sizes)
     return out
 
 
@@ -377,7 +366,7 @@ def philox(counter: list[int], seed: int) -> list[int]:
     words = torch.from_numpy(np.array(counter, np.uint32).view(np.int32)).to(f"cuda:{device}")
     key = torch.tensor(signed64(seed), device=words.device)
     pointers = c_void_p(words.data_ptr()), c_void_p(key.data_ptr())
-    _launch(_function(device, "philox"), (1, 1), 0, *pointers)
+    driver.launch(driver.function(device, "philox"), (1, 1), 0, *pointers)
     return words.cpu().numpy().view(np.uint32).tolist()
 
 
@@ -392,6 +381,6 @@ def draw_sigmas(
     index = torch.empty(2, dtype=torch.int32, device=values.device)
     tensors = values[:1], values[1:], firsts, entries, index
     pointers = (c_void_p(None if v is None else v.data_ptr()) for v in tensors)
-    _launch(_function(device, "sigmas"), (1, 1), 0, *pointers)
+    driver.launch(driver.function(device, "sigmas"), (1, 1), 0, *pointers)
     i, j = index.tolist()
     return i, j

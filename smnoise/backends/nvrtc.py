@@ -31,12 +31,13 @@ SOURCE = "kernels.cu"
 HEADERS = (
     *("contract.h", "plan.h", "block.h", "threshold_block.h", "color_block.h", "gaussian_block.h"),
     *("optim_blue.h", "optim_blue_block.h", "strategy.h", "strategy_block.h", "words_block.h"),
+    *("points.h", "points_block.h", "ragged.h", "ragged_block.h"),
 )
 OPTIONS = ("-std=c++17", "-fmad=false", "--ptxas-options=-v")  # contraction off: it would change masks
 KERNELS = (
     *("color_window_one", "color_window_two", "color_torus_one", "color_torus_two", "threshold"),
     *("add_bias", "gaussian", "optim_blue", "optim_blue_global", "optim_blue_wide", "philox", "random_words"),
-    *("sigmas", "slot_threshold", "strategy_mask"),
+    *("noise_at", "ragged_threshold", "sigmas", "slot_threshold", "strategy_mask"),
 )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, Tables, search_start
+from ..spec import ColorSpec, OptimBlueSpec, PointTables, StrategySpec, Tables, search_start
 from ..spec.optim_blue import MASKS
 from ..spec.strategy import PLACEMENTS, STRATEGIES
 from .layout import Layout
@@ -18,6 +18,7 @@ from .layout import Layout
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+PLACES = ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")
 COLOR_CODES = {"white": 0, "red": 1, "blue": 2, "green": 3, "purple": 4}
 
 
@@ -59,6 +60,35 @@ def slot_table(counts: tuple[int, ...], tokens: int) -> np.ndarray:
     return np.array([(v, *start) for v, start in zip(counts, starts, strict=True)], SLOT)
 
 
+class Ragged(Held):
+    """smn_ragged: extension 14."""
+
+    _fields_ = [("tokens", c_int32), ("keep", c_int32), ("hide", c_int32), ("starts", c_void_p)]
+
+
+STARTS = 64  # of csrc/ragged.h
+
+
+@lru_cache(maxsize=1)
+def ragged_starts() -> np.ndarray:
+    """The table of smn_ragged: float32 [65, 2], quantile and slope of one token where so many 64ths are visible."""
+    return np.array(
+        [search_start(STARTS, min(max(v, 1), STARTS - 1)) for v in range(STARTS + 1)], np.float32
+    ) / (np.array([1, STARTS], np.float32))
+
+
+class Points(Held):
+    """smn_points: extension 15."""
+
+    _fields_ = [
+        ("color", c_int32),
+        ("side", c_int32),
+        ("taps", c_void_p),
+        ("radius", c_void_p),
+        ("first", c_void_p),
+    ]
+
+
 class LayoutStruct(Structure):
     _fields_ = [
         ("threads", c_int32),
@@ -89,22 +119,20 @@ class Plan(Held):
 
 
 class Outputs(Held):
-    _fields_ = [(n, c_void_p) for n in ("noise", "mask", "ids_keep", "ids_mask", "ids_restore")]
+    _fields_ = [(n, c_void_p) for n in PLACES]
 
     @classmethod
     def of(cls, tensors: dict[str, torch.Tensor]) -> Outputs:
         """Where tensors lie, which it holds."""
-        outputs = cls()
-        for name, tensor in tensors.items():
-            setattr(outputs, name, tensor.data_ptr())
-        return outputs.holding(*tensors.values())
+        at = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+        return cls(*map(at.get, PLACES)).holding(*tensors.values())
 
 
 class Call(Structure):
     """smn_call of csrc/kernels.cu."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("seed", "samples", "sigma_table", "scores")),
+        *((name, c_void_p) for name in ("seed", "samples", "sigma_table", "origin", "scores")),
         ("out", Outputs),
     ]
 
@@ -278,6 +306,11 @@ def strategy_plan_of(spec: StrategySpec, durations: int, sizes: int, shared_byte
         durations=durations,
         sizes=sizes,
     )
+
+
+def points_of(spec: ColorSpec, tables: PointTables, taps: int, radius: int, first: int | None) -> Points:
+    """The Points of a spec. taps, radius, first: addresses of the tables where the kernels run."""
+    return Points(COLOR_CODES[spec.color], tables.side, taps, radius, first)
 
 
 def plan_of(

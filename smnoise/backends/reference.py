@@ -6,9 +6,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .. import reference
+from .. import reference, reference_points
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec
-from .outputs import allocate
+from .outputs import allocate, padded_outputs
 
 DEVICES = ("cpu",)
 philox = reference.philox
@@ -21,23 +21,25 @@ def why_not() -> str | None:
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor,
+    samples: torch.Tensor,
+    spec: ColorSpec,
+    sigma_table: torch.Tensor | None = None,
+    origin: torch.Tensor | None = None,
 ) -> torch.Tensor:
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
     table = None if sigma_table is None else sigma_table.tolist()
-    for row, sample in zip(noise, samples.tolist(), strict=True):
-        row[:] = torch.from_numpy(reference.color_noise(int(seed) & 2**64 - 1, sample, spec, table=table))
+    origins = [(0, 0, 0)] * len(samples) if origin is None else origin.tolist()
+    for row, sample, place in zip(noise, samples.tolist(), origins, strict=True):
+        found = reference.color_noise(int(seed) & 2**64 - 1, sample, spec, table=table, origin=place)
+        row[:] = torch.from_numpy(found)
     return noise
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    scores = color_noise(seed, samples, spec, sigma_table).flatten(1)
+    scores = color_noise(seed, samples, spec, *tables).flatten(1)
     return threshold(scores, spec.visible, spec.groups, wanted)
 
 
@@ -53,6 +55,26 @@ def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
 
 def add_bias(scores: torch.Tensor, bias: torch.Tensor, weight: float) -> torch.Tensor:
     return torch.from_numpy(reference.add_bias(scores.detach().numpy(), bias.detach().numpy(), weight))
+
+
+def ragged_threshold(
+    scores: torch.Tensor, lengths: torch.Tensor, visible: torch.Tensor, keep: int, hide: int, wanted
+) -> dict:
+    outputs = padded_outputs(len(scores), scores.shape[1], keep, hide, wanted)
+    rows = zip(scores.detach().numpy(), lengths.tolist(), visible.tolist(), strict=True)
+    for i, (row, length, count) in enumerate(rows):
+        result = reference.ragged_threshold(row, length, count, keep, hide)
+        for name, tensor in outputs.items():
+            tensor[i] = torch.from_numpy(getattr(result, name))
+    return outputs
+
+
+def noise_at(seed, samples, places: torch.Tensor, spec: ColorSpec, sigma_table=None) -> torch.Tensor:
+    table = None if sigma_table is None else sigma_table.tolist()
+    points = (places.double() / reference_points.PHASES).numpy()
+    rows = zip(samples.tolist(), points, strict=True)
+    found = [reference_points.noise_at(int(seed) & 2**64 - 1, s, own, spec, table) for s, own in rows]
+    return torch.from_numpy(np.array(found, np.float32).reshape(places.shape[:2]))
 
 
 def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Tensor | None, wanted) -> dict:

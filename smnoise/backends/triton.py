@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ..errors import BackendError
-from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
-from . import once, outside_capture
-from .outputs import allocate, filtered_shape
+from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, point_tables, signed64, tables
+from . import once, outside_capture, outside_pools
+from .outputs import allocate, filtered_shape, padded_outputs
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICES = ("cpu",) if INTERPRETED else ("cuda",)
@@ -43,7 +43,8 @@ def _upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
 def _uploaded(data: bytes, dtype: str, shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         outside_capture("uploading the tables of a sampler")
-    return torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape)).to(device)
+    table = torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape))
+    return outside_pools(lambda: table.to(device))
 
 
 @once
@@ -76,26 +77,23 @@ def _on(device: torch.device) -> Iterator[None]:
 
 
 def color_noise(
-    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, sigma_table: torch.Tensor | None = None
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, *given: torch.Tensor | None
 ) -> torch.Tensor:
+    """given: tables of sigmas (extension 12), and of origins (13)."""
     from ..kernels import color
 
     if not len(samples):
         return torch.empty(0, *spec.grid, dtype=torch.float32, device=samples.device)
     with _on(samples.device):
         tables = _tables(spec, samples.device)
-        table = None if sigma_table is None else sigma_table.contiguous()
-        return color.color_noise(seed, samples.contiguous(), spec, *tables, table)
+        own = (None if v is None else v.contiguous() for v in given)
+        return color.color_noise(seed, samples.contiguous(), spec, *tables, *own)
 
 
 def color_mask(
-    seed: torch.Tensor,
-    samples: torch.Tensor,
-    spec: ColorSpec,
-    wanted,
-    sigma_table: torch.Tensor | None = None,
+    seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *given: torch.Tensor | None
 ) -> dict:
-    scores = color_noise(seed, samples, spec, sigma_table).flatten(1)
+    scores = color_noise(seed, samples, spec, *given).flatten(1)
     return threshold(scores, spec.visible, spec.groups, wanted)
 
 
@@ -130,6 +128,37 @@ def slot_threshold(scores: torch.Tensor, counts: tuple[int, ...], rank: torch.Te
         with _on(scores.device):
             kernels.threshold(scores, sum(counts), len(counts), outputs, own)
     return outputs
+
+
+def ragged_threshold(
+    scores: torch.Tensor, lengths: torch.Tensor, visible: torch.Tensor, keep: int, hide: int, wanted
+) -> dict:
+    from ..kernels import ragged_threshold as kernels
+
+    scores, lengths, visible = scores.contiguous(), lengths.contiguous(), visible.contiguous()
+    batch, tokens = scores.shape
+    outputs = padded_outputs(batch, tokens, keep, hide, wanted, scores.device)
+    if len(scores) and outputs:
+        with _on(scores.device):
+            kernels.ragged_threshold(scores, lengths, visible, keep, hide, outputs)
+    return outputs
+
+
+@once
+def _point_tables(spec: ColorSpec, device: torch.device) -> tuple[torch.Tensor | None, ...]:
+    t = point_tables(spec)
+    return tuple(None if a is None else _upload(a, device) for a in (t.taps, t.radius, t.first))
+
+
+def noise_at(
+    seed: torch.Tensor, samples: torch.Tensor, places: torch.Tensor, spec: ColorSpec, sigma_table=None
+) -> torch.Tensor:
+    from ..kernels import points
+
+    with _on(samples.device):
+        tables = _point_tables(spec, samples.device)
+        table = None if sigma_table is None else sigma_table.contiguous()
+        return points.noise_at(seed, samples.contiguous(), places.contiguous(), spec, *tables, table)
 
 
 def gaussian_filter(volume: torch.Tensor, taps, radius: tuple[int, int, int], wrap: bool) -> torch.Tensor:

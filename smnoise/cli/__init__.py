@@ -7,35 +7,17 @@ after SIGTERM.
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
 from importlib import import_module
 from types import FrameType
 
-FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-
-# Name: what it does. A name is a module here, with a dataclass Options and run(options) -> exit code, or forwards to a
-# trainer (see `trainers`).
-COMMANDS = {
-    "sample": "masks as text, JSON, .npz or .safetensors",
-    "viz": "masks over a clip or a spectrogram; what a model fills in (video, audio, reconstruct)",
-    "report": "a page of measurements of any sampler: spectrum, visibility, distances",
-    "bench": "a mask's time on this machine, beside MAE's random masking",
-    "pretrain": "VideoMAE or AudioMAE, with masks made in the loop (video, audio)",
-    "finetune": "a pretrained encoder as a classifier (video, audio)",
-    "probe": "how well a frozen model's features tell classes apart",
-    "study": "small models under several kinds of masks, compared over seeds (gate)",
-    "data": "data sets made from installed packages (ego-motion, sounds)",
-    "convert": "weights of VideoMAE and AudioMAE between layouts",
-    "pool": "files of masks or noise, made ahead (build, info, colormae)",
-    "verify": "known answers, on every backend that runs here",
-    "doctor": "what works on this machine, why the rest does not, and what to install",
-}
-TRAINERS = ("pretrain", "finetune", "probe", "study")
+from ..nearest import hint
+from .commands import COMMANDS, INTERRUPTED, TERMINATED, TRAINERS, WRONG_USE
 
 BEGIN = """\
+  smnoise list                                   the masks there are, with their counts
   smnoise sample green-3d                        one mask of a 16-frame clip, drawn with letters
   smnoise viz video --out pictures               masks over a real clip: a GIF and a film strip
   smnoise report optim-blue --grid 64 8 --out pictures/optim-blue
@@ -98,9 +80,10 @@ def _run(arguments: list[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        print(f"smnoise: no command {name!r}{hint}. Commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(
+            f"smnoise: no command {name!r}{hint(name, COMMANDS) or '.'} Commands: {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
         return WRONG_USE
     if name in TRAINERS:
         from .trainers import forward

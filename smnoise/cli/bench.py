@@ -4,14 +4,15 @@
     smnoise bench                              # a clip's masks on the CPU, one thread and all
     smnoise bench optim-blue --device cuda
 
-Each number is the median over runs of a second in all; masks are new ones in every run. The benchmark behind the
-published tables is bench/run.py of the source code.
+Each number is the median over runs of a second in all, with the range of the middle eight tenths of them; masks are
+new ones in every run. If other programs took the processor meanwhile, a line says so: then these are not the machine's
+times. The benchmark behind the published tables is `python -m bench` in a checkout.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tyro.conf import Positional
 
@@ -44,11 +45,12 @@ class Options:
 
 def run(options: Options) -> int:
     import platform
+    import sys
     from functools import partial
 
     import torch
 
-    from ..samplers.base import sample_indices
+    from ..samplers.indices import sample_indices
     from .output import print_json, print_table, progress
 
     if options.batch_size < 1 or not options.seconds > 0:
@@ -68,53 +70,113 @@ def run(options: Options) -> int:
 
     threads = (1,) if device.type != "cpu" else tuple(sorted({1, torch.get_num_threads()}))
     rows: list[dict[str, Any]] = []
+    shares: list[float] = []
     before = torch.get_num_threads()
     try:
         with progress("timing", 2 * len(samplers) * len(threads)) as advance:
             for count in threads:
                 torch.set_num_threads(count)
-                baselines: dict[tuple[int, int], float] = {}
+                baselines: dict[tuple[int, int], Times] = {}
                 for name, sampler in samplers.items():
-                    time = microseconds(of(sampler), device, options.seconds) / options.batch_size
+                    times = measured(of(sampler), device, options.seconds, options.batch_size)
                     advance(1)
                     budget = sampler.num_tokens, sampler.visible_per_sample
                     if budget not in baselines:
                         usual = partial(mae_random, options.batch_size, *budget, device)
-                        baselines[budget] = microseconds(usual, device, options.seconds) / options.batch_size
+                        baselines[budget] = measured(usual, device, options.seconds, options.batch_size)
                     advance(1)
+                    if count == 1:  # with more threads this one also waits for the others
+                        shares += [times.share, baselines[budget].share]
                     rows.append(
                         {
                             "strategy": name,
                             "grid": list(sampler.grid),
                             "num_visible": sampler.visible_per_sample,
                             "threads": count,
-                            "microseconds a mask": round(time, 3),
-                            "MAE random masking": round(baselines[budget], 3),
-                            "of MAE random masking": round(time / baselines[budget], 4),
+                            "microseconds a mask": times.as_json(),
+                            "MAE random masking": baselines[budget].as_json(),
+                            "of MAE random masking": significant(times.median / baselines[budget].median),
                         }
                     )
     finally:
         torch.set_num_threads(before)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    # A thread that waits for a GPU may sleep.
+    share = round(min(shares), 3) if device.type == "cpu" else None
     about = {
         "device": where,
         "backend": options.backend,
         "batch_size": options.batch_size,
         "torch": torch.__version__,
+        "share of a core": share,
     }
+    notes = doubts(share, rows)
     if options.json:
-        print_json({**about, "results": rows})
+        print_json({**about, "notes": notes, "results": rows})
         return 0
     title = f"µs a mask, batches of {options.batch_size} on {where}, torch {torch.__version__}"
     cells = [
         [r["strategy"], " x ".join(map(str, r["grid"])), str(r["num_visible"]), str(r["threads"]),
-         f"{r['microseconds a mask']:.1f}", f"{r['MAE random masking']:.1f}", f"{r['of MAE random masking']:.2f}x"]
+         shown(r["microseconds a mask"]), shown(r["MAE random masking"]), f"{r['of MAE random masking']:g}x"]
         for r in rows
     ]  # fmt: skip
     print_table(
-        ("strategy", "grid", "visible", "threads", "µs a mask", "MAE random", "of MAE's"), cells, title
+        ("strategy", "grid", "visible", "threads", "µs a mask (10% to 90%)", "MAE random", "of MAE's"),
+        cells,
+        title,
     )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+class Times(NamedTuple):
+    """Of calls, in microseconds a mask."""
+
+    median: float
+    low: float
+    """A tenth of the calls took less, and"""
+    high: float
+    """a tenth more."""
+    share: float
+    """Of the elapsed time, what this thread had a core for."""
+
+    def as_json(self) -> dict[str, float]:
+        return {name: significant(getattr(self, name)) for name in ("median", "low", "high")}
+
+
+def significant(value: float) -> float:
+    """To three digits, of whatever size."""
+    return float(f"{value:.3g}")
+
+
+def shown(times: dict[str, float]) -> str:
+    return f"{times['median']:g} ({times['low']:g} to {times['high']:g})"
+
+
+BUSY = 0.9  # a share of a core below which other programs have been in the way
+WIDE = 1.5  # how much longer the slow tenth may take than the quick one
+
+
+def doubts(share: float | None, rows: list[dict[str, Any]]) -> list[str]:
+    """What speaks against the numbers."""
+    notes = []
+    if share is not None and share < BUSY:
+        notes.append(
+            f"this process got {share:.0%} of a core: other programs are running, and these are not the times of an "
+            "idle machine. Ratios to MAE's are as doubtful."
+        )
+    wide = [
+        f"{row['strategy']} ({row['threads']} threads)" if row["threads"] > 1 else row["strategy"]
+        for row in rows
+        if row["microseconds a mask"]["high"] > WIDE * row["microseconds a mask"]["low"]
+    ]
+    if wide:
+        notes.append(
+            f"the times of {', '.join(wide)} spread by more than {WIDE:g} times: repeat with a larger --seconds, on an "
+            "idle machine"
+        )
+    return notes
 
 
 def mae_random(batch: int, tokens: int, visible: int, device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -140,9 +202,8 @@ def _generator(device: torch.device) -> torch.Generator:
 _generators: dict = {}
 
 
-def microseconds(make: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Median time of a call, over `seconds` of calls and at least five, after three to warm up."""
-    import statistics
+def measured(make: Callable[[], object], device: torch.device, seconds: float, batch: int) -> Times:
+    """Times of a call, over `seconds` of calls and at least five, after three to warm up, divided by `batch`."""
     import time
 
     import torch
@@ -155,10 +216,17 @@ def microseconds(make: Callable[[], object], device: torch.device, seconds: floa
         make()
     wait()
     times: list[float] = []
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.thread_time()
     while len(times) < 5 or time.perf_counter() - begin < seconds:
         at = time.perf_counter()
         make()
         wait()
         times.append(time.perf_counter() - at)
-    return statistics.median(times) * 1e6
+    share = (time.thread_time() - worked) / (time.perf_counter() - begin)
+    low, median, high = (
+        torch.tensor(times, dtype=torch.float64)
+        .quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+        .mul(1e6 / batch)
+        .tolist()
+    )
+    return Times(median, low, high, min(1.0, share))

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-from . import FAILED
+from .commands import FAILED
 
 State = Literal["ok", "absent", "broken"]
 

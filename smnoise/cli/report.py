@@ -33,11 +33,14 @@ class Options:
     """Masks to measure."""
     formats: tuple[Literal["png", "pdf", "svg"], ...] = ("png", "pdf")
     """Of the page."""
+    theme: Literal["paper", "slides", "dark"] = "paper"
+    """Size of letters, and the background."""
     json: bool = False
     """Print the numbers, and the paths, as JSON."""
 
 
 def run(options: Options) -> int:
+    from ..viz import style
     from ..viz.report import report
     from .output import print_json, progress
 
@@ -45,7 +48,7 @@ def run(options: Options) -> int:
     # Of a sampler that is given as JSON, or drawn from a file, its kind is the name.
     of_file = options.strategy.endswith((".json", "}", ".safetensors"))
     name = type(sampler).__name__ if of_file else options.strategy
-    with progress("measuring masks", 2 * options.count) as step:
+    with style.in_theme(options.theme), progress("measuring masks", 2 * options.count) as step:
         values, paths = report(
             sampler, name, options.out, count=options.count, formats=options.formats, step=step
         )

@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
-from . import COMMANDS, FAILED, WRONG_USE
+from ..train.media import MEDIA
+from .commands import COMMANDS, FAILED, WRONG_USE
 
-MODULES = {
-    ("pretrain", "video"): "train.video",
-    ("pretrain", "audio"): "train.audio",
-    ("finetune", "video"): "train.finetune_video",
-    ("finetune", "audio"): "train.finetune_audio",
+MODULES: dict[tuple[str, ...], str] = {
+    **{("pretrain", medium): f"train.{medium}" for medium in MEDIA},
+    ("pretrain", "audiovisual"): "train.audiovisual",
+    **{("finetune", medium): f"train.finetune_{medium}" for medium in MEDIA},
     ("probe",): "train.probe",
     ("study",): "study.__main__",
     ("study", "gate"): "study.gate",

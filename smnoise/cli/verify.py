@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tyro.conf import Positional, UseAppendAction
 
-from . import FAILED
+from .commands import FAILED
 
 
 @dataclass(frozen=True)

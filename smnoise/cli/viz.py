@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..samplers.base import Sampler
 
 Format = Literal["png", "pdf", "svg"]
+Theme = Literal["paper", "slides", "dark"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Scene:
     """Of the files; by default masks-video, masks-audio or reconstruction."""
     formats: tuple[Format, ...] = ("png", "pdf")
     """Of film strips."""
+    theme: Theme = "paper"
+    """Size of letters, and the background."""
     json: bool = False
     """Print the paths, and any numbers, as JSON."""
 
@@ -120,12 +123,16 @@ class Options:
 
 
 def run(options: Options) -> int:
+    from ..viz import style
+    from .output import waiting
+
     what = options.what
     make_folder(what.out)
-    if isinstance(what, Reconstruct):
-        numbers, paths = reconstruct(what)
-    else:
-        numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
+    with style.in_theme(what.theme), waiting("drawing"):
+        if isinstance(what, Reconstruct):
+            numbers, paths = reconstruct(what)
+        else:
+            numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
     if what.json:
         from .output import print_json
 
@@ -185,23 +192,35 @@ def audio(what: Audio) -> list[Path]:
 
 
 def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
-    """Of a run of either trainer, whose newest checkpoint tells which, or of converted weights."""
-    import torch
+    """Of a run of any trainer, whose newest checkpoint tells which, or of converted weights."""
 
-    from ..train.pretrained import AudioPretrained, pretrained
+    from ..train.pretrained.find import Pretrained, pretrained
     from ..viz import media
-    from ..viz.reconstruct import reconstruct_audio, reconstruct_video
 
+    found: Pretrained = pretrained(what.run)
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
-    found = pretrained(what.run)
     masks = found.sampler()([what.sample])
-    if isinstance(found, AudioPretrained):
-        inputs = found.inputs
-        wave = media.read_sound(source.path, inputs.log_mel.sample_rate, inputs.samples, what.start)
-        numbers, paths = reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)
-    else:
-        shape = (found.frames, what.stride or found.stride, int(what.start), found.size, found.size)
-        clip = torch.from_numpy(media.read_clip(source.path, *shape)).permute(3, 0, 1, 2)[None]
-        numbers, paths = reconstruct_video(found.model, clip, masks, stem, moving=True, **looks)
+    draw = {"video": _video_filled_in, "sound file": _sound_filled_in}[found.medium.word]
+    numbers, paths = draw(what, found, source.path, masks, stem, looks)
     return numbers | ({"notes": "; ".join(found.notes)} if found.notes else {}), paths
+
+
+def _video_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):
+    import torch
+
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_video
+
+    shape = (found.frames, what.stride or found.stride, int(what.start), found.size, found.size)
+    clip = torch.from_numpy(media.read_clip(path, *shape)).permute(3, 0, 1, 2)[None]
+    return reconstruct_video(found.model, clip, masks, stem, moving=True, **looks)
+
+
+def _sound_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_audio
+
+    inputs = found.inputs
+    wave = media.read_sound(path, inputs.log_mel.sample_rate, inputs.samples, what.start)
+    return reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)

@@ -118,6 +118,13 @@ def from_json(text: Mapping) -> VideoConfig | AudioConfig:
         raise CheckpointError(f"config.json is not one that smnoise can read: {error!r}") from error
 
 
+def medium_of(recipe: Mapping) -> str | None:
+    """The medium of the run that has this recipe; None where it is of no trainer. Recipes name it since version 0.2;
+    older ones have a setting that only one trainer had."""
+    usual = "video" if "tubelet" in recipe else "audio" if "rate" in recipe else None
+    return recipe.get("medium", usual)
+
+
 def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
     """The model of a training run, from the recipe in its checkpoints. Raises CheckpointError if it has none."""
     if "classes" in recipe:
@@ -126,7 +133,7 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
         )
     try:
         size, patch = recipe["model"], recipe["patch"]
-        if "tubelet" in recipe:
+        if medium_of(recipe) == "video":
             side = recipe["size"] // patch
             clip = recipe["frames"] // recipe["tubelet"], side, side
             return VideoConfig(find_size(size, videomae.SIZES), clip, recipe["tubelet"], patch)

@@ -11,8 +11,9 @@ import torch
 from ..errors import DataError
 from .audio.clips import SOUND
 from .classes import check_classes
-from .found import Medium, find_files, labels_by_folder
+from .found import find_files, labels_by_folder
 from .lists import label_sets
+from .medium import Medium
 from .video.clips import VIDEO
 
 

@@ -19,12 +19,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..errors import DataError
-
-if TYPE_CHECKING:
-    from .found import Medium
+from . import tars
+from .medium import Medium
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "video", "video_path", "clip", "audio",
          "audio_path", "sound", "wav")  # fmt: skip
@@ -60,7 +59,7 @@ def listed_files(data: Path, medium: Medium) -> list[tuple[Path, str]]:
 def lines_without_file(data: Path, medium: Medium) -> list[str]:
     """Lines of a list file that name no file."""
     data = Path(data)
-    if not data.is_file() or medium.has(data):
+    if not data.is_file() or medium.has(data) or tars.is_tar(data):
         return []
     return [listed.line for listed in _read(data, medium) if listed.path is None]
 
@@ -218,6 +217,6 @@ def quote(text: str) -> str:
 
 def _is_file(path: Path) -> bool:
     try:
-        return path.is_file()
+        return tars.is_file(path)
     except (OSError, ValueError):  # longer than a name may be
         return False

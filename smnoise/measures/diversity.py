@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..samplers import Sampler
-from ..samplers.base import check_device, check_sampler
+from ..samplers.base import check_sampler
+from ..samplers.indices import check_device
 from ..spec import as_int
 
 

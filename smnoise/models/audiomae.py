@@ -73,7 +73,7 @@ class AudioEncoder(nn.Module):
 
         Args:
             patches: float32 [B, V, P].
-            ids: int64 [B, V], their token numbers; None where they are all L in order.
+            ids: int64 or int32 [B, V], their token numbers; None where they are all L in order.
             grid: (T, F) that the token numbers refer to.
         """
         positions = self.positions(grid)

@@ -13,6 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..masks import MaskBatch
 
+MASK_OUTPUTS = "ids_keep,ids_mask"
+"""What the models read of masks."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -43,8 +46,8 @@ def find_size(name: str, sizes: dict[str, Size]) -> Size:
 
 
 def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
-    """Rows ids [B, N] of x [B, L, ...]: [B, N, ...]."""
-    index = ids.reshape(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    """Rows ids [B, N], int64 or int32, of x [B, L, ...]: [B, N, ...]."""
+    index = ids.long().reshape(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)
 
 

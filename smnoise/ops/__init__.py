@@ -12,8 +12,10 @@ from .color_noise import color_noise
 from .decoder_tokens import decoder_tokens
 from .gather_patches import gather_patches
 from .gaussian_filter import gaussian_filter
+from .noise_at import noise_at
 from .optim_blue import optim_blue
 from .patch_loss import patch_loss
+from .ragged_threshold import ragged_threshold
 from .random_words import random_words
 from .slot_threshold import slot_threshold
 from .strategy_mask import strategy_mask
@@ -27,8 +29,10 @@ __all__ = [
     "decoder_tokens",
     "gather_patches",
     "gaussian_filter",
+    "noise_at",
     "optim_blue",
     "patch_loss",
+    "ragged_threshold",
     "random_words",
     "slot_threshold",
     "strategy_mask",

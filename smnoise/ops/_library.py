@@ -114,6 +114,31 @@ def check_sigma_table(table: torch.Tensor | None, device: torch.device, values: 
             )
 
 
+def check_origin(origin: torch.Tensor | None, samples: torch.Tensor, boundary: str) -> None:
+    if origin is None:
+        return
+    if boundary == "wrap":
+        raise ValueError(
+            'origin is for windows that continue each other, which each being a torus cannot; take boundary="field"'
+        )
+    if origin.dtype != torch.int64:
+        raise TypeError(f"origin must be an int64 tensor, got {origin.dtype}; convert with origin.long()")
+    if origin.dim() != 2 or origin.shape[1] != 3 or origin.shape[0] != samples.shape[0]:
+        raise ValueError(
+            f"origin must have shape [B, 3], (t, y, x) for each of {samples.shape[0]} samples; got "
+            f"{tuple(origin.shape)}"
+        )
+    if origin.device != samples.device:
+        raise ValueError(
+            f"origin is on {origin.device} but samples are on {samples.device}; put both on one device"
+        )
+
+
+def given(**tensors: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Those that are not None."""
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
 def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:
     for name, tensor in (("seed", seed), ("samples", samples)):
         if tensor.dtype != torch.int64:

@@ -23,6 +23,11 @@ def check_pixels(pixels: Tensor, patch) -> tuple[int, int, int]:
     return t, h, w
 
 
+def as_ids(ids: Tensor) -> Tensor:
+    """int32 as the int64 that the ops read; anything else as it is, for them to refuse."""
+    return ids.long() if ids.dtype == torch.int32 else ids
+
+
 def check_ids(ids: Tensor, like: Tensor, grid: tuple[int, int, int], name: str = "ids") -> None:
     """Raise unless ids are int64 [B, N], N > 0, on the device of `like` [B, ...]; what they hold: see check_range."""
     if ids.dtype != torch.int64:

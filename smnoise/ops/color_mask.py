@@ -15,8 +15,10 @@ from ..tensors import check_tensors
 from ._library import (
     ALL_OUTPUTS,
     as_returned,
+    check_origin,
     check_seed_and_samples,
     check_sigma_table,
+    given,
     register,
     wanted_outputs,
 )
@@ -29,6 +31,7 @@ def color_mask(
     backend: str = "auto",
     outputs: str = ALL_OUTPUTS,
     sigma_table: torch.Tensor | None = None,
+    origin: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Masks of a batch of samples; each row depends on its own sample index only.
 
@@ -47,34 +50,41 @@ def color_mask(
         sigma_table: int64 [31] on the seed's device, how often each of the 32 values of sigma1 is drawn (extension 12;
             `smnoise.sigma_table` makes one); by default equally often. Being a tensor, it may change from step to step
             in compiled and captured code.
+        origin: int64 [B, 3] on the seed's device, what is added to the origin of each sample's window along t, y, x
+            (extension 13): windows of one sample that touch continue its field. Any integers: the field repeats. Not
+            with boundary="wrap".
 
     Returns:
         mask bool [B, L], True = masked; ids_keep int64 [B, V] and ids_mask int64 [B, L - V], ascending;
         ids_restore int64 [B, L], with gather(cat(x[ids_keep], x[ids_mask]), ids_restore) = x.
     """
-    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
-    return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs, sigma_table)
+    check_tensors(seed=seed, samples=samples, **given(sigma_table=sigma_table, origin=origin))
+    return torch.ops.smnoise.color_mask(seed, samples, spec, backend, outputs, sigma_table, origin)
 
 
-def _color_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None):
+def _color_mask(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None, origin=None):
     check_seed_and_samples(seed, samples)
     check_sigma_table(sigma_table, samples.device, values=True)
+    described = ColorSpec.from_json(spec)
+    check_origin(origin, samples, described.boundary)
     wanted = wanted_outputs(outputs)
     run = choose("color_mask", backend, samples.device.type)
-    return as_returned(run(seed, samples, ColorSpec.from_json(spec), wanted, sigma_table), samples.device)
+    return as_returned(run(seed, samples, described, wanted, sigma_table, origin), samples.device)
 
 
-def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None):
+def _fake(seed, samples, spec, backend="auto", outputs=ALL_OUTPUTS, sigma_table=None, origin=None):
     check_seed_and_samples(seed, samples)
     check_sigma_table(sigma_table, samples.device, values=False)
     s = ColorSpec.from_json(spec)
+    check_origin(origin, samples, s.boundary)
     sizes = samples.shape[0], s.groups * s.tokens, s.groups * s.visible
     return as_returned(allocate(*sizes, wanted_outputs(outputs), samples.device), samples.device)
 
 
 register(
     f'color_mask(Tensor seed, Tensor samples, str spec, str backend="auto", str outputs="{ALL_OUTPUTS}", '
-    "Tensor? sigma_table=None) -> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
+    "Tensor? sigma_table=None, Tensor? origin=None) "
+    "-> (Tensor mask, Tensor ids_keep, Tensor ids_mask, Tensor ids_restore)",
     _color_mask,
     _fake,
 )

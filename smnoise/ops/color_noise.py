@@ -11,7 +11,7 @@ import torch
 from ..backends import choose
 from ..spec import ColorSpec
 from ..tensors import check_tensors
-from ._library import check_seed_and_samples, check_sigma_table, register
+from ._library import check_origin, check_seed_and_samples, check_sigma_table, given, register
 
 
 def color_noise(
@@ -20,6 +20,7 @@ def color_noise(
     spec: str,
     backend: str = "auto",
     sigma_table: torch.Tensor | None = None,
+    origin: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The field of each sample, float32 [B, T, H, W]; its largest values are visible.
 
@@ -29,26 +30,30 @@ def color_noise(
 
     Arguments as in `color_mask`.
     """
-    check_tensors(seed=seed, samples=samples, **({} if sigma_table is None else {"sigma_table": sigma_table}))
-    return torch.ops.smnoise.color_noise(seed, samples, spec, backend, sigma_table)
+    check_tensors(seed=seed, samples=samples, **given(sigma_table=sigma_table, origin=origin))
+    return torch.ops.smnoise.color_noise(seed, samples, spec, backend, sigma_table, origin)
 
 
-def _color_noise(seed, samples, spec, backend="auto", sigma_table=None):
+def _color_noise(seed, samples, spec, backend="auto", sigma_table=None, origin=None):
     check_seed_and_samples(seed, samples)
     check_sigma_table(sigma_table, samples.device, values=True)
+    described = ColorSpec.from_json(spec)
+    check_origin(origin, samples, described.boundary)
     run = choose("color_noise", backend, samples.device.type)
-    return run(seed, samples, ColorSpec.from_json(spec), sigma_table)
+    return run(seed, samples, described, sigma_table, origin)
 
 
-def _fake(seed, samples, spec, backend="auto", sigma_table=None):
+def _fake(seed, samples, spec, backend="auto", sigma_table=None, origin=None):
     check_seed_and_samples(seed, samples)
     check_sigma_table(sigma_table, samples.device, values=False)
-    grid = ColorSpec.from_json(spec).grid
-    return torch.empty((samples.shape[0], *grid), dtype=torch.float32, device=samples.device)
+    described = ColorSpec.from_json(spec)
+    check_origin(origin, samples, described.boundary)
+    return torch.empty((samples.shape[0], *described.grid), dtype=torch.float32, device=samples.device)
 
 
 register(
-    'color_noise(Tensor seed, Tensor samples, str spec, str backend="auto", Tensor? sigma_table=None) -> Tensor',
+    "color_noise(Tensor seed, Tensor samples, str spec, "
+    'str backend="auto", Tensor? sigma_table=None, Tensor? origin=None) -> Tensor',
     _color_noise,
     _fake,
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backends import choose
 from ..tensors import check_tensors
 from ._library import LIBRARY, register
-from ._patches import check_range
+from ._patches import as_ids, check_range
 
 
 def decoder_tokens(
@@ -37,7 +37,7 @@ def decoder_tokens(
         visible: [B, V, D], any floating type.
         mask_token: [D].
         positions: float32 [L, D]. No gradient.
-        ids_keep, ids_mask: int64 [B, V] and [B, M], M > 0: tokens below L, none twice in a row of both together.
+        ids_keep, ids_mask: int64 or int32 [B, V] and [B, M], M > 0: tokens below L, none twice in a row of both.
         in_grid: each token at its own place, V + M = L, instead of visible ones first.
         backend: as in `color_mask`.
 
@@ -51,7 +51,7 @@ def decoder_tokens(
         visible=visible, mask_token=mask_token, positions=positions, ids_keep=ids_keep, ids_mask=ids_mask
     )
     return torch.ops.smnoise.decoder_tokens(
-        visible, mask_token, positions, ids_keep, ids_mask, in_grid, backend
+        visible, mask_token, positions, as_ids(ids_keep), as_ids(ids_mask), in_grid, backend
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backends import choose
 from ..tensors import check_tensors
 from ._library import LIBRARY, register
-from ._patches import check_ids, check_pixels
+from ._patches import as_ids, check_ids, check_pixels
 
 
 def gather_patches(
@@ -32,7 +32,7 @@ def gather_patches(
 
     Args:
         pixels: [B, C, T, H, W], uint8 or float32; a spectrogram [B, time, mel] is pixels[:, None, None].
-        ids: int64 [B, N], token numbers of the grid (T / t, H / h, W / w), x fastest; at least one.
+        ids: int64 or int32 [B, N], token numbers of the grid (T / t, H / h, W / w), x fastest; at least one.
         patch: (t, h, w), which must divide (T, H, W).
         scale, shift: float32 [C]; ((x / 255 - mean) / std) is scale = 1 / (255 std), shift = -mean / std. No gradient.
         backend: as in `color_mask`.
@@ -45,7 +45,7 @@ def gather_patches(
         to wait, a patch whose id is outside of the grid is NaN.
     """
     check_tensors(pixels=pixels, ids=ids, scale=scale, shift=shift)
-    return torch.ops.smnoise.gather_patches(pixels, ids, list(patch), scale, shift, backend)
+    return torch.ops.smnoise.gather_patches(pixels, as_ids(ids), list(patch), scale, shift, backend)
 
 
 def _check(pixels, ids, patch, scale, shift):

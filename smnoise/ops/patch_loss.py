@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backends import choose
 from ..tensors import check_tensors
 from ._library import LIBRARY, register
-from ._patches import check_ids, check_pixels
+from ._patches import as_ids, check_ids, check_pixels
 
 
 def patch_loss(
@@ -40,7 +40,7 @@ def patch_loss(
     Args:
         prediction: [B, N, P * C], P = t * h * w pixels ordered (t, h, w), channel fastest; any floating type.
         pixels: [B, C, T, H, W], uint8 or float32. No gradient.
-        ids: int64 [B, N], the patch that each row of the prediction is of.
+        ids: int64 or int32 [B, N], the patch that each row of the prediction is of.
         patch: (t, h, w).
         normalise: False for the pixels themselves as target.
         backend: as in `color_mask`.
@@ -53,7 +53,7 @@ def patch_loss(
     """
     check_tensors(prediction=prediction, pixels=pixels, ids=ids)
     return torch.ops.smnoise.patch_loss(
-        prediction, pixels, ids, list(patch), eps, eps_inside, normalise, backend
+        prediction, pixels, as_ids(ids), list(patch), eps, eps_inside, normalise, backend
     )
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 
 from ..samplers import Color3D, Sampler
-from ..samplers.base import check_device, check_sampler
+from ..samplers.base import check_sampler
+from ..samplers.indices import check_device
 from ..spec import as_grid, as_int
 from .pool import MaskPool, NoisePool, packed
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..data.found import Medium
 from ..data.labels import labelled_files
+from ..data.medium import Medium
 from ..data.numbered import EveryItem
 from .features import outputs_of
 from .nearest import nearest_probe

@@ -8,12 +8,13 @@ masks = sampler(batch_size=32, step=step)
 from __future__ import annotations
 
 from .bars import Frame, FrequencyBars, TimeBars, TimeFrequencyBars
-from .base import KINDS, Sampler, sample_indices
+from .base import KINDS, Sampler
 from .blocks import Block, InverseBlock
 from .cells import Grid, RunningCell
 from .color import COLOR_KINDS, Blue3D, Color3D, Green3D, Purple3D, Red3D, White3D
 from .context import ContextBatch, ContextTargets, Separation, context_presets
 from .counts import FrameCounts
+from .coupled import Coupled, MaskPair
 from .custom import Custom
 from .flat import (
     FLAT_KINDS,
@@ -30,8 +31,11 @@ from .flat import (
     White1D,
     White2D,
 )
+from .indices import sample_indices
 from .optim_blue import OptimBlue
+from .points import PointMasks
 from .presets import presets
+from .ragged import Ragged, RaggedBatch
 from .random import Random, Tube
 
 __all__ = [
@@ -47,6 +51,7 @@ __all__ = [
     "Color3D",
     "ContextBatch",
     "ContextTargets",
+    "Coupled",
     "Custom",
     "Frame",
     "FrameCounts",
@@ -56,10 +61,14 @@ __all__ = [
     "Green3D",
     "Grid",
     "InverseBlock",
+    "MaskPair",
     "OptimBlue",
+    "PointMasks",
     "Purple1D",
     "Purple2D",
     "Purple3D",
+    "Ragged",
+    "RaggedBatch",
     "Random",
     "Red1D",
     "Red2D",

@@ -11,18 +11,31 @@ from typing import Any, ClassVar
 import torch
 
 from .. import ops
-from ..backends import outside_capture
+from ..backends import AUTO, launcher, outside_capture
 from ..backends.outputs import NAMES
-from ..errors import BackendError
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
-from ..spec import as_int, as_ratio, as_tuple, signed64, visible_of_ratio
-from ..tensors import INTEGERS, as_device, check_tensors
+from ..ops._library import wanted_outputs
+from ..spec import as_int, as_ratio, visible_of_ratio, with_ones
+from ..tensors import check_tensors
+from .filled import check_ids_dtype, check_out, direct, finished, outputs_of
+from .indices import (
+    CPU,
+    NEITHER,
+    as_seed,
+    batch_indices,
+    eager,
+    first_index,
+    plain,
+    sample_indices,
+)
+from .making import Checked
+from .origins import as_origin
 
 KINDS: dict[str, type[Sampler]] = {}
 
 
-class Sampler:
+class Sampler(metaclass=Checked):
     """A frozen description of masks. Subclasses are dataclasses with `grid`, `mask_ratio`, `num_visible`, `seed`, and
     set `_spec` (of smnoise.spec) and `_spec_json`; `_op` is their op.
 
@@ -34,6 +47,10 @@ class Sampler:
     """Whether `scores` gives what the masks are cut from; a property where that depends on the parameters."""
     _colored: ClassVar[Any] = False
     """Whether the noise draws its sigma, so that a table can say how."""
+    _direct: ClassVar[str] = ""
+    """Of samplers whose masks are an op's outputs as they are: the op, which backends have as `backends.launcher`."""
+    _times: Any = 1
+    """Frames that a mask of one frame is repeated in."""
 
     grid: Any  # of integers: (T, H, W), for some samplers (H, W)
     mask_ratio: float | None
@@ -43,6 +60,11 @@ class Sampler:
     _spec_json: str
 
     def __init_subclass__(cls, abstract: bool = False):
+        own = vars(cls)
+        if "_op" in own and "_masks" not in own:
+            cls._direct = own["_op"].__func__.__name__
+        elif "_masks" in own:  # it does something else, or repeats frames and says how often
+            cls._direct = "color_mask" if "_times" in own else ""
         if not abstract:
             KINDS[cls.__name__] = cls
 
@@ -66,6 +88,11 @@ class Sampler:
         if self.num_visible is not None:
             self._put(num_visible=int(self.num_visible))
         self._put(_spec=spec, _spec_json=spec.to_json())
+
+    @property
+    def _whole_grid(self) -> tuple[int, int, int]:
+        """(T, H, W) of the masks."""
+        return with_ones(tuple(self.grid))
 
     @property
     def num_tokens(self) -> int:
@@ -92,6 +119,9 @@ class Sampler:
         bias: torch.Tensor | None = None,
         bias_weight: float = 1.0,
         sigma_table: torch.Tensor | None = None,
+        ids_dtype: torch.dtype | None = None,
+        out: MaskBatch | None = None,
+        origin=None,
     ) -> MaskBatch:
         """Masks for a batch.
 
@@ -111,25 +141,81 @@ class Sampler:
                 (blue, purple) or 0.29 (white, random): a weight of that size times the bias's own is as strong as it.
             bias_weight: a finite number.
             sigma_table: int64 [31], for colours: how often each sigma is drawn (see `smnoise.sigma_table`).
+            ids_dtype: torch.int32 for ids_keep, ids_mask and ids_restore in half the memory, which the package's models
+                and training ops take as well. They are made as int64 and converted. By default int64.
+            out: a MaskBatch of the same sampler, outputs and batch size, which is written over and returned: for
+                buffers whose addresses must stay, as in a CUDA graph of your own. Its tensors must be contiguous and
+                must not share memory. With it leave `outputs` and `ids_dtype` out.
+            origin: int64 [B, 3], or integers: for colours, where in the field of its sample each row's window lies,
+                (t, y, x) beside the sampler's own origin; three integers are for all rows. Windows of one sample that
+                touch continue each other. The count is exact in each window. Not with boundary="wrap".
 
         Raises:
             TypeError, ValueError: for samples or a seed that are no dense integers, or on different devices; for a
-                backend, outputs or a device that there are not.
+                backend, outputs or a device that there are not; for an `out` of another shape, dtype or device.
             BackendError: where no fast backend, or not the named one, can run; for a device where masks are not made.
         """
         for name, value in (("backend", backend), ("outputs", outputs)):
             if not isinstance(value, str):
                 raise TypeError(f"{name} must be a text, several outputs with commas between; got {value!r}")
-        samples = batch_indices(samples, batch_size, step, rank, world_size, device)
+        check_ids_dtype(ids_dtype)
+        if out is not None:
+            outputs = outputs_of(out, outputs, ids_dtype, self._whole_grid, self.visible_per_sample)
+        first, numbered = 0, samples is None and type(step) is int and device in (None, "cpu") and eager()
+        if numbered and self._direct:
+            if batch_size is None:
+                raise ValueError(NEITHER)
+            first, batch = first_index(step, batch_size, rank, world_size)
+            where = CPU
+        else:
+            samples = batch_indices(samples, batch_size, step, rank, world_size, device)
+            batch, where = samples.shape[0], samples.device
+        if out is not None:
+            check_out(out, batch, where)
+        if (
+            bias is None
+            and sigma_table is None
+            and origin is None
+            and self._direct
+            and (numbered or plain(samples))
+        ):
+            masks = self._launched(samples, first, batch, seed, where, backend, outputs, out)
+            if masks is not None:
+                return masks if ids_dtype is None and out is None else finished(masks, ids_dtype, out)
+        if samples is None:
+            samples = torch.arange(first, first + batch, device=where)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        tables = self._given(sigma_table, origin, samples)
         if bias is None:
-            return self._masks(self._spec_json, seed, samples, backend, outputs, **tables)
+            return finished(
+                self._masks(self._spec_json, seed, samples, backend, outputs, **tables), ids_dtype, out
+            )
         if not self._scored:
             raise ValueError(f"bias needs scores to be added to: {without_scores(self)}")
         bias = as_bias(bias, len(samples), tuple(self.grid))
         scores = ops.add_bias(self.scores(seed, samples, backend, **tables), bias, bias_weight, backend)
-        return self._cut(scores, seed, samples, backend, outputs)
+        return finished(self._cut(scores, seed, samples, backend, outputs), ids_dtype, out)
+
+    def _launched(
+        self, samples, first: int, batch: int, seed, where, backend: str, outputs: str, out
+    ) -> MaskBatch | None:
+        """The masks, by the backend itself instead of through torch's dispatcher, with the same bits; None where that
+        cannot be. samples: None for those from `first` on."""
+        if seed is None:
+            seed = self.seed
+        elif type(seed) is int:
+            seed = as_int("seed", seed, -(2**63), 2**64 - 1)
+        elif not (plain(seed) and seed.dtype == torch.int64 and seed.numel() == 1 and seed.device == where):
+            return None
+        if where.type not in AUTO:
+            return None
+        wanted = wanted_outputs(outputs)
+        launch = launcher(self._direct, self._spec_json, wanted, self._times, backend, where)
+        if launch is None:
+            return None
+        made = launch(seed, samples, first, batch, None, None if out is None else direct(out))
+        tensors = map(made.get, NAMES)
+        return tuple.__new__(MaskBatch, (*tensors, self._whole_grid, self.visible_per_sample))
 
     def prepare(
         self, device=None, *, outputs: str = ALL_OUTPUTS, backend: str = "auto", batch_size: int = 1
@@ -153,6 +239,17 @@ class Sampler:
             with torch.cuda.device(samples.device):
                 outside_capture("preparing a sampler")
         self(samples, outputs=outputs, backend=backend)
+
+    def _given(self, sigma_table, origin, samples: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What a call gives the op of a colour beside samples."""
+        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        if origin is not None:
+            if not self._colored:
+                raise ValueError(
+                    f"origin is for the fields of colours; {type(self).__name__} has no field, leave it out"
+                )
+            tables["origin"] = as_origin(origin, samples)
+        return tables
 
     def _table(self, table: torch.Tensor) -> torch.Tensor:
         if not self._colored:
@@ -178,7 +275,7 @@ class Sampler:
             seed: int64, one element.
             samples: int64 [B], on the seed's device.
             backend: as in `smnoise.ops.color_mask`.
-            tables: sigma_table, of a colour.
+            tables: sigma_table and origin (tensors), of a colour.
 
         Raises ValueError for a sampler that does not cut its masks from scores.
         """
@@ -236,126 +333,3 @@ def check_sampler(sampler) -> None:
     """Raises TypeError for what is no sampler."""
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be one of smnoise's, such as Green3D, got {sampler!r}")
-
-
-def check_device(device) -> None:
-    """Raises TypeError, ValueError for what names no device, and BackendError for one where masks cannot be made; what
-    torch raises depends on its build. None is fine: the CPU, or where the samples are."""
-    if device is None:
-        return
-    found = as_device(device)
-    if found.type not in ("cpu", "cuda", "meta"):
-        raise BackendError(
-            f"device={str(device)!r}: masks are made on the CPU and on GPUs that torch calls cuda; leave device out, "
-            "then move them: sampler(samples).to(device)"
-        )
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        there = f"finds {torch.cuda.device_count()} of them" if torch.cuda.is_available() else "finds no GPU"
-        raise BackendError(
-            f"device={str(device)!r} was asked for, but torch {torch.__version__} {there}; leave device out "
-            "to make masks on the CPU, and see `smnoise doctor`"
-        )
-
-
-def sample_indices(
-    step: int | torch.Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1, device=None
-) -> torch.Tensor:
-    """Sample indices of one rank's batch: (step * world_size + rank) * batch_size + (0 .. batch_size - 1).
-
-    Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
-    change (elastic runs), pass your own global sample numbers instead.
-
-    >>> sample_indices(1, 2, rank=1, world_size=2)
-    tensor([6, 7])
-
-    Returns int64 [batch_size].
-    """
-    batch_size = as_int("batch_size", batch_size, 1, 2**31)
-    world_size = as_int("world_size", world_size, 1, 2**31)
-    rank = as_int("rank", rank, 0, world_size - 1)
-    check_device(device)
-    if isinstance(step, torch.Tensor):
-        if step.dtype != torch.int64 or step.numel() != 1:
-            raise TypeError(
-                f"step must be one int64, got a tensor of {step.dtype}, shape {tuple(step.shape)}"
-            )
-        check_tensors(step=step)
-        device = step.device if device is None else device
-        step = step.reshape(()) if device == step.device else step.reshape(()).to(device)
-    elif not isinstance(step, torch.SymInt):
-        step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
-    device = "cpu" if device is None else device  # not torch's default device
-    # In few operations: each takes as long as a mask of a small grid.
-    rows = torch.arange(rank * batch_size, (rank + 1) * batch_size, device=device)
-    every = world_size * batch_size
-    return torch.add(rows, step, alpha=every) if isinstance(step, torch.Tensor) else rows + step * every
-
-
-def batch_indices(samples, batch_size, step, rank: int, world_size: int, device) -> torch.Tensor:
-    """Indices int64 [B] from what a sampler is called with: samples, or batch_size and step."""
-    if (samples is None) == (batch_size is None):
-        raise ValueError("give either samples, or batch_size and step")
-    if samples is None:
-        if step is None:
-            raise ValueError("batch_size needs step, the number of the batch: step 0 for the first")
-        return sample_indices(step, batch_size, rank=rank, world_size=world_size, device=device)
-    if step is not None:
-        raise ValueError("step goes with batch_size; samples already name each mask")
-    return as_samples(samples, device)
-
-
-def as_samples(samples, device) -> torch.Tensor:
-    check_device(device)
-    if not isinstance(samples, torch.Tensor):
-        device = "cpu" if device is None else device  # not torch's default device
-        if isinstance(samples, (str, bytes, dict)) or not (
-            hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
-        ):
-            raise TypeError(
-                f"samples must be a tensor, an array, a list or a range of integers, got {samples!r}"
-            )
-        if isinstance(samples, range):
-            return _range_indices(samples, device)
-        values = as_tuple("samples", samples, len(samples), "integers")
-        samples = torch.tensor([_signed64("samples", v) for v in values], dtype=torch.int64, device=device)
-    elif device is not None and not _same_device(samples.device, torch.device(device)):
-        raise ValueError(
-            f"samples are on {samples.device} but device={device} was asked for; move them first"
-        )
-    if samples.dtype not in INTEGERS:
-        raise TypeError(f"samples must be integers, such as int64, got {samples.dtype}")
-    check_tensors(samples=samples)
-    if samples.dim() != 1:
-        raise ValueError(f"samples must have shape [B], got {tuple(samples.shape)}")
-    return samples if samples.dtype == torch.int64 else samples.to(torch.int64)
-
-
-def _range_indices(samples: range, device) -> torch.Tensor:
-    """A range as a tensor, without a Python integer for each index: it may be long. Sums wrap as uint64 do."""
-    if not samples:
-        return torch.empty(0, dtype=torch.int64, device=device)
-    first, last = _signed64("samples", samples[0]), _signed64("samples", samples[-1])
-    count = (samples[-1] - samples[0]) // samples.step + 1  # not len(), which is limited
-    if count > 2**62:
-        raise ValueError(f"a batch of {count} samples cannot be")
-    if count == 1:
-        return torch.tensor([last], dtype=torch.int64, device=device)
-    return torch.arange(count, device=device) * signed64(samples.step) + first
-
-
-def _same_device(found: torch.device, asked: torch.device) -> bool:
-    """ "cuda" is any GPU, "cuda:1" just that one."""
-    return found.type == asked.type and asked.index in (None, found.index)
-
-
-def as_seed(seed, device) -> torch.Tensor:
-    if isinstance(seed, torch.Tensor):
-        check_tensors(seed=seed)
-        return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed
-    value = _signed64("seed", seed)
-    return torch.full((), value, dtype=torch.int64, device=device)
-
-
-def _signed64(name: str, value) -> int:
-    """A uint64, or an int64, as the int64 of the same bits."""
-    return signed64(as_int(name, value, -(2**63), 2**64 - 1))

@@ -11,7 +11,8 @@ import torch
 
 from .. import ops
 from ..spec import ColorSpec, as_choice, as_grid, as_int
-from .base import Sampler, as_samples, as_seed
+from .base import Sampler
+from .indices import as_samples, as_seed
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,14 @@ class Color3D(Sampler, abstract=True):
         device=None,
         backend: str = "auto",
         sigma_table: torch.Tensor | None = None,
+        origin=None,
     ) -> torch.Tensor:
-        """The noise behind the masks, float32 [B, T, H, W]; its largest values are visible."""
+        """The noise behind the masks, float32 [B, T, H, W]; its largest values are visible. Arguments as in a call."""
         samples = as_samples(samples, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        return ops.color_noise(seed, samples, self._spec_json, backend, sigma_table)
+        return ops.color_noise(
+            seed, samples, self._spec_json, backend, **self._given(sigma_table, origin, samples)
+        )
 
 
 class White3D(Color3D):

@@ -15,10 +15,12 @@ from torch import Tensor
 from .. import ops
 from ..levels import distance_to, levels, split
 from ..masks import MaskBatch
+from ..nearest import Named
 from ..ops import ALL_OUTPUTS
 from ..spec import ColorSpec, as_grid, as_int, with_ones
-from .base import Sampler, as_bias, as_seed, batch_indices
+from .base import Sampler, as_bias
 from .counts import scorer_of
+from .indices import as_seed, batch_indices
 
 MAX_SETS = 64
 APART = 1 << 20  # between the windows of noise of two sets, along t
@@ -176,12 +178,13 @@ class ContextTargets(Sampler):
         bias: Tensor | None = None,
         bias_weight: float = 1.0,
         sigma_table: Tensor | None = None,
+        origin=None,
     ) -> ContextBatch:
         """Context and targets for a batch. Arguments and errors as of every sampler's call; a bias moves the ranking,
         so that tokens with more of it are context more often, and targets less often."""
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
-        tables = {} if sigma_table is None else {"sigma_table": self._table(sigma_table)}
+        tables = self._given(sigma_table, origin, samples)
         scores = self.scores(seed, samples, backend, **tables)
         if bias is not None:
             scores = ops.add_bias(scores, as_bias(bias, len(samples), self.grid), bias_weight, backend)
@@ -211,11 +214,14 @@ def _preset(strategy: str, context: str, targets: str, **parameters) -> Callable
 
 
 COARSE = {"sigma1": (2.0, 2.0), "sigma2": (6.0, 6.0)}
-context_presets: dict[str, Callable[..., ContextTargets]] = {
-    "random": _preset("random", "0.25", "0.75"),
-    "green": _preset("green-3d", "0.25", "0.75"),
-    "green-band": _preset("green-3d", "0.25", "0.5"),
-    "green-far": _preset("green-3d", "0.15", "0.5"),
-    "green-coarse": _preset("green-3d", "0.25", "0.5", **COARSE),
-}
+context_presets: Named[Callable[..., ContextTargets]] = Named(
+    "preset",
+    {
+        "random": _preset("random", "0.25", "0.75"),
+        "green": _preset("green-3d", "0.25", "0.75"),
+        "green-band": _preset("green-3d", "0.25", "0.5"),
+        "green-far": _preset("green-3d", "0.15", "0.5"),
+        "green-coarse": _preset("green-3d", "0.25", "0.5", **COARSE),
+    },
+)
 """Context and targets by name: each takes grid, target_sets and seed, and gives a `ContextTargets`."""

@@ -15,6 +15,7 @@ from .. import ops
 from ..masks import MaskBatch
 from ..spec import as_grid, as_int, with_ones
 from .base import Sampler, without_scores
+from .named import strategy as named_strategy
 
 PURPOSE_COUNTS = 6
 
@@ -111,8 +112,6 @@ def as_counts(counts, grid: tuple[int, int, int]) -> tuple[int, ...]:
 
 def scorer_of(strategy, grid, parameters) -> tuple[Sampler, dict]:
     """The sampler whose scores are cut, and its checked parameters. What it would show itself is not asked for."""
-    from ..strategies import strategy as named  # which imports this module
-
     if not isinstance(strategy, str):
         raise TypeError(f"strategy must be a name, such as 'green-3d', got {strategy!r}")
     if not isinstance(parameters, Mapping) or not all(isinstance(n, str) for n in parameters):
@@ -123,7 +122,7 @@ def scorer_of(strategy, grid, parameters) -> tuple[Sampler, dict]:
         )
     if math.prod(grid) <= grid[0]:
         raise ValueError(f"grid {grid} has one token in each frame; at least two are needed")
-    scorer = named(strategy, grid, num_visible=grid[0], **parameters)
+    scorer = named_strategy(strategy, grid, num_visible=grid[0], **parameters)
     if not scorer._scored:
         raise ValueError(without_scores(scorer, others=""))
     return scorer, dict(parameters)

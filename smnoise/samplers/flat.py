@@ -79,6 +79,10 @@ class Color2D(FlatColor, abstract=True):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
+    @property
+    def _times(self) -> int:
+        return self.grid[0] if self.tube else 1
+
     def _masks(self, *arguments, **tables):
         masks = super()._masks(*arguments, **tables)
         return repeat_frames(masks, self.grid[0], self._spec.visible) if self.tube else masks

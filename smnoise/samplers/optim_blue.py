@@ -13,7 +13,8 @@ from .. import ops
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
 from ..spec import OptimBlueSpec, as_blue_grid, as_choice, as_int
-from .base import Sampler, as_seed, batch_indices
+from .base import Sampler
+from .indices import as_seed, batch_indices
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
+from ..nearest import Named
 from ..reference import BOXES
 from ..spec import as_blue_grid, as_ratio, as_tuple, visible_of_ratio
 from .bars import TimeFrequencyBars
@@ -155,20 +156,23 @@ def eat(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
     return _inverse_blocks(grid, mask_ratio, 5, seed)
 
 
-presets: dict[str, Callable[..., Sampler]] = {
-    "videomae-tube": videomae_tube,
-    "videomaev2-decoder": videomaev2_decoder,
-    "mae-st": mae_st,
-    "mgmae": mgmae,
-    "mae": mae,
-    "audiomae": audiomae,
-    "audiomae-2d": audiomae_2d,
-    "cav-mae": cav_mae,
-    "cav-mae-image": cav_mae_image,
-    "beit": beit,
-    "ijepa": ijepa,
-    "vjepa-short": vjepa_short,
-    "vjepa-long": vjepa_long,
-    "data2vec2": data2vec2,
-    "eat": eat,
-}
+presets: Named[Callable[..., Sampler]] = Named(
+    "published recipe",
+    {
+        "videomae-tube": videomae_tube,
+        "videomaev2-decoder": videomaev2_decoder,
+        "mae-st": mae_st,
+        "mgmae": mgmae,
+        "mae": mae,
+        "audiomae": audiomae,
+        "audiomae-2d": audiomae_2d,
+        "cav-mae": cav_mae,
+        "cav-mae-image": cav_mae_image,
+        "beit": beit,
+        "ijepa": ijepa,
+        "vjepa-short": vjepa_short,
+        "vjepa-long": vjepa_long,
+        "data2vec2": data2vec2,
+        "eat": eat,
+    },
+)

@@ -93,5 +93,9 @@ class Tube(Sampler):
         """V, visible tokens per sample, over all its frames."""
         return self.grid[0] * self._spec.visible
 
+    @property
+    def _times(self) -> int:
+        return self.grid[0]
+
     def _masks(self, *arguments, **tables):
         return repeat_frames(super()._masks(*arguments, **tables), self.grid[0], self._spec.visible)

@@ -4,7 +4,6 @@ one, or raises TypeError or ValueError with what was expected and what came."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Collection
@@ -15,6 +14,8 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ..nearest import hint
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,7 +58,8 @@ def as_ratio(value) -> float:
     """A mask ratio."""
     ratio = _as_real("mask_ratio", value)
     if not 0 < ratio < 1:
-        raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {ratio}")
+        percent = f", did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
+        raise ValueError(f"mask_ratio must be in (0, 1), the share that is masked; got {ratio}{percent}")
     return ratio
 
 
@@ -77,6 +79,23 @@ def with_ones(grid):
     return grid
 
 
+def as_axes(value, what: str) -> tuple:
+    """A grid's three values; ValueError or TypeError for anything else, with the grid that may have been meant."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        raise TypeError(f"grid must be {what}, got {value!r}; write it in brackets: (8, 14, 14)")
+    if (
+        isinstance(value, (tuple, list))
+        and len(value) in (1, 2)
+        and all(isinstance(n, Integral) for n in value)
+    ):
+        plane = ", ".join(map(str, value)) if len(value) == 2 else f"1, {value[0]}"
+        raise ValueError(
+            f"grid must be {what}, got {tuple(value)}; did you mean (1, {plane}), one picture, or (8, {plane}), a clip "
+            "of 16 frames in tubelets of two?"
+        )
+    return as_tuple("grid", value, 3, what)
+
+
 def as_tuple(name: str, value, length: int, what: str) -> tuple:
     if isinstance(value, str) or not np.iterable(value):  # an array of no dimensions is not
         raise TypeError(f"{name} must be {what}, got {value!r}")
@@ -88,9 +107,7 @@ def as_tuple(name: str, value, length: int, what: str) -> tuple:
 
 def as_choice(name: str, value, choices: Collection[str]) -> str:
     if not isinstance(value, str) or value not in choices:
-        close = difflib.get_close_matches(value, choices, n=1) if isinstance(value, str) else ()
-        hint = f", did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}{hint(value, choices)}")
     return value
 
 

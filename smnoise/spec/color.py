@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from .. import reference
-from .checks import MAX_TOKENS, Spec, as_choice, as_float, as_int, as_tuple, as_visible
+from .checks import MAX_TOKENS, Spec, as_axes, as_choice, as_float, as_int, as_tuple, as_visible
 
 COLORS = ("white", "red", "blue", "green", "purple")
 BOUNDARIES = ("field", "wrap")
@@ -20,11 +20,11 @@ PER = ("clip", "frame")
 MAX_SLAB = 1 << 28  # noise values behind one mask; 1 GiB of float32
 MAX_ORIGIN = 1 << 30
 MAX_RADIUS = 1 << 12
-PERIOD = (1 << 28, 1 << 16, 1 << 19)  # of the noise along t, y, x: what the contract's counter can tell apart
+PERIOD = reference.PERIOD
 
 
 def as_grid(grid) -> tuple[int, int, int]:
-    t, y, x = as_tuple("grid", grid, 3, "three integers (T, H, W), counted in tokens")
+    t, y, x = as_axes(grid, "three integers (T, H, W), counted in tokens")
     grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", (t, y, x), strict=True))
     for axis, n, period in zip("THW", grid, PERIOD, strict=True):
         if n > period:

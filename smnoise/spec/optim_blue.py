@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from .. import reference
-from .checks import Spec, as_choice, as_float, as_int, as_tuple, as_visible
+from .checks import Spec, as_axes, as_choice, as_float, as_int, as_visible
 
 MASKS = ("complementary", "independent", "views")
 
@@ -31,7 +31,7 @@ def as_blue_grid(grid) -> tuple[int, int, int]:
     grid = tuple(grid) if np.iterable(grid) and not isinstance(grid, str) else grid
     if isinstance(grid, tuple) and len(grid) == 2:
         grid = (1, *grid)
-    grid = as_tuple("grid", grid, 3, "two integers (H, W) or three (T, H, W), counted in tokens")
+    grid = as_axes(grid, "two integers (H, W) or three (T, H, W), counted in tokens")
     grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", grid, strict=True))
     if math.prod(grid) > MAX_TOKENS:
         raise ValueError(f"grid {grid} has {math.prod(grid)} tokens; at most {MAX_TOKENS} are supported")

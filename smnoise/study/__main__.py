@@ -13,9 +13,9 @@ from typing import Literal
 
 import tyro
 
+from smnoise.data.installed.videos import installed_split
 from smnoise.data.signals import StopOnSignal
 from smnoise.data.video.clips import find_videos
-from smnoise.data.video.motion import installed_split
 from smnoise.files import write_text
 
 from . import __doc__ as about

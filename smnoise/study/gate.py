@@ -34,6 +34,7 @@ from ..data.labels import LabelledFiles, labelled_videos
 from ..data.signals import StopOnSignal
 from ..data.video import cache
 from ..data.video.clips import find_videos
+from ..data.video.store import INDEX
 from ..data.video.views import EveryVideo
 from ..errors import DataError
 from ..files import write_text
@@ -188,7 +189,7 @@ def run_cell(gate: Gate, plan: Plan, cell: Cell, data: Path, stop: Callable[[], 
 def frames_of(gate: Gate, data: Path) -> Path:
     """The folder of the training clips' decoded frames, which is made if it is missing."""
     folder = gate.out / "frames"
-    if not (folder / cache.INDEX).exists():
+    if not (folder / INDEX).exists():
         cache.make(data / "train", folder, None)
     return folder
 

@@ -29,7 +29,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -41,9 +41,11 @@ from ..data.draws import torch_seeded
 from ..data.found import file_notes
 from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
+from ..models.common import MASK_OUTPUTS
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import decay_groups
 from .run.folder import REVISION, choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, recipe_of
@@ -53,6 +55,8 @@ from .world import World, join
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain AudioMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "audio"
 
     model: Literal["tiny", "small", "base"] = "base"
     decoder: Literal["local", "global"] = "local"
@@ -192,7 +196,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample))
+        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample), outputs=MASK_OUTPUTS)
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
         with (
@@ -205,7 +209,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         rows = config.batch_size * config.views
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(silence, sampler(torch.arange(rows, device=device)))[0]
+            return train(silence, sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS))[0]
 
     return Job(
         title=f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "

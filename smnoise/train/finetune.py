@@ -10,8 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..data.found import Medium, file_notes
+from ..data.found import file_notes
 from ..data.labels import LabelledFiles
+from ..data.medium import Medium
 from ..data.numbered import NumberedClips
 from ..errors import DataError
 from ..models.classifier import Classifier

@@ -46,9 +46,11 @@ from . import audio
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_config import SCRATCH, Config
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import layer_groups
-from .pretrained import AudioPretrained, pretrained_audio
+from .pretrained import find as pretraining
+from .pretrained.audio import AudioPretrained
 from .run import checkpoint
 from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields
@@ -142,7 +144,7 @@ def _pretrained(config: Config) -> tuple[AudioEncoder, Spectrograms, AudioPretra
         )
         model, rate, mels, before = audio.untrained(first), first.rate, first.mels, None
     else:
-        before = pretrained_audio(config.run)
+        before = pretraining.pretrained(config.run, "audio")
         model, rate, mels = before.model, before.inputs.log_mel.sample_rate, before.inputs.log_mel.num_mels
         if before.config is None and config.rate is not None:
             rate = config.rate

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from .filled import LEFT_OUT, Filled
-from .settings import FineTuning, How, at_least, shares
+from .settings import LEFT_OUT, Filled, FineTuning, How, at_least, shares
 
 AUDIOSET = {
     "accumulate": 1,
@@ -78,6 +77,8 @@ SCRATCH = {"model": "base", "rate": 16000, "mels": 128, "patch": 16}
 @dataclass(frozen=True, kw_only=True)
 class Config(FineTuning):
     """Fine-tune AudioMAE's encoder. What is None comes from the preset, or from the pretraining run."""
+
+    MEDIUM: ClassVar[str] = "audio"
 
     preset: How[Literal["as20k", "as2m", "esc50"]] = "esc50"
 

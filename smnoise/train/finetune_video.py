@@ -45,17 +45,19 @@ from ..models.videomae import IMAGENET_MEAN, IMAGENET_STD, VideoMAE
 from ..probes.features import outputs_of
 from ..probes.knn import KnnProbe
 from ..probes.linear import scores_of
-from . import video, video_runs
+from . import video
 from .finetune import OF_JOB, check_finite, check_labels, recipe, title, within_an_epoch
 from .finetune import notes as notes_of_files
 from .finetune_video_config import SCRATCH, Config
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import layer_groups
-from .pretrained import pretrained_video
+from .pretrained import find as pretraining
+from .pretrained import video as video_runs
+from .pretrained.video import VideoPretrained
 from .run import checkpoint
 from .run.folder import check_settings, choose_device, command
 from .settings import recipe_fields
-from .video_runs import VideoPretrained
 from .world import join
 
 
@@ -148,7 +150,7 @@ def _pretrained(config: Config) -> tuple[VideoEncoder, EveryVideo, list[str]]:
         usual = VideoPretrained(video_runs.untrained(scratch), *shape, [], scratch)
         model = usual.model
     else:
-        usual = pretrained_video(config.run)
+        usual = pretraining.pretrained(config.run, "video")
         model = usual.model
         for name, found in (
             ("model", usual.architecture),

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from .filled import LEFT_OUT, Filled
-from .settings import FineTuning, How, at_least, positive, shares
+from .settings import LEFT_OUT, Filled, FineTuning, How, at_least, positive, shares
 
 COMMON = {
     "warmup_epochs": 5,
@@ -48,6 +47,8 @@ SCRATCH = {"model": "base", "frames": 16, "stride": 4, "size": 224, "tubelet": 2
 @dataclass(frozen=True, kw_only=True)
 class Config(FineTuning):
     """Fine-tune VideoMAE's encoder. What is None comes from the preset, or from the pretraining run."""
+
+    MEDIUM: ClassVar[str] = "video"
 
     preset: How[Literal["k400-800", "k400-1600", "ssv2-800", "ssv2-2400", "ucf101"]] = "ucf101"
     """The number is of the epochs of pretraining before."""

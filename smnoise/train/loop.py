@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
-from ..data.numbered import NumberedClips, Share, loader
-from ..probes.knn import KnnProbe
+from ..data.numbered import Share, loader
+from .job import Job
 from .optim import adamw, cosine, peak_lr, rate_note, warmup_note, warmup_steps
 from .run.folder import count_steps, open_run
 from .run.ledger import Ledger
@@ -25,41 +22,6 @@ from .run.log import RunLog
 from .run.throughput import LoaderWaits
 from .settings import Run
 from .world import Stopping, World, averaging, data_parallel, settle
-
-Model = TypeVar("Model", bound=torch.nn.Module)
-
-
-@dataclass(kw_only=True)
-class Job(Generic[Model]):
-    """What is trained, and how its loss is computed; made by the module of a medium."""
-
-    title: str
-    """Of the run's first line: the model, its grid, the data."""
-    model: Model
-    """On the device."""
-    groups: Callable[[], list[dict]]
-    """The optimiser's groups of the model's parameters, as these are when it is called."""
-    clips: NumberedClips
-    views: int = 1
-    """Items of each clip that come in a batch side by side."""
-    loss: Callable[[torch.nn.Module, dict, int, int], Tensor]
-    """Of the module to call (the model, perhaps wrapped), a batch, and the numbers of the step, from 1, and of the pass
-    over all processes, from 0."""
-    blank: Callable[[torch.nn.Module], Tensor]
-    """A loss of the module to call, of as many clips as a pass has, all of them empty."""
-    recipe: dict
-    """What a resumed run must share."""
-    begin: Callable[[dict], list[str]] = lambda recipe: []
-    """Called with the recipe of the run as it begins or goes on, to which it may add what is found in the data; what a
-    person should be told of that."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should be told."""
-    advice: str = ""
-    """Where the loader is the limit."""
-    probe: KnnProbe | None = None
-    evaluate: Callable[[bool], tuple[dict[str, float], list[str]]] | None = None
-    """Scores after each epoch, among them "score", by which checkpoints are ranked, and what was wrong with files left
-    out. Called with whether it is the run's last time."""
 
 
 def train(

@@ -30,8 +30,9 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import tyro
@@ -40,27 +41,24 @@ from rich.table import Table
 from torch import Tensor
 
 from ..convert.files import holds_weights
-from ..data.audio.clips import SOUND, EveryFile
-from ..data.found import Medium, file_notes
+from ..data.found import file_notes
+from ..data.installed.videos import installed_split
 from ..data.labels import labelled_files
+from ..data.medium import Medium
 from ..data.messages import is_served
 from ..data.numbered import EveryItem
 from ..data.video.clips import VIDEO, find_videos
-from ..data.video.motion import MOTIONS, MotionClips, installed_split
-from ..data.video.views import EveryMotion, EveryVideo, over_views
+from ..data.video.motion import MOTIONS, MotionClips
+from ..data.video.views import EveryMotion, EveryVideo
 from ..errors import CheckpointError, DataError
-from ..models.audiomae import AudioMAE
-from ..models.videomae import VideoMAE
 from ..probes.attentive import attentive_probe
 from ..probes.features import Features, features_of, outputs_of
 from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from ..probes.nearest import nearest_probe
-from . import audio, video_runs
-from .pretrained import check_is_folder, pretrained
+from .pretrained.find import Pretrained, check_is_folder, pretrained
 from .recipes import program
 from .run import checkpoint
 from .run.folder import choose_device
-from .video_runs import VideoPretrained
 
 __all__ = ["FEW", "STRENGTHS", "Config", "Features", "FewShot", "Probe", "features_of", "few_shot", "linear_probe",
            "probe_run"]  # fmt: skip
@@ -130,12 +128,12 @@ class Config:
 class Subject(NamedTuple):
     """A run, whichever trainer it is of."""
 
-    model: AudioMAE | VideoMAE
+    model: Any
     """On the CPU, with its first weights; or with converted ones."""
     medium: Medium
     inputs: Callable[..., Tensor]
     """Makes of a batch what the model reads."""
-    files: Callable[[list[Path]], EveryFile | EveryVideo]
+    files: Callable[[list[Path]], EveryItem]
     """One item of each file."""
     through: Callable[[Callable], Callable]
     """Makes of a function of what the model reads one of the data set's batches."""
@@ -204,27 +202,11 @@ def checkpoints(config: Config) -> tuple[Iterator[tuple[int | None, dict | None]
 
 
 def subject_of(config: Config) -> Subject:
-    """The run's model and how it is fed. Raises CheckpointError where the run is of neither trainer."""
-    found = pretrained(config.run)
-    if isinstance(found, VideoPretrained):
-        frames, stride, size = found.frames, config.stride or found.stride, found.size
-        return Subject(
-            found.model if found.config is None else video_runs.untrained(found.config),
-            VIDEO,
-            lambda clips: clips,
-            lambda paths: EveryVideo(paths, frames, stride, size, config.segments, config.crops),
-            over_views,
-            found.notes,
-        )
-    model = found.model if found.config is None else audio.untrained(found.config)
-    rate, samples = found.inputs.log_mel.sample_rate, found.inputs.samples
+    """The run's model and how it is fed. Raises CheckpointError where the run is of no trainer."""
+    found: Pretrained = pretrained(config.run)
+    views: dict[str, Any] = {"segments": config.segments, "crops": config.crops, "stride": config.stride}
     return Subject(
-        model,
-        SOUND,
-        found.inputs,
-        lambda paths: EveryFile(paths, rate, samples),
-        lambda function: function,
-        found.notes,
+        found.first(), found.medium, found.inputs, partial(found.every, **views), found.through, found.notes
     )
 
 

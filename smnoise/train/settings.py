@@ -15,23 +15,42 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Optional,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
 
 from ..dual import DualMasks
 from ..masks import MaskBatch
 from ..samplers import Sampler
 from ..strategies import sampler_of
-from .filled import LEFT_OUT, Filled
 from .world import processes
 
 T = TypeVar("T")
 HOW = "how a run is trained, not what"
 How = Annotated[T, HOW]
+LEFT_OUT: Any = (
+    None  # the default of a setting that a Config fills in from its preset as it is made, and of such a type:
+)
+if TYPE_CHECKING:
+    Filled = Annotated[T, "LEFT_OUT until the Config is made"]
+else:
+    Filled = Optional  # what the command line is built from
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What every run has."""
+
+    MEDIUM: ClassVar[str]
+    """One of `media.MEDIA`."""
 
     out: How[Path]
     """Folder of the run; made if it does not exist."""
@@ -260,7 +279,8 @@ def recipe_fields(config_type: type) -> tuple[str, ...]:
 def recipe_of(config: Run, **more) -> dict:
     """What a checkpoint says of its run, as JSON gives it back: its settings, its global batch, and what is given."""
     settings = {name: getattr(config, name) for name in recipe_fields(type(config))}
-    return as_json(settings | {"clips_per_step": config.clips_per_step} | more)
+    always = {"medium": config.MEDIUM, "clips_per_step": config.clips_per_step}
+    return as_json(settings | always | more)
 
 
 def as_json(value):

@@ -29,23 +29,25 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ..data.found import file_notes
-from ..data.video.cache import FrameStore
 from ..data.video.clips import VIDEO, VideoClips, find_videos
+from ..data.video.store import FrameStore
 from ..data.video.views import EveryVideo, over_views
 from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..lock import one_at_a_time
 from ..masks import MaskBatch
+from ..models.common import MASK_OUTPUTS
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
-from .loop import Job, train
+from .job import Job
+from .loop import train
 from .optim import decay_groups
 from .run.folder import choose_device, command, digest_of_names
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
@@ -55,6 +57,8 @@ from .world import World, join
 @dataclass(frozen=True, kw_only=True)
 class Config(Pretraining):
     """Pretrain VideoMAE with masks made on the fly."""
+
+    MEDIUM: ClassVar[str] = "video"
 
     model: Literal["nano", "tiny", "small", "base", "large", "huge"] = "base"
     frames: int = 16
@@ -150,10 +154,10 @@ class Config(Pretraining):
     def masks(self) -> Callable[..., MaskBatch | DualMasks]:
         sampler, decoder, count = self.sampler(), self.decoder_sampler(), self.num_decoded
         if decoder is None:
-            return sampler
+            return partial(sampler, outputs=MASK_OUTPUTS)
 
         def both(samples: Tensor) -> DualMasks:
-            return dual(sampler(samples), decoder(samples, outputs="mask"), count)
+            return dual(sampler(samples, outputs="mask,ids_keep"), decoder(samples, outputs="mask"), count)
 
         return both
 

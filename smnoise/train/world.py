@@ -10,7 +10,6 @@ all: the others' next message fails, and torchrun stops them.
 from __future__ import annotations
 
 import atexit
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -27,18 +26,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.draws import torch_seeded
-
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
-
-
-def processes() -> int:
-    """How many processes train together: 1, but under torchrun."""
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in LAUNCHED) else 1
-
-
-def attempt() -> int:
-    """How often torchrun started this command before, because a process died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+from ..launched import attempt, processes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ MARGIN = 6  # pixels between panels
 LETTERS = 13  # pixels
 LEAST = 160  # pixels of a panel's width; smaller ones are enlarged by a whole number
 HIGHEST = 1.1  # inches of a strip's picture; higher ones, which are few in a row, are pressed flat
+PAGE = style.THEMES["paper"].width  # inches
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
@@ -63,16 +64,16 @@ def _page(pictures: list[np.ndarray], captions: list[str], footer: str, columns:
     full = columns * (width + MARGIN) + MARGIN
     lines = fitting(footer, small, full - 2 * MARGIN)
     rows, head, foot = -(-len(pictures) // columns), LETTERS + 8, (LETTERS + 1) * len(lines) + MARGIN
-    page = Image.new("RGB", (full, rows * (head + height) + foot), "white")
+    page = Image.new("RGB", (full, rows * (head + height) + foot), style.theme().page)
     draw = ImageDraw.Draw(page)
     for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         left = MARGIN + place % columns * (width + MARGIN)
         top = place // columns * (head + height)
-        draw.text((left + width / 2, top + head / 2), caption, style.INK, font, anchor="mm")
+        draw.text((left + width / 2, top + head / 2), caption, style.theme().ink, font, anchor="mm")
         page.paste(Image.fromarray(picture), (left, top + head))
     for n, line in enumerate(lines):
         top = page.height - foot + MARGIN / 2 + (LETTERS + 1) * (n + 0.5)
-        draw.text((MARGIN, top), line, style.GREY, small, anchor="lm")
+        draw.text((MARGIN, top), line, style.theme().faint, small, anchor="lm")
     return page
 
 
@@ -99,11 +100,13 @@ def strip(
     """Rows of pictures, uint8 [columns, H, W, 3] by name and all of one shape, with a title above each column."""
     titles = list(titles)
     columns, height, width = next(iter(rows.values())).shape[:3]
-    label = 0.1 + 0.06 * max(len(line) for name in rows for line in name.split("\n"))
-    side = (style.WIDTH - label) / columns
+    label = 0.1 + 0.06 * style.larger_letters() * max(len(line) for name in rows for line in name.split("\n"))
+    side = (PAGE - label) / columns
     high = min(side * height / width, HIGHEST)
-    tall = len(rows) * (high + 0.04) + 0.16 + 0.2 * bool(title) + 0.15 * bool(footer)
-    with style.new_figure(style.WIDTH, tall) as figure:
+    tall = (
+        len(rows) * (high + 0.04) + (0.16 + 0.2 * bool(title) + 0.15 * bool(footer)) * style.larger_letters()
+    )
+    with style.new_figure(PAGE, tall) as figure:
         figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for line, (name, pictures) in zip(axes, rows.items(), strict=True):
@@ -112,9 +115,9 @@ def strip(
                 style.bare(axis)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for axis, text in zip(axes[0], titles, strict=True):
-            axis.set_title(text, fontsize=7, pad=2)
+            axis.set_title(text, fontsize=0.875 * style.theme().letters, pad=2)
         if title:
             figure.suptitle(title)
         if footer:
-            figure.supxlabel(footer, fontsize=6, color=style.GREY)
+            figure.supxlabel(footer, fontsize=0.75 * style.theme().letters, color=style.theme().faint)
         return style.save(figure, stem, formats)

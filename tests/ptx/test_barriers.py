@@ -5,7 +5,7 @@ are known no barrier is there for nothing. All of it: `make test-barriers`; two 
 from dataclasses import replace
 
 import pytest
-from conftest import skip_without
+from targets import skip_without
 
 from smnoise.backends import cuda, nvrtc
 from smnoise.spec import ColorSpec, OptimBlueSpec
@@ -13,7 +13,7 @@ from smnoise.spec import ColorSpec, OptimBlueSpec
 from . import workloads
 from .device import Device
 from .stand_in import cuda_backend, module_of, restrict
-from .workloads import KIB, Case, mask_of, noise_of, samples_of, threshold_of, ties, unfused, unfused_torus
+from .workloads import KIB, Case, mask_of, noise_of, samples_of, shared_for, threshold_of, ties, unfused_torus
 
 GRIDS = {"window": "field", "torus": "wrap"}
 # Known to be for nothing: those behind white noise that a filter's own barriers follow, in one launch and in
@@ -50,7 +50,10 @@ def _color_cases(kernel: str) -> list[Case]:
             short = {"sigma1": (0.4, 0.5), "sigma2": (0.7, 0.8)}
             for b in ("field", "wrap"):
                 large = ColorSpec(color, (3, 12, 12), 100, boundary=b, **short)
-                run, shared = mask_of("color_mask", large, 3, samples=one), unfused(large, torus=False)
+                run, shared = (
+                    mask_of("color_mask", large, 3, samples=one),
+                    shared_for(large, torus=False, fused=False),
+                )
                 cases.append(Case(f"{color}, {b}, two launches", run, shared=shared))
         else:
             spec, shared = unfused_torus(color)
@@ -89,7 +92,7 @@ def _run(case: Case, architecture: int) -> Device:
     device = Device()
     with pytest.MonkeyPatch.context() as patch:
         cuda_backend(patch, device, architecture)
-        restrict(patch, case.shared, case.workspace)
+        restrict(patch, case.shared, case.workspace, case.threads)
         case.run(cuda)
     return device
 

@@ -2,7 +2,7 @@
 """kernels/*.py as Triton compiles them, specialised and launched by Triton's own code, on a CPU: the reference's bits,
 and no fault.
 
-Triton compiles in processes of its own, one an architecture: this one may interpret (conftest.py).
+Triton compiles in processes of its own, one an architecture: this one may interpret (targets.py).
 """
 
 import multiprocessing
@@ -10,15 +10,17 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from conftest import skip_without
+from targets import skip_without
 
 from .run import Reached
 
-GROUPS = ("colors", "threshold", "slots", "bias", "gaussian", "optim_blue", "strategies", "words",
+GROUPS = ("colors", "threshold", "slots", "ragged", "noise_at", "bias", "gaussian", "optim_blue", "strategies", "words",
           "gather_patches", "patch_loss", "decoder_tokens")  # fmt: skip
 KERNELS = {
     "colors": ("sigma_kernel", "noise_kernel", "filter_kernel", "mix_kernel"), "threshold": ("threshold_kernel",),
-    "slots": (), "bias": ("add_bias_kernel",), "gaussian": (), "optim_blue": ("optim_blue_kernel",),
+    "slots": (), "ragged": ("ragged_threshold_kernel",),
+    "noise_at": ("point_rows_kernel", "point_sum_kernel", "point_color_kernel"),
+    "bias": ("add_bias_kernel",), "gaussian": (), "optim_blue": ("optim_blue_kernel",),
     "strategies": ("step_scores_kernel", "box_scores_kernel"),
     "words": ("philox_kernel", "random_words_kernel", "sigma_kernel"), "gather_patches": ("gather_patches_kernel",),
     "patch_loss": ("patch_loss_kernel",), "decoder_tokens": ("decoder_tokens_kernel",),

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs on the compiled kernels: hand-picked cases of masks, and random ones, all the same in every run.
+"""What runs on the compiled kernels: hand-picked cases of masks, the same in every run. random_workloads.py has others.
 
 A case is a function of a backend; what it returns is compared with the NumPy reference's.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
 from cases import BLUE_CORNERS, CORNERS, SAMPLES, STRATEGY_CORNERS
 
 from smnoise import sigma_table
-from smnoise.backends.layout import SCRATCH_BYTES, SHARED_BYTES, layout
+from smnoise.backends.layout import SCRATCH_BYTES, SHARED_BYTES, THREADS, layout
 from smnoise.backends.outputs import NAMES
 from smnoise.spec import ColorSpec, OptimBlueSpec, StrategySpec, signed64, tables
 
@@ -34,6 +34,7 @@ class Case:
         SHARED_BYTES  # what the package may use of it: less leads to other paths, at sizes cheap here
     )
     workspace: int | None = None  # bytes of all blocks of Optim Blue together
+    threads: int = THREADS  # of a block: the kernels take any multiple of 32 up to it
     hostile: int | None = None  # a seed for schedules by chance
 
 
@@ -47,10 +48,11 @@ def samples_of(*values: int) -> torch.Tensor:
     return torch.tensor([signed64(v) for v in values], dtype=torch.int64)
 
 
-def mask_of(op: str, spec, number: int, wanted=NAMES, samples=None) -> Callable:
+def mask_of(op: str, spec, number: int, wanted=NAMES, samples=None, table=None) -> Callable:
     seed, some = _inputs(number)
     some = some if samples is None else samples
-    return lambda backend: getattr(backend, op)(seed, some, spec, wanted)
+    more = () if table is None else (table,)
+    return lambda backend: getattr(backend, op)(seed, some, spec, wanted, *more)
 
 
 def noise_of(spec, number: int) -> Callable:
@@ -73,13 +75,17 @@ def colors(quick: bool) -> Iterator[Case]:
     yield Case("tiles, fused", mask_of("color_mask", tiles, 2, samples=one), shared=24 * KIB)
     wrapped = ColorSpec("purple", (4, 14, 14), 157, boundary="wrap")
     yield Case("tiles of a torus, fused", mask_of("color_mask", wrapped, 1, samples=one), shared=24 * KIB)
+    red = ColorSpec("red", (4, 14, 14), 157, boundary="wrap")
+    yield Case("tiles of a red torus, fused", mask_of("color_mask", red, 1, samples=one), shared=12 * KIB)
     two = ColorSpec("green", (6, 20, 20), 240)
     yield Case("two launches", mask_of("color_mask", two, 0, samples=one), shared=12 * KIB)
     frames = ColorSpec("blue", (6, 20, 20), 40, per="frame", boundary="wrap")
     yield Case("two launches, per frame", mask_of("color_mask", frames, 1, samples=one), shared=10 * KIB)
+    purple = ColorSpec("purple", (6, 20, 20), 240)
+    yield Case("two launches, purple", mask_of("color_mask", purple, 3, samples=one), shared=12 * KIB)
     white = ColorSpec("white", (6, 20, 20), 240)
     yield Case("two launches, white", mask_of("color_mask", white, 2, samples=one), shared=4 * KIB)
-    for color in ("red", "blue", "green", "white"):
+    for color in ("red", "blue", "green", "white", "purple"):
         torus, shared = unfused_torus(color)
         yield Case(f"two launches, {color} torus", mask_of("color_mask", torus, 3), shared=shared)
     for boundary in ("field", "wrap"):
@@ -87,7 +93,13 @@ def colors(quick: bool) -> Iterator[Case]:
         yield Case(f"wide red, {boundary}", mask_of("color_mask", ColorSpec("red", (2, 3, 9), 20, **far), 1))
         long = {"sigma1": (90.0, 90.0), "anisotropy": (0, 0, 1), "boundary": boundary}
         yield Case(f"long red, {boundary}", mask_of("color_mask", ColorSpec("red", (1, 1, 9), 4, **long), 1))
-    yield Case("green, a table of sigmas", lambda b: b.color_mask(*_inputs(2, 1), GREEN, NAMES, TABLE))
+    places = torch.tensor([[-1, 2**16 + 5, 2**40 + 3], [0, 0, 0], [9, -9, 2**19 - 1], [2**62, -(2**63), 7]])
+    for i, (color, boundary) in enumerate((("green", "field"), ("red", "field"), ("white", "field"))):
+        moved = ColorSpec(color, (2, 5, 9), 20, boundary=boundary, origin=(-3, 2, 1))
+        yield Case(
+            f"{color}, origins", lambda b, s=moved, i=i: b.color_mask(*_inputs(i), s, NAMES, None, places)
+        )
+    yield Case("green, a table of sigmas", mask_of("color_mask", GREEN, 2, table=TABLE))
     yield Case("noise alone", noise_of(ColorSpec("purple", (3, 9, 11), 1), 3))
     yield Case("noise, two launches", noise_of(ColorSpec("blue", (6, 20, 20), 1), 3), shared=10 * KIB)
     small = ColorSpec("green", (2, 5, 7), 9)
@@ -103,6 +115,7 @@ def colors(quick: bool) -> Iterator[Case]:
         yield Case(
             f"green, hostile {chance}", mask_of("color_mask", spec, chance, samples=one), hostile=chance
         )
+    yield from ways(quick)
     if not quick:
         for i, boundary in enumerate(("field", "wrap")):
             large = ColorSpec("green", (16, 30, 28), 1254, boundary=boundary)
@@ -111,19 +124,53 @@ def colors(quick: bool) -> Iterator[Case]:
         yield Case("(8, 64, 64)", mask_of("color_mask", launches, 2, samples=one))
 
 
+def ways(quick: bool) -> Iterator[Case]:
+    """Each colour in each way that the kernels go, with filters and sides longer than an unrolled loop."""
+    wide = {"sigma1": (2.0, 2.0), "sigma2": (2.3, 2.4)}
+    wider = {"sigma1": (8.0, 8.0), "sigma2": (8.2, 8.3)}  # no smaller tile with such a halo takes less memory
+    for i, color in enumerate(("red", "blue", "green", "purple")):
+        for j, (boundary, torus, fused) in enumerate(
+            (b, t, f) for b, t in (("field", False), ("wrap", False), ("wrap", True)) for f in (False, True)
+        ):
+            if quick and (i + j) % 3:
+                continue
+            sigmas = wider if torus and not fused else wide
+            spec = ColorSpec(color, (9, 9, 17), 300, boundary=boundary, **sigmas)
+            shared, name = (
+                shared_for(spec, torus, fused, cut=not torus),
+                f"{color}, {boundary} {torus} {fused}",
+            )
+            run = mask_of("color_mask", spec, i + j, samples=samples_of(i))
+            yield Case(name, run, shared=shared, threads=(THREADS, 224)[j % 2])
+        for boundary in ("field", "wrap"):
+            # Few warps have many rounds: of copying weights, and noise.
+            long = ColorSpec(
+                color, (1, 1, 9), 4, boundary=boundary, anisotropy=(0, 0, 1), sigma1=(60, 60), sigma2=(61, 61)
+            )
+            yield Case(f"long {color}, {boundary}", mask_of("color_mask", long, i), threads=32)
+            short = ColorSpec(color, (2, 8, 20), 1, boundary=boundary)
+            yield Case(f"noise of {color}, {boundary}", noise_of(short, i), threads=32)
+            # Nothing filtered: white less white, all equal.
+            flat = ColorSpec(color, (3, 8, 8), 50, boundary=boundary, truncate=0.01)
+            yield Case(f"flat {color}, {boundary}", mask_of("color_mask", flat, i))
+
+
 def unfused_torus(color: str) -> tuple[ColorSpec, int]:
     """A torus that fits into so much shared memory, but not with its scores, not even tile by tile."""
     spec = ColorSpec(color, (40, 4, 4), 64, boundary="wrap", sigma1=(3.0, 3.0), sigma2=(3.1, 3.1))
-    return spec, unfused(spec, torus=True)
+    return spec, shared_for(spec, torus=True, fused=False)
 
 
-def unfused(spec: ColorSpec, torus: bool) -> int:
-    """The most shared memory with which a mask takes two launches."""
+def shared_for(spec: ColorSpec, torus: bool, fused: bool, cut: bool = False) -> int:
+    """The most shared memory with which a mask is made so: its torus whole or not, in one launch or two, in tiles."""
     for shared in range(SHARED_BYTES, 0, -64):
-        found = layout(spec, tables(spec).taps.shape[-1], shared)
-        if found.torus == torus and not found.fused:
+        try:
+            found = layout(spec, tables(spec).taps.shape[-1], shared)
+        except ValueError:
+            break
+        if found.torus == torus and found.fused == fused and (not cut or found.tiles(spec.grid) > 1):
             return shared
-    raise AssertionError("none found")
+    raise ValueError(f"{spec} is not made so, with whatever memory")
 
 
 def threshold_of(scores, visible: int, groups: int = 1, wanted=NAMES) -> Callable:
@@ -182,6 +229,57 @@ def slots(quick: bool) -> Iterator[Case]:
         yield Case(f"slots, hostile {chance}", run, hostile=chance)
 
 
+def ragged(quick: bool) -> Iterator[Case]:
+    """Rows whole, short, empty, shown whole and not at all; what no host could look at; ties; in some schedules."""
+    g = np.random.default_rng(8)
+    scores = g.standard_normal((6, 700)).astype(np.float32)
+    lengths, visible = [700, 0, 1, 333, 333, 640], [200, 0, 1, 333, 0, 5]
+
+    def case(name, scores, lengths, visible, keep, hide, wanted=NAMES, **more):
+        tensors = (torch.from_numpy(scores), *(torch.tensor(v) for v in (lengths, visible)))
+        run = lambda b: implementation_of(b, "ragged_threshold")(*tensors, keep, hide, wanted)  # noqa: E731
+        return Case(name, run, **more)
+
+    for i, wanted in enumerate(WANTED):
+        yield case(f"ragged, {wanted}", scores, lengths, visible, 340, 640 + i, wanted)
+    mixed = g.permutation(ties(), axis=1)
+    yield case("ragged ties", np.repeat(mixed, 2, axis=0), [1040, 500], [400, 400], 400, 640)
+    for chance in range(3):
+        yield case(f"ragged, hostile {chance}", scores[:2, :150], [150, 70], [40, 9], 40, 110, hostile=chance)
+
+
+def points_of(spec: ColorSpec, number: int, places, table=None) -> Callable:
+    seed, samples = _inputs(number, len(places))
+    at = torch.tensor(places, dtype=torch.int32)
+    return lambda b: {"noise": implementation_of(b, "noise_at")(seed, samples, at, spec, table)}
+
+
+def noise_at(quick: bool) -> Iterator[Case]:
+    """At lattice places, between them, with an axis that is not filtered; radii 2 and 3, for the interpreter's sake."""
+    small = {"sigma1": (0.4, 0.6), "sigma2": (0.7, 0.9), "truncate": 3.0}
+    g = random.Random(4)
+    for i, color in enumerate(("green", "red", "blue", "purple", "white")):
+        places = [[[g.randrange(-400, 400) for _ in range(3)] for _ in range(2)] for _ in range(2)]
+        places[0][0] = [16 * v for v in (-3, 7, 0)]
+        for more in ({}, {"anisotropy": (1.0, 0.5, 0.0)}):
+            spec = ColorSpec(color, (1, 1, 2), 1, **small, **more)
+            yield Case(f"{color} at points, {more}", points_of(spec, i, places))
+    far = [[[(1 << 23) - 1, -(1 << 19), (1 << 22) - 1]]]
+    spec = ColorSpec("green", (1, 1, 2), 1, **small)
+    yield Case("green at far points, a table of sigmas", points_of(spec, 2, far, TABLE))
+    wide = ColorSpec("green", (1, 1, 2), 1, sigma1=(1.2, 1.2), sigma2=(1.4, 1.4))
+    yield Case("green of radius 6 at a point", points_of(wide, 3, [[[5, -9, 100]]]))
+    yield Case(
+        "green at points, hostile", points_of(ColorSpec("red", (1, 1, 2), 1, **small), 1, far), hostile=1
+    )
+
+
+def implementation_of(backend, op: str) -> Callable:
+    """The function of a backend's module for an op, which may be in a module beside it."""
+    module = backend if hasattr(backend, op) else import_module(f"{backend.__name__}_{op}")
+    return getattr(module, op)
+
+
 def _bias_of(scores: np.ndarray, bias: np.ndarray, weight: float) -> Callable:
     given = torch.from_numpy(scores), torch.from_numpy(bias)
     return lambda backend: {"scores": backend.add_bias(*given, weight)}
@@ -197,7 +295,7 @@ def biases(quick: bool) -> Iterator[Case]:
     yield Case("bias of nothing", _bias_of(scores[:0], bias[:0], 1.0))
 
 
-def _filter(volume: np.ndarray, radius, wrap: bool) -> Callable:
+def filter_of(volume: np.ndarray, radius, wrap: bool) -> Callable:
     taps, tensor = tables(GREEN).taps[1, 3].copy(), torch.from_numpy(volume)
     return lambda backend: {"volume": backend.gaussian_filter(tensor, taps, radius, wrap)}
 
@@ -206,9 +304,9 @@ def gaussians(quick: bool) -> Iterator[Case]:
     volume = np.random.default_rng(4).standard_normal((2, 9, 20, 17)).astype(np.float32)
     for radius in ((2, 3, 4), (0, 7, 8), (4, 0, 1)):
         for wrap in (False, True):
-            yield Case(f"gaussian {radius}, {wrap}", _filter(volume, radius, wrap))
-    yield Case("gaussian of one value", _filter(volume[:, :1, :1, :1].copy(), (0, 0, 0), False))
-    yield Case("gaussian of nothing", _filter(volume[:0].copy(), (1, 1, 1), True))
+            yield Case(f"gaussian {radius}, {wrap}", filter_of(volume, radius, wrap))
+    yield Case("gaussian of one value", filter_of(volume[:, :1, :1, :1].copy(), (0, 0, 0), False))
+    yield Case("gaussian of nothing", filter_of(volume[:0].copy(), (1, 1, 1), True))
 
 
 def blues(quick: bool) -> Iterator[Case]:
@@ -232,6 +330,11 @@ def blues(quick: bool) -> Iterator[Case]:
         wide = OptimBlueSpec((20, 30), 301, steps=4, **more)
         shared = 1100 if i == 2 else SHARED_BYTES
         yield Case(f"wide {i}", mask_of("optim_blue", wide, i, samples=samples_of(i)), shared=shared)
+    # A stamp of more displacements than a block has threads, four times over.
+    for i, more in enumerate(({}, {"weights": (1e5, 1e5, 0.0, 0.0)}, {})):
+        far = OptimBlueSpec((20, 30), 290, steps=3, delta=14, **more)
+        shared = 1100 if i == 2 else SHARED_BYTES
+        yield Case(f"far {i}", mask_of("optim_blue", far, i, samples=samples_of(i)), shared=shared)
     few = OptimBlueSpec((6, 8), 10, steps=20)
     rows = samples_of(0, 1, 7, 8, 9, 30)
     yield Case("in global memory", mask_of("optim_blue", few, 0, samples=rows), shared=1100)
@@ -259,8 +362,10 @@ def strategies(quick: bool) -> Iterator[Case]:
         yield Case(f"{spec.kind} of a clip", mask_of("strategy_mask", spec, 2, samples=samples_of(2**64 - 1)))
         small = StrategySpec(spec.kind, (4, 6, 6), 72, cell=(1, 2, 2))
         yield Case(
-            f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=_without_scores(small)
+            f"{spec.kind} in global memory", mask_of("strategy_mask", small, 3), shared=without_scores(small)
         )
+    crumbs = StrategySpec("blocks", (1, 36, 36), 20, size=(1, 1, 1))
+    yield Case("blocks that run out", mask_of("strategy_mask", crumbs, 1, samples=samples_of(4)))
     yield Case(
         "nobody's blocks",
         mask_of("strategy_mask", StrategySpec("blocks", grid, 392), 0, samples=samples_of()),
@@ -272,6 +377,11 @@ def strategies(quick: bool) -> Iterator[Case]:
             mask_of("strategy_mask", small, chance, samples=samples_of(5)),
             hostile=chance,
         )
+
+
+def without_scores(spec: StrategySpec) -> int:
+    """Shared memory that holds all but the scores of a block."""
+    return SCRATCH_BYTES + 8 * spec.ranked
 
 
 def words(quick: bool) -> Iterator[Case]:
@@ -303,92 +413,11 @@ GROUPS: dict[str, tuple[Callable[[bool], Iterator[Case]], tuple[str, ...]]] = {
     "colors": (colors, ("color_window_one", "color_window_two", "color_torus_one", "color_torus_two")),
     "threshold": (thresholds, ("threshold",)),
     "slots": (slots, ("slot_threshold",)),
+    "ragged": (ragged, ("ragged_threshold",)),
+    "noise_at": (noise_at, ("noise_at",)),
     "bias": (biases, ("add_bias",)),
     "gaussian": (gaussians, ("gaussian",)),
     "optim_blue": (blues, ("optim_blue", "optim_blue_wide", "optim_blue_global")),
     "strategies": (strategies, ("strategy_mask",)),
     "words": (words, ("philox", "random_words", "sigmas")),
 }
-
-
-def random_case(group: str, number: int) -> Case:
-    """Of any small parameters."""
-    g = random.Random(f"{group} {number}")
-    while True:
-        try:
-            return RANDOM[group](g, f"random {number}")
-        except ValueError:  # parameters that do not go together: others, then
-            continue
-
-
-def _random_inputs(g: random.Random) -> dict:
-    samples = samples_of(*(g.choice((g.randrange(2**64), g.randrange(20))) for _ in range(g.randint(1, 5))))
-    wanted = tuple(n for n in NAMES if g.random() < 0.7) or NAMES
-    return {"number": g.randrange(5), "samples": samples, "wanted": wanted}
-
-
-def _random_color(g: random.Random, name: str) -> Case:
-    grid = tuple(g.choice((1, 2, 3, 5, 8, 9, 14)) for _ in range(3))
-    per = g.choice(("clip", "frame"))
-    tokens = math.prod(grid[per == "frame" :])
-    spec = ColorSpec(
-        g.choice(("white", "red", "blue", "green", "purple")), grid, g.randint(1, max(1, tokens - 1)), per=per,
-        boundary=g.choice(("field", "wrap")), sigma1=g.choice(((0.4, 1.5), (0.3, 0.3), (0.5, 2.5))),
-        sigma2=g.choice(((1.4, 3.0), (2.6, 2.9))), anisotropy=(g.choice((0, 0.5, 1)), g.choice((0.5, 1)), 1),
-        origin=tuple(g.choice((0, -9, 12345)) for _ in range(3)), truncate=g.choice((4.0, 2.0)),
-    )  # fmt: skip
-    shared = g.choice((SHARED_BYTES, SHARED_BYTES, 40 * KIB, 16 * KIB, 8 * KIB))
-    return Case(f"{name}: {spec}", mask_of("color_mask", spec, **_random_inputs(g)), shared=shared)
-
-
-def _random_threshold(g: random.Random, name: str) -> Case:
-    n, groups = g.randint(2, 700), g.randint(1, 3)
-    scores = np.random.default_rng(g.randrange(2**31)).standard_normal((2, n * groups)).astype(np.float32)
-    if g.random() < 0.5:
-        scores = np.round(scores * g.choice((1, 2, 8)))
-    visible, wanted = g.randint(1, n - 1), _random_inputs(g)["wanted"]
-    return Case(f"{name}: {n}, {groups}, {visible}", threshold_of(scores, visible, groups, wanted))
-
-
-def _random_gaussian(g: random.Random, name: str) -> Case:
-    size = (g.randint(1, 3), *(g.randint(1, 20) for _ in range(3)))
-    volume = np.random.default_rng(g.randrange(2**31)).standard_normal(size).astype(np.float32)
-    radius, wrap = tuple(g.randint(0, 9) for _ in range(3)), g.random() < 0.5
-    if not wrap:
-        radius = tuple(min(r, (n - 1) // 2) for r, n in zip(radius, size[1:], strict=True))
-    return Case(f"{name}: {size}, {radius}, {wrap}", _filter(volume, radius, wrap))
-
-
-def _random_blue(g: random.Random, name: str) -> Case:
-    grid = g.choice(((3, 7), (5, 5), (2, 3, 4), (9, 4), (1, 2), (5, 1, 6)))
-    masks = g.choice(("complementary", "independent", "views"))
-    spec = OptimBlueSpec(
-        grid, g.randint(1, math.prod(grid) - 1), steps=g.randint(0, 12), masks=masks, delta=g.randint(1, 5),
-        weights=(1.0, *(g.choice((0.0, 0.7, 1.0)) for _ in range(3 if len(grid) == 2 else 6))),
-    )  # fmt: skip
-    shared = g.choice((SHARED_BYTES, 1100))
-    return Case(f"{name}: {spec}", mask_of("optim_blue", spec, **_random_inputs(g)), shared=shared)
-
-
-def _random_strategy(g: random.Random, name: str) -> Case:
-    grid = tuple(g.choice((1, 2, 3, 8, 10)) for _ in range(3))
-    kind, tokens = g.choice(("axis", "bars", "blocks", "cells", "running")), math.prod(grid)
-    more = {
-        "axis": {"axis": g.randrange(3)}, "bars": {"pace": (g.randint(1, grid[1]), g.randint(1, grid[2]))},
-        "cells": {"cell": tuple(g.randint(1, n) for n in grid)},
-        "running": {"cell": (1, g.randint(1, grid[1]), g.randint(1, grid[2]))},
-        "blocks": {"inverse": g.random() < 0.5, "overhang": g.random() < 0.5,
-                   "duration": g.choice(((1, 1), (0.3, 0.7)))},
-    }[kind]  # fmt: skip
-    spec = StrategySpec(kind, grid, g.randint(1, max(1, tokens - 1)), **more)
-    shared = g.choice((SHARED_BYTES, _without_scores(spec)))
-    return Case(f"{name}: {spec}", mask_of("strategy_mask", spec, **_random_inputs(g)), shared=shared)
-
-
-def _without_scores(spec: StrategySpec) -> int:
-    """Shared memory that holds all but the scores of a block."""
-    return SCRATCH_BYTES + 8 * spec.ranked
-
-
-RANDOM = {"colors": _random_color, "threshold": _random_threshold, "gaussian": _random_gaussian,
-          "optim_blue": _random_blue, "strategies": _random_strategy}  # fmt: skip

@@ -19,7 +19,8 @@ import torch
 
 from ...errors import DataError
 from ..draws import beta_10_10, choose
-from ..found import Medium, find_files, labels_by_folder
+from ..found import find_files, labels_by_folder
+from ..medium import Medium
 from ..messages import FileMessage
 from ..numbered import EveryItem, NumberedClips, collate, loader
 from .reader import RATES, AudioFile, open_audio

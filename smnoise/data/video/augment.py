@@ -30,7 +30,7 @@ from ..numbered import NumberedClips
 from .clips import open_video
 
 if TYPE_CHECKING:
-    from .cache import FrameStore
+    from .store import FrameStore
 
 PURPOSE_VIDEO = 12  # beside those of `draws` and `augment`
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: its share of the frame, width over height

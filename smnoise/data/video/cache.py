@@ -1,208 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode videos once and for all: frames as bytes on disk, which training maps into memory instead of decoding.
 
-    python -m smnoise.data.video.cache --data VIDEOS --out CACHE --short-side 128
+    python -m smnoise.data.video.cache --data VIDEOS --out CACHE --short-side 128 --workers 8
+    python -m smnoise.data.video.cache --data VIDEOS --out CACHE --short-side 128 --share 0 4   # one of four machines
     python -m smnoise.data.video.cache --out CACHE --check           # read all of it and compare checksums
 
     VideoClips(paths, short_side=128, store=FrameStore(CACHE))        # the same clips, bit for bit
 
 CACHE holds shard-00000.npy, ... (uint8, the frames of one video after the other) and index.json, which is written
 last and has the sha256 of every shard, how each video is turned to be shown upright, and how many of its frames do
-not decode. A video of which nothing decodes is left to the decoder, so that it is skipped as without a cache. A frame
+not decode. A share lies in a folder of its own in CACHE, part-0-of-4 and so on; the cache can be read when all are
+there. A video of which nothing decodes is left to the decoder, so that it is skipped as without a cache. A frame
 takes height * width * 3 bytes: 49 KB at 128 pixels square, so choose the short side that training needs.
+
+The shards are the same for any number of workers. After a stop the same command goes on behind the last whole shard.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import multiprocessing
 import os
-from collections.abc import Iterable
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
 from ... import lock
 from ...errors import DataError
-from ...files import replace_file, write_text
+from ...files import write_text
+from .. import tars
 from ..found import file_notes
+from ..signals import ignore_interrupts
 from .clips import VIDEO, VideoFile, find_videos
+from .store import INDEX, PART, SHARD, VERSION, FrameStore, write_shard
 
-INDEX, VERSION = "index.json", 2  # 1: frames as stored, sideways or beside an edit list
-SHARD = "shard-{:05d}.npy"
-BLOCK = 1 << 22
+MAKING = "making.json"  # what a cache is being made of; beside it, for each whole shard, what is in it
+NAMED = 5  # videos that do not decode, in a message
 
 
-class FrameStore:
-    """The frames of a cache by the path of their video. Shards are mapped when they are first used, in each process.
+def make(
+    data: Path,
+    out: Path,
+    short_side: int | None,
+    shard_mib: int = 256,
+    *,
+    share: tuple[int, int] = (0, 1),
+    workers: int = 0,
+    progress: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> FrameStore:
+    """Decode the videos of a folder or list into a cache, or go on with one that was not finished.
 
     Args:
-        folder: of the cache.
-        root: where the videos are now, if they have moved since.
+        data: folder of videos, or list file.
+        out: folder of the cache.
+        short_side: frames are reduced to so many pixels along the shorter side; None: they keep their size.
+        shard_mib: size of a shard in MiB. A larger video has a shard of its own.
+        share: (K, N), every N-th video from the K-th, K from 0; the others are decoded by others.
+        workers: processes that decode; 0: this one does.
+        progress: whether a bar is drawn on standard error.
+        tell: called with what a person should know, such as where an earlier one had stopped.
 
-    Raises DataError for a folder without a whole cache: no index, or a shard missing or of another size than the
-    index says. `check` reads all of it.
-    """
-
-    def __init__(self, folder: Path, root: Path | None = None):
-        self.folder = Path(folder)
-        try:
-            index = json.loads((self.folder / INDEX).read_text())
-            if index["version"] != VERSION:
-                raise DataError(
-                    f"{folder} is a cache of version {index['version']}, of which frames may be turned, misnumbered or "
-                    f"lost without a word; this is version {VERSION}: make the cache anew"
-                )
-            self.short_side: int | None = index["short_side"]
-            self.shards: dict[str, dict] = index["shards"]
-            self.left_out: dict[str, str] = index["left_out"]
-            root = Path(root or index["root"]).absolute()
-            self.entries = {os.path.normpath(root / name): entry for name, entry in index["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{folder} holds no whole cache ({type(error).__name__}: {error}); make one with "
-                "python -m smnoise.data.video.cache"
-            ) from None
-        for name, shard in self.shards.items():
-            path = self.folder / name
-            if not path.is_file() or path.stat().st_size != shard["size"]:
-                raise DataError(f"{path} is missing or not of {shard['size']} bytes; make the cache anew")
-        self._mapped: dict[str, np.ndarray] = {}
-
-    def check_short_side(self, short_side: int | None) -> None:
-        """ValueError where clips are asked for with another short side than the cache was made with."""
-        if self.short_side != short_side:
-            raise ValueError(
-                f"the cache {self.folder} was made with short_side {self.short_side}, but clips are asked for with "
-                f"{short_side}; give both the same"
-            )
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_mapped": {}}  # a pickled map would be a copy of its file
-
-    def __contains__(self, path: Path) -> bool:
-        """Whether it has this video."""
-        return self._name(path) in self.entries
-
-    def frames(self, path: Path) -> np.ndarray | None:
-        """All frames of a video, uint8 [N, H, W, 3], mapped read-only; None for one that the cache has not.
-
-        Raises DataError where the video is of another size in bytes than the one that was decoded.
-        """
-        entry = self.entries.get(self._name(path))
-        if entry is None:
-            return None
-        try:
-            size = os.path.getsize(path)
-        except OSError as error:
-            raise DataError(f"{path}: {error}") from None
-        if size != entry["bytes"]:
-            raise DataError(f"{path} has changed since {self.folder} was made of it; make the cache anew")
-        name, shape = entry["shard"], entry["shape"]
-        if name not in self._mapped:
-            self._mapped[name] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        return self._mapped[name][entry["start"] : entry["start"] + np.prod(shape)].reshape(shape)
-
-    def note(self, path: Path) -> str | None:
-        """What `VideoFile.note` said of a video that it has."""
-        loss = self.entries[self._name(path)]["loss"]
-        return f"{Path(path).absolute()}: {loss}" if loss else None
-
-    @staticmethod
-    def _name(path: Path) -> str:
-        return os.path.normpath(Path(path).absolute())
-
-    def check(self) -> None:
-        """Read all shards. Raises DataError for one whose sha256 is not the index's."""
-        for name, shard in self.shards.items():
-            digest = hashlib.sha256()
-            with open(self.folder / name, "rb") as stream:
-                while block := stream.read(BLOCK):
-                    digest.update(block)
-            if digest.hexdigest() != shard["sha256"]:
-                raise DataError(
-                    f"{self.folder / name} is altered: its sha256 is not the index's; make the cache anew"
-                )
-
-
-def make(data: Path, out: Path, short_side: int | None, shard_mib: int = 256) -> FrameStore:
-    """Decode all videos of a folder or list into a cache. A cache that was not finished is begun anew.
+    Returns the cache; of a share, that share alone. `FrameStore(out)` reads all shares.
 
     Raises DataError for a folder that holds a whole cache or something else, or where no video decodes;
     FolderInUseError where another process is about to make one there.
     """
-    with lock.held(out):
-        return _make(data, out, short_side, shard_mib)
-
-
-def _make(data: Path, out: Path, short_side: int | None, shard_mib: int) -> FrameStore:
-    root = (data if data.is_dir() else data.parent).absolute()
+    part, parts = share
     paths = find_videos(data)
-    there = [path for path in out.iterdir() if path.name != lock.NAME]
-    if strange := [path.name for path in there if not path.name.startswith(("shard-", ".shard-"))]:
-        raise DataError(f"{out} already holds {strange[0]}; choose another --out, or delete it")
-    for stale in there:
-        stale.unlink()
-    files: dict[str, dict] = {}
-    shards: dict[str, dict] = {}
-    left_out: dict[str, str] = {}
-    waiting: list[np.ndarray] = []
+    mine = paths[part::parts]
+    if not mine:
+        raise DataError(f"share {part} of {parts} has none of the {len(paths)} videos; make fewer shares")
+    folder = out if parts == 1 else out / PART.format(part, parts)
+    if parts > 1 and (out / INDEX).exists():
+        raise DataError(f"{out} already holds {INDEX}; choose another --out, or delete it")
+    with lock.held(folder):
+        root = (data if data.is_dir() else data.parent).absolute()
+        making = _Making(folder, root, mine, short_side, shard_mib << 20)
+        making.begin(tell)
+        with _bar(progress, len(mine), len(making.done)) as advance:
+            for path, decoded in _decoded(mine[len(making.done) :], short_side, workers):
+                making.add(path, decoded)
+                advance()
+        making.end()
+    return FrameStore(folder)
 
-    def write() -> None:
-        name = SHARD.format(len(shards))
-        shards[name] = write_shard(out / name, waiting)
-        waiting.clear()
 
-    for path in paths:
-        name = os.path.relpath(path, root)
-        try:
-            video = VideoFile(path)
-            frames = video.read_whole(short_side)
-        except DataError as error:
-            left_out[name] = str(error)
-            continue
-        if waiting and sum(w.nbytes for w in waiting) + frames.nbytes > shard_mib << 20:
-            write()
-        files[name] = {
-            "shard": SHARD.format(len(shards)),
-            "start": sum(w.nbytes for w in waiting),
-            "shape": list(frames.shape),
-            "bytes": path.stat().st_size,
-            "lost": video.index.lost,
-            "loss": video.loss,
-            "orientation": video.index.orientation._asdict(),
+class _Making:
+    """A cache while it is made. Files and frames are kept until they fill a shard; then it is written, and what is in
+    it beside it, so that one who goes on knows."""
+
+    def __init__(self, folder: Path, root: Path, paths: list[Path], short_side: int | None, shard_bytes: int):
+        self.folder, self.root, self.shard_bytes = folder, root, shard_bytes
+        named = [[self._name(path), tars.size_of(path)] for path in paths]
+        self.settings = {
+            "version": VERSION,
+            "short_side": short_side,
+            "shard_bytes": shard_bytes,
+            "videos": named,
         }
-        waiting.append(frames)
-    if not files:
-        raise DataError(
-            f"none of the {len(paths)} videos decodes:\n  " + "\n  ".join(list(left_out.values())[:5])
-        )
-    write()
-    index = {"version": VERSION, "root": str(root), "short_side": short_side, "shards": shards, "files": files,
-             "left_out": left_out}  # fmt: skip
-    write_text(out / INDEX, json.dumps(index, indent=1))
-    return FrameStore(out)
+        self.files: dict[str, dict] = {}
+        self.shards: dict[str, dict] = {}
+        self.left_out: dict[str, str] = {}
+        self.done: list[str] = []
+        """Names of the videos that are in whole shards, or left out before them."""
+        self._waiting: list[np.ndarray] = []
+        self._since: dict[str, Any] = {"files": {}, "left_out": {}}
+
+    def begin(self, tell: Callable[[str], None]) -> None:
+        """Take over what an earlier one left; delete it where it was of something else.
+
+        Raises DataError where the folder holds something else than an unfinished cache.
+        """
+        there = [path for path in self.folder.iterdir() if path.name != lock.NAME]
+        ours = (MAKING, "shard-", ".shard-", f".{MAKING}")
+        if strange := [path.name for path in there if not path.name.startswith(ours)]:
+            raise DataError(f"{self.folder} already holds {strange[0]}; choose another --out, or delete it")
+        if self._same_as_before():
+            self._take_over()
+            if self.shards:
+                tell(f"going on behind {len(self.shards)} whole shards, {len(self.done)} videos")
+        elif there:
+            tell(f"{self.folder} held an unfinished cache of other videos or settings: begun anew")
+        whole = {name for shard in self.shards for name in (shard, _contents_of(shard))} | {MAKING}
+        for path in there:
+            if path.name not in whole:
+                path.unlink()
+        write_text(self.folder / MAKING, json.dumps(self.settings))
+
+    def add(self, path: Path, decoded: dict | str) -> None:
+        """The next video: what `_decode` gave of it."""
+        if isinstance(decoded, str):
+            self._since["left_out"][self._name(path)] = decoded
+            return
+        frames = decoded.pop("frames")
+        held = sum(array.nbytes for array in self._waiting)
+        if self._waiting and held + frames.nbytes > self.shard_bytes:
+            self._write()
+            held = 0
+        where = {"shard": SHARD.format(len(self.shards)), "start": held, "shape": list(frames.shape)}
+        self._since["files"][self._name(path)] = where | decoded
+        self._waiting.append(frames)
+
+    def end(self) -> None:
+        """Write what is left and the index. Raises DataError where no video decoded."""
+        if not self.files and not self._since["files"]:
+            left_out = {**self.left_out, **self._since["left_out"]}
+            said = "\n  ".join(list(left_out.values())[:NAMED])
+            raise DataError(f"none of the {len(left_out)} videos decodes:\n  {said}")
+        if self._waiting:
+            self._write()
+        self.left_out |= self._since["left_out"]  # of videos behind the last one that decodes
+        index = {"version": VERSION, "root": str(self.root), "short_side": self.settings["short_side"],
+                 "shards": self.shards, "files": self.files, "left_out": self.left_out}  # fmt: skip
+        write_text(self.folder / INDEX, json.dumps(index, indent=1))
+        for name in (MAKING, *map(_contents_of, self.shards)):
+            (self.folder / name).unlink()
+
+    def _write(self) -> None:
+        name = SHARD.format(len(self.shards))
+        shard = write_shard(self.folder / name, self._waiting)
+        write_text(self.folder / _contents_of(name), json.dumps({**self._since, "shard": shard}))
+        self._take(name, {**self._since, "shard": shard})
+        self._since = {"files": {}, "left_out": {}}
+        self._waiting.clear()
+
+    def _take(self, name: str, contents: dict) -> None:
+        self.shards[name] = contents["shard"]
+        self.files |= contents["files"]
+        self.left_out |= contents["left_out"]
+        self.done += [*contents["files"], *contents["left_out"]]
+
+    def _same_as_before(self) -> bool:
+        try:
+            return json.loads((self.folder / MAKING).read_text()) == self.settings
+        except (OSError, ValueError):
+            return False
+
+    def _take_over(self) -> None:
+        """The whole shards from the first on; the first one that is not whole ends it."""
+        while (path := self.folder / (name := SHARD.format(len(self.shards)))).is_file():
+            try:
+                contents = json.loads((self.folder / _contents_of(name)).read_text())
+            except (OSError, ValueError):
+                return
+            if path.stat().st_size != contents["shard"]["size"]:
+                return
+            self._take(name, contents)
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self.root)
 
 
-def write_shard(path: Path, arrays: Iterable[np.ndarray]) -> dict:
-    """The bytes of arrays as one .npy, whole or not there; its size and sha256."""
-    arrays = list(arrays)
-    digest = hashlib.sha256()
-    with replace_file(path) as temporary:
-        with open(temporary, "wb") as stream:
-            shape = (sum(a.nbytes for a in arrays),)
-            np.lib.format.write_array_header_1_0(
-                stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
-            )
-            for array in arrays:
-                array.tofile(stream)
-        with open(temporary, "rb") as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-        size = temporary.stat().st_size
-    return {"size": size, "sha256": digest.hexdigest()}
+def _contents_of(shard: str) -> str:
+    return f"{shard}.json"
+
+
+def _decode(path: Path, short_side: int | None) -> dict | str:
+    """All frames of a video and what the index says of it; or why there are none."""
+    try:
+        video = VideoFile(path)
+        frames = video.read_whole(short_side)
+        size = tars.size_of(path)
+    except (DataError, OSError) as error:
+        return str(error)
+    orientation = video.index.orientation._asdict()
+    return {
+        "frames": frames,
+        "bytes": size,
+        "lost": video.index.lost,
+        "loss": video.loss,
+        "orientation": orientation,
+    }
+
+
+def _decoded(paths: list[Path], short_side: int | None, workers: int) -> Iterator[tuple[Path, dict | str]]:
+    """What `_decode` gives of each path, in order. Processes decode a few videos ahead, not more: each is in memory."""
+    if not workers:
+        yield from ((path, _decode(path, short_side)) for path in paths)
+        return
+    # Not forked: a fork copies locks of threads, which FFmpeg and torch have.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts) as pool:
+        ahead: deque = deque()
+        try:
+            for path in paths:
+                ahead.append((path, pool.submit(_decode, path, short_side)))
+                if len(ahead) > workers:
+                    first, result = ahead.popleft()
+                    yield first, result.result()
+            while ahead:
+                first, result = ahead.popleft()
+                yield first, result.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _bar(shown: bool, videos: int, done: int) -> Iterator[Any]:
+    """What is called after each video."""
+    if not shown:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = [*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("decoding videos", total=videos, completed=done)
+        yield lambda: bar.advance(task)
 
 
 @dataclass(frozen=True)
@@ -217,16 +271,24 @@ class Config:
     """Reduce frames to this many pixels along the shorter side; training must be given the same."""
     shard_mib: int = 256
     """Size of a shard; also about the memory that is needed. A larger video has a shard of its own."""
+    share: tuple[int, int] = (0, 1)
+    """K N: decode every N-th video from the K-th on, K from 0 to N - 1, so that N machines share the work."""
+    workers: int = 0
+    """Processes that decode; 0: this one does."""
     check: bool = False
     """Compare the checksums of the cache in `out` instead."""
 
     def __post_init__(self):
         if (self.data is None) != self.check:
             raise ValueError("give data, the videos to decode; or --check alone")
-        if self.shard_mib < 1 or (self.short_side is not None and self.short_side < 1):
+        if self.shard_mib < 1 or (self.short_side is not None and self.short_side < 1) or self.workers < 0:
             raise ValueError(
-                f"shard_mib and short_side must be at least 1, got {self.shard_mib} and {self.short_side}"
+                "shard_mib and short_side must be at least 1 and workers not negative, got "
+                f"{self.shard_mib}, {self.short_side} and {self.workers}"
             )
+        part, parts = self.share
+        if not 0 <= part < parts:
+            raise ValueError(f"share must be K N with K from 0 to N - 1, got {part} {parts}")
 
 
 def main() -> None:
@@ -236,18 +298,32 @@ def main() -> None:
             store = FrameStore(config.out)
             store.check()
         else:
-            store = make(config.data, config.out, config.short_side, config.shard_mib)
+            store = make(config.data, config.out, config.short_side, config.shard_mib, share=config.share,
+                         workers=config.workers, progress=sys.stderr.isatty(), tell=print)  # fmt: skip
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "smnoise: interrupted; the same command goes on behind the last whole shard"
+        ) from None
     except (ValueError, OSError, RuntimeError) as error:
         raise SystemExit(f"smnoise: {error}") from error
     size = sum(shard["size"] for shard in store.shards.values())
-    print(f"{config.out}: {len(store.entries)} videos in {len(store.shards)} shards, {size / 2**20:.1f} MiB")
-    for note in file_notes(config.data, VIDEO) if config.data is not None else ():
-        print(note)
-    for message in store.left_out.values():
-        print(f"left to the decoder: {message}")
-    for path in store.entries:
-        if said := store.note(Path(path)):
-            print(said)
+    print(
+        f"{store.folder}: {len(store.entries)} videos in {len(store.shards)} shards, {size / 2**20:.1f} MiB"
+    )
+    _tell(config, store)
+
+
+def _tell(config: Config, store: FrameStore) -> None:
+    """What a person should know of the videos of a cache that was made."""
+    if config.data is not None:
+        _print(file_notes(config.data, VIDEO))
+    _print(f"left to the decoder: {message}" for message in store.left_out.values())
+    _print(note for path in store.entries if (note := store.note(Path(path))))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from ..draws import choose
-from ..found import Medium, find_files
+from ..found import find_files
+from ..medium import Medium
 from ..numbered import NumberedClips, collate, loader
 from . import torchcodec_reader
 from .reader import VideoFile, open_video
-
-if TYPE_CHECKING:
-    from .cache import FrameStore
+from .store import FrameStore
 
 __all__ = [
     "VideoClips",
@@ -37,6 +36,7 @@ __all__ = [
 VIDEO = Medium(
     "video",
     frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}),
+    in_tars=True,
 )
 SCALES = (1.0, 0.875, 0.75, 0.66)  # multi-scale crop: shares of the short side
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 
+from .. import tars
 from .packets import check_of
 
 NAMES = {"libdav1d": "av1", "libaom-av1": "av1", "libvpx": "vp8", "libvpx-vp9": "vp9"}
@@ -23,8 +24,12 @@ FAILURES = (av.FFmpegError, OSError, ValueError, IndexError)
 
 
 def open_file(path: Path) -> av.container.InputContainer:
-    """The container; no address that it may hold is followed."""
-    return av.open(str(path), options={"protocol_whitelist": "file"})
+    """The container, of a file or in a tar; no address that it may hold is followed. Raises DataError where a tar has
+    no such file."""
+    place = tars.place_of(path)
+    if place is None:
+        return av.open(str(path), options={"protocol_whitelist": "file"})
+    return av.open(place.address, options={"protocol_whitelist": "subfile,file"})
 
 
 @dataclass

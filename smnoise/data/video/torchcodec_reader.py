@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames by torchcodec, where it really loads: it can be installed and yet find no FFmpeg, or be built for another
 torch. PyAV is the usual reader, and reads what torchcodec would number or colour differently: files whose packets do
-not tell their frames, damaged ones, turned ones, and pixels that are not of 8 bits with halved colours."""
+not tell their frames, damaged ones, turned ones, and pixels that are not of 8 bits with halved colours; and files in a
+tar."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from .. import tars
 from .reader import VideoFile
 
 PIXELS = {"yuv420p", "yuvj420p"}
@@ -30,7 +32,12 @@ def reason() -> str | None:
 def reads_alike(file: VideoFile) -> bool:
     """Whether torchcodec can be asked for a file's frames."""
     index = file.index
-    return index.way == "seek" and not index.has_matrix and index.pixels in PIXELS
+    return (
+        tars.place_of(file.path) is None
+        and index.way == "seek"
+        and not index.has_matrix
+        and index.pixels in PIXELS
+    )
 
 
 def read(file: VideoFile, indices: list[int]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,13 +37,16 @@ FOUND = {"mean", "std"}
 # In recipes beside what their trainer names: which files, and how a step is made up.
 OF_ANY = {
     REVISION,
+    "medium",
     "videos",
     "sounds",
     "clips_per_step",
     "batch_size",
     "accumulate",
     "sampler",
+    "audio_sampler",
     "decoder_sampler",
+    "contrast_clips",
 }
 # Samplers of which a recipe does not hold all: a pool's file, a function.
 ELSEWHERE = ("PoolSampler", "Custom")
@@ -111,7 +114,7 @@ def digest_of_names(data: Path, paths: list[Path]) -> str:
     return f"{len(paths)} files, sha256 of their names {hashlib.sha256(os.fsencode(names)).hexdigest()[:16]}"
 
 
-def completed(before: dict, config_type: type) -> dict:
+def completed(before: dict, config_type: Any) -> dict:
     """A checkpoint's recipe as this version would have written it: with the settings that there are since, at their
     defaults, which change nothing, and its masks as samplers' JSON.
 
@@ -129,6 +132,7 @@ def completed(before: dict, config_type: type) -> dict:
         before["clips_per_step"] = before["batch_size"] * before["accumulate"]
     if "sampler" in before:
         before = {n: v for n, v in before.items() if n not in ("batch_size", "accumulate")}
+    before.setdefault("medium", config_type.MEDIUM)
     defaults = {n: settings[n].default for n in recipe_fields(config_type) if n not in before}
     return as_json({n: v for n, v in defaults.items() if v is not MISSING}) | before
 
@@ -153,7 +157,11 @@ def config_of_recipe(run: Path, recipe: dict, config_type: type):
     names = recipe_fields(config_type)
     check_settings(before, names, run)
     masks = {}
-    for name, key in (("mask", "sampler"), ("decoder_mask", "decoder_sampler")):
+    for name, key in (
+        ("mask", "sampler"),
+        ("audio_mask", "audio_sampler"),
+        ("decoder_mask", "decoder_sampler"),
+    ):
         if (sampler := before.get(key)) is not None and sampler["sampler"] not in ELSEWHERE:
             masks[name] = json.dumps(sampler)
     return config_type(data=run, out=run, **masks, **tuples({n: before[n] for n in names if n in before}))

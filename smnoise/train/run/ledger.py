@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 
 from ...data.messages import as_event, is_served, unheard
+from ..job import Job
 from ..settings import Run
 from ..world import World
 from . import checkpoint
@@ -20,9 +20,6 @@ from .folder import Opened
 from .log import RunLog, read
 from .shards import local, whole
 from .throughput import LoaderWaits, Verdict
-
-if TYPE_CHECKING:
-    from ..loop import Job
 
 
 class Ledger:
@@ -73,7 +70,7 @@ class Ledger:
         self.broken.update(batch["broken"])
 
     def evaluate(self, step: int, scored: Callable[[bool], tuple[dict[str, float], list[str]]]) -> None:
-        """Scores, and where they are the best so far, a checkpoint of their own. See `loop.Job.evaluate`."""
+        """Scores, and where they are the best so far, a checkpoint of their own. See `Job.evaluate`."""
         model = self.job.model
         with self._pause():
             model.eval()
