@@ -166,7 +166,8 @@ def paper_video(grid=CLIP, mask_ratio=0.9, seed=0) -> Sampler:
 
 def paper_audio(grid=SPECTROGRAM, mask_ratio=0.8, seed=0) -> Sampler:
     """Optim Blue of arXiv 2503.16311: 102 of 512 tokens, five complementary masks. Its window, weights, decay and
-    steps, the number of masks and the ratio are not known to us and are this package's and AudioMAE's: docs/reproduce.md."""
+    steps, the number of masks and the ratio are not known to us and are this package's and AudioMAE's:
+    docs/reproduce.md."""
     return OptimBlue(grid, mask_ratio, seed=seed)
 
 
