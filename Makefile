@@ -77,7 +77,7 @@ wheels: $(VENV)/.test $(VENV)/.release
 	PYTHON=$(BIN)/python .ci/wheels
 
 study: $(VENV)/.test $(VENV)/sounds
-	$(BIN)/python -m smnoise.study
+	$(BIN)/smnoise study
 
 # torch first and alone: the other packages must find it installed, not choose one.
 $(VENV)/.torch: constraints.txt
@@ -95,13 +95,15 @@ $(VENV)/.%: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
 	$(BIN)/pip install -q -c constraints.txt -e '.[$*]'
 	touch $@
 
-# Speech and music for the sound demo, from Debian packages. Only unpacked: nothing is installed, no root needed
-# as long as apt has its package lists.
-SOUNDS := $(patsubst %,asterisk-core-sounds-%-wav,en es fr it ru) asterisk-moh-opsound-wav
-$(VENV)/sounds:
+# Speech and music for the sound demo, and the sounds of `smnoise data sounds`, from Debian packages. Only unpacked:
+# nothing is installed, no root needed as long as apt has its package lists.
+ASTERISK = $(patsubst %,asterisk-core-sounds-%-wav,$(1)) asterisk-moh-opsound-wav
+$(VENV)/sounds: PACKAGES := $(call ASTERISK,en es fr it ru)
+$(VENV)/sounds14: PACKAGES := $(call ASTERISK,en fr ru) bucklespring-data hydrogen-drumkits tuxpaint-stamps-default
+$(VENV)/sounds $(VENV)/sounds14:
 	rm -rf $@.part
 	mkdir -p $@.part
-	cd $@.part && (apt-get download $(SOUNDS) || (apt-get update && apt-get download $(SOUNDS)))
+	cd $@.part && (apt-get download $(PACKAGES) || (apt-get update && apt-get download $(PACKAGES)))
 	for package in $@.part/*.deb; do dpkg-deb -x $$package $@.part || exit 1; done
 	rm $@.part/*.deb
 	mv $@.part $@

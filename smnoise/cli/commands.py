@@ -14,9 +14,11 @@ COMMANDS = {
     "pretrain": "VideoMAE or AudioMAE, with masks made in the loop (video, audio)",
     "finetune": "a pretrained encoder as a classifier (video, audio)",
     "probe": "how well a frozen model's features tell classes apart",
+    "study": "small models under several kinds of masks, compared over seeds (gate)",
+    "data": "data sets made from installed packages (ego-motion, sounds)",
     "convert": "weights of VideoMAE and AudioMAE between layouts",
     "pool": "files of masks or noise, made ahead (build, info, colormae)",
     "verify": "known answers, on every backend that runs here",
     "doctor": "what works on this machine, why the rest does not, and what to install",
 }
-TRAINERS = ("pretrain", "finetune", "probe")
+TRAINERS = ("pretrain", "finetune", "probe", "study")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that are trainers: `smnoise pretrain video ...` is `python -m smnoise.train.video ...`, the same flags."""
+"""Commands that are programs of their own: `smnoise pretrain video ...` is `python -m smnoise.train.video ...`, and
+`smnoise study ...` is `python -m smnoise.study ...`, with the same flags."""
 
 from __future__ import annotations
 
@@ -16,17 +17,22 @@ from ..train.media import MEDIA
 from .commands import COMMANDS, FAILED, WRONG_USE
 
 MODULES: dict[tuple[str, ...], str] = {
-    **{("pretrain", medium): medium for medium in MEDIA},
-    ("pretrain", "audiovisual"): "audiovisual",
-    **{("finetune", medium): f"finetune_{medium}" for medium in MEDIA},
-    ("probe",): "probe",
+    **{("pretrain", medium): f"train.{medium}" for medium in MEDIA},
+    ("pretrain", "audiovisual"): "train.audiovisual",
+    **{("finetune", medium): f"train.finetune_{medium}" for medium in MEDIA},
+    ("probe",): "train.probe",
+    ("study",): "study.__main__",
+    ("study", "gate"): "study.gate",
 }
+LOGGED = ("pretrain", "finetune")  # commands whose --json is what their log ends with
 
 
 def forward(name: str, arguments: list[str]) -> int:
-    """Run the trainer; its exit code, but that a wrong setting is 2, and 1 a loss that is no number."""
+    """Run the program; its exit code, but that a wrong setting is 2, and 1 a loss that is no number."""
     kinds = [words[1] for words in MODULES if words[0] == name and len(words) > 1]
-    words = (name, *arguments[:1]) if kinds else (name,)
+    words = (name, *arguments[:1])
+    if words not in MODULES:
+        words = (name,)
     if words not in MODULES:
         print(
             f"usage: smnoise {name} {{{','.join(kinds)}}} ...        smnoise {name} {kinds[0]} --help\n\n"
@@ -35,15 +41,15 @@ def forward(name: str, arguments: list[str]) -> int:
         )
         return WRONG_USE if wrong else 0
     rest = arguments[len(words) - 1 :]
-    # The probe has a --json of its own. Of a run, what there is to say is in its log.
-    as_json = "--json" in rest and name != "probe"
+    as_json = "--json" in rest and name in LOGGED
     if as_json:
         rest = [argument for argument in rest if argument != "--json"]
     try:
-        module = import_module(f"smnoise.train.{MODULES[words]}")
+        module = import_module(f"smnoise.{MODULES[words]}")
     except ModuleNotFoundError as error:
         print(
-            f"smnoise {' '.join(words)}: {error.name} is missing: {install.command('train')}",
+            f"smnoise {' '.join(words)}: {error.name} is missing: "
+            f"{install.command('study' if name == 'study' else 'train')}",
             file=sys.stderr,
         )
         return WRONG_USE

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,8 +19,8 @@ from smnoise.data.video.clips import find_videos
 from smnoise.files import write_text
 
 from . import __doc__ as about
-from . import audio, cells, picture, table, video
-from .plan import EXPERIMENTS, SIZES, Cell, Plan
+from . import audio, cells, gate, picture, table, video
+from .plan import EXPERIMENTS, SIZES, Cell, Name, Plan
 
 TABLE, RESULTS, PICTURE = "table.md", "study.json", "study.png"
 
@@ -30,9 +32,7 @@ class Study:
     size: Literal["laptop", "small", "gpu"] = "laptop"
     out: Path | None = None
     """Folder of the study, by default runs/study-SIZE. Cells that it holds are not run again."""
-    experiments: tuple[Literal["green-vs-tube", "colors-video", "blue-vs-random-audio"], ...] = tuple(
-        EXPERIMENTS
-    )
+    experiments: tuple[Name, ...] = tuple(EXPERIMENTS)
     seeds: int | None = None
     """Models of each kind; by default the size's. More can be added later."""
     video_ratios: tuple[float, ...] | None = None
@@ -70,11 +70,12 @@ class Study:
     def plan(self) -> Plan:
         size = SIZES[self.size]
         ratios = (self.video_ratios or size.video.ratios, self.audio_ratios or size.audio.ratios)
-        tasks = [replace(task, ratios=r) for task, r in zip((size.video, size.audio), ratios, strict=True)]
+        videos, sounds = replace(size.video, ratios=ratios[0]), replace(size.audio, ratios=ratios[1])
         if self.tune_epochs is not None:
-            tasks[0] = replace(tasks[0], tune_epochs=self.tune_epochs)
+            videos = replace(videos, tune_epochs=self.tune_epochs)
         names = tuple(name for name in EXPERIMENTS if name in self.experiments)
-        return Plan(self.size, names, size.seeds if self.seeds is None else self.seeds, *tasks)
+        seeds = size.seeds if self.seeds is None else self.seeds
+        return Plan(self.size, names, seeds, videos, sounds)
 
 
 class Runner:
@@ -82,30 +83,36 @@ class Runner:
 
     def __init__(self, study: Study, plan: Plan):
         self.study, self.plan, self.workers = study, plan, SIZES[study.size].workers
-        self._data = {}
+        self._sounds: audio.Sounds | None = None
+        self._videos: Path | None = None
         cells.made()  # now, as the checkout may change while cells are made
 
-    def data(self, medium: str):
-        if medium not in self._data:
-            folder = self.study.folder / "data" / medium
-            task = self.plan.task(medium)
-            if medium == "audio":
-                self._data[medium] = audio.prepare(task, self.study.sounds, folder)
-            else:
-                given = self.study.videos
-                video.prepare(
-                    task, installed_split() if given is None else tuple(map(find_videos, given)), folder
-                )
-                self._data[medium] = folder
-        return self._data[medium]
+    def sounds(self) -> audio.Sounds:
+        if self._sounds is None:
+            self._sounds = audio.prepare(self.plan.audio, self.study.sounds, self._folder("audio"))
+        return self._sounds
 
-    def run(self, cell: Cell, stop) -> bool:
+    def videos(self) -> Path:
+        if self._videos is None:
+            train, test = self.study.videos or (None, None)
+            given = None if train is None or test is None else (find_videos(train), find_videos(test))
+            folder = self._folder("video")
+            video.prepare(self.plan.video, given or installed_split(), folder)
+            self._videos = folder
+        return self._videos
+
+    def _folder(self, medium: str) -> Path:
+        return self.study.folder / "data" / medium
+
+    def run(self, cell: Cell, stop: Callable[[], bool]) -> bool:
         """Whether the cell came to its end."""
-        module, out = (audio if cell.medium == "audio" else video), self.study.folder / "runs" / cell.name
-        data, began, cpu = self.data(cell.medium), time.perf_counter(), time.process_time()
-        found = module.run(
-            self.plan.task(cell.medium), cell, data, out, self.workers, self.study.device, stop
-        )
+        out, how = self.study.folder / "runs" / cell.name, (self.workers, self.study.device, stop)
+        data = self.sounds() if cell.medium == "audio" else self.videos()
+        began, cpu = time.perf_counter(), time.process_time()
+        if isinstance(data, audio.Sounds):
+            found = audio.run(self.plan.audio, cell, data, out, *how)
+        else:
+            found = video.run(self.plan.video, cell, data, out, *how)
         if found is None:
             return False
         scores, more = found
@@ -172,13 +179,16 @@ def run(study: Study, stop=lambda: False) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["gate"]:
+        return gate.main(sys.argv[2:])
+    program = sys.argv[0] if sys.argv[0].startswith("smnoise ") else "python -m smnoise.study"
     try:
-        study = tyro.cli(Study, prog="python -m smnoise.study", description=about)
+        study = tyro.cli(Study, prog=program, description=about)
         with StopOnSignal() as stop:
             run(study, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"study: {error}") from error
-    if stop.told:
+    if stop.told and stop.number is not None:
         raise SystemExit(128 + stop.number)
 
 

@@ -67,7 +67,7 @@ def config_of(task: Audio, cell: Cell, sounds: Sounds, out: Path, workers: int, 
         frames=task.frames,
         mels=task.mels,
         patch=task.patch,
-        statistics=tuple(sounds.statistics),
+        statistics=(sounds.statistics.mean, sounds.statistics.std),
         mask="random" if cell.visible is None else cell.strategy,
         num_visible=cell.visible or 1,
         epochs=task.epochs,
@@ -88,6 +88,7 @@ def run(
     checkpoint to go on from."""
     config = config_of(task, cell, sounds, out, workers, device)
     more = {}
+    function: Callable[[Tensor], Tensor] | torch.nn.Module
     if cell.strategy == INPUTS:
         function = partial(means, patch=task.patch)
     elif cell.strategy == UNTRAINED:

@@ -27,7 +27,8 @@ class Experiment(NamedTuple):
         return list(combinations(self.strategies, 2))
 
 
-EXPERIMENTS = {
+Name = Literal["green-vs-tube", "colors-video", "blue-vs-random-audio"]
+EXPERIMENTS: dict[Name, Experiment] = {
     "green-vs-tube": Experiment("video", ("green-3d", "tube")),
     "colors-video": Experiment("video", ("green-3d", "red-3d", "blue-3d")),
     "blue-vs-random-audio": Experiment("audio", ("optim-blue", "random")),
@@ -39,7 +40,7 @@ class Video:
     """Pretraining on the training clips of the motion task; then a linear probe on their frozen features, and
     fine-tuning on them, both scored on clips of other videos."""
 
-    model: str
+    model: Literal["nano", "tiny", "small", "base", "large", "huge"]
     frames: int
     size: int
     kept: int
@@ -75,7 +76,7 @@ class Audio:
     """Pretraining on pieces of speech and music, a linear probe that has a few labels, scored on a voice (and language)
     and an artist that neither has heard. The spectrogram is that of `make demo-audio`."""
 
-    model: str
+    model: Literal["tiny", "small", "base"]
     epochs: int
     batch_size: int
     base_lr: float
@@ -152,7 +153,7 @@ class Plan(NamedTuple):
     """A study: which experiments, at which size, over which ratios and seeds."""
 
     size: str
-    experiments: tuple[str, ...]
+    experiments: tuple[Name, ...]
     seeds: int
     video: Video
     audio: Audio

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -46,17 +46,17 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """Scores of the same seeds. Raises ValueError for lists of different lengths, or empty ones."""
     if len(first) != len(second) or not len(first):
         raise ValueError(f"need as many scores of each, and at least one; got {len(first)} and {len(second)}")
-    first, second = np.asarray(first, float), np.asarray(second, float)
-    more = first - second
+    pair = np.asarray(first, float), np.asarray(second, float)
+    more = pair[0] - pair[1]
     if len(more) == 1:
         return Comparison(1, float(more[0]), None, None, None, None, None)
     std = float(more.std(ddof=1))
     reach = std / math.sqrt(len(more)) * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(more) - 1))
     mean = float(more.mean())
     constant = None if abs(mean) > 1e-12 else 1.0
-    p = float(stats.ttest_rel(first, second).pvalue) if std > 1e-12 else constant
+    p = float(stats.ttest_rel(*pair).pvalue) if std > 1e-12 else constant
     exact = stats.permutation_test(
-        (first, second), lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples",
+        pair, lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples",
         vectorized=True, n_resamples=2 ** min(len(more), 16), rng=np.random.default_rng(0),
     )  # fmt: skip
     return Comparison(len(more), mean, std, mean - reach, mean + reach, p, float(exact.pvalue))
@@ -80,7 +80,8 @@ def summarise(plan: Plan, result_of: Callable[[Cell], dict | None]) -> dict:
         experiment = EXPERIMENTS[name]
         task = plan.task(experiment.medium)
         tokens = math.prod(task.grid)
-        budgets, wanted = {}, 0
+        budgets: dict[str, dict[str, Any]] = {}
+        wanted = 0
         for visible in plan.budgets(experiment.medium):
             scores = {}
             for strategy in (*BASELINES, *experiment.strategies):

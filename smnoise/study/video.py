@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import av
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from smnoise.data.labels import LabelledFiles, labelled_videos
+from smnoise.data.video.lossless import write_lossless
 from smnoise.data.video.motion import MOTIONS, MotionClips
 from smnoise.data.video.views import EveryVideo, over_views
-from smnoise.files import replace_file, write_text
+from smnoise.files import write_text
 from smnoise.probes.features import outputs_of
 from smnoise.probes.linear import FEW, linear_probe
 from smnoise.probes.nearest import nearest_probe
@@ -31,6 +32,21 @@ from smnoise.train.run.folder import choose_device
 from .plan import INPUTS, UNTRAINED, Cell, Video
 
 DONE = "done.txt"
+# Of fine-tuning: what would blur a comparison is left out: mixing, erasing, flips (which swap left and right), dropout.
+PLAIN: dict[str, Any] = {
+    "views": 1,
+    "flip": False,
+    "randaugment": "",
+    "erasing": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "smoothing": 0.0,
+    "drop_path": 0.0,
+    "head_drop": 0.0,
+    "short_side": None,
+    "segments": 1,
+    "crops": 1,
+}
 
 
 def config_of(task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str) -> video.Config:
@@ -77,17 +93,6 @@ def prepare(task: Video, videos: tuple[list[Path], list[Path]], folder: Path) ->
         write_text(done, what)
 
 
-def write_lossless(path: Path, clip: Tensor) -> None:
-    """A clip uint8 [3, T, H, W] as a video whose pixels are the same."""
-    with replace_file(path) as temporary, av.open(str(temporary), "w", format="matroska") as container:
-        stream = container.add_stream("ffv1", rate=8)
-        stream.height, stream.width = clip.shape[2:]
-        stream.pix_fmt = "bgr0"
-        for image in clip.permute(1, 2, 3, 0).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-
-
 def run(
     task: Video, cell: Cell, data: Path, out: Path, workers: int, device: str, stop: Callable[[], bool]
 ) -> tuple[dict[str, float], dict] | None:
@@ -95,6 +100,7 @@ def run(
     checkpoint to go on from."""
     config = config_of(task, cell, data, out, workers, device)
     more = {}
+    function: Callable[[Tensor], Tensor] | torch.nn.Module
     if cell.strategy == INPUTS:
         function = partial(means, cube=(task.tubelet, task.patch, task.patch))
     elif cell.strategy == UNTRAINED:
@@ -124,10 +130,9 @@ def tuned(
     device: str,
     stop: Callable[[], bool],
 ) -> float:
-    """Accuracy after the last epoch of fine-tuning, from the cell's run or, untrained, from first weights. What would
-    blur the comparison is left out: mixing, erasing, flips (which swap left and right), dropout."""
+    """Accuracy after the last epoch of plain fine-tuning, from the cell's run or, untrained, from first weights."""
     batch_size = 16
-    begin = {"run": out}
+    begin: dict[str, Any] = {"run": out}
     if cell.strategy == UNTRAINED:
         names = ("model", "tubelet", "patch", "frames", "size")
         begin = {"from_scratch": True, "stride": 1} | {name: getattr(task, name) for name in names}
@@ -138,18 +143,7 @@ def tuned(
         out=folder,
         resume=bool(checkpoint.steps(folder)),
         **begin,
-        views=1,
-        flip=False,
-        randaugment="",
-        erasing=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-        smoothing=0.0,
-        drop_path=0.0,
-        head_drop=0.0,
-        short_side=None,
-        segments=1,
-        crops=1,
+        **PLAIN,
         epochs=task.tune_epochs,
         warmup_epochs=task.tune_epochs / 15,
         batch_size=batch_size,

@@ -34,6 +34,7 @@ from torch.nn.functional import cross_entropy
 from ..data.draws import torch_seeded
 from ..data.labels import LabelledFiles, labelled_videos
 from ..data.video.augment import LabelledClips, mixed
+from ..data.video.cache import FrameStore
 from ..data.video.clips import VIDEO
 from ..data.video.views import EveryVideo, over_views
 from ..errors import CheckpointError
@@ -85,7 +86,8 @@ def job(config: Config, device: torch.device, bfloat16: bool) -> tuple[Config, J
         model = VideoClassifier(
             encoder, len(files.names), drop_path=config.drop_path, head_drop=config.head_drop
         )
-    model, clips = model.to(device), clips_of(config, files, views)
+    store, kept = video.cached(config.frames_cache, config.train, files.paths)
+    model, clips = model.to(device), clips_of(config, files, views, store)
     clips[0]  # a data set that cannot be read is found out here, not in a worker
     config, few = within_an_epoch(config, clips)
 
@@ -118,7 +120,7 @@ def job(config: Config, device: torch.device, bfloat16: bool) -> tuple[Config, J
         loss=loss,
         blank=blank,
         recipe=recipe(config, files, test, VIDEO, parts, inputs),
-        notes=few + notes + told + notes_of_files(config, VIDEO),
+        notes=few + notes + kept + told + notes_of_files(config, VIDEO),
         advice=f"raise --workers ({config.workers} now) or --views",
         probe=probe,
         evaluate=lambda last: evaluate(config, model, views, test, device, last),
@@ -184,7 +186,9 @@ def grid_of(views: EveryVideo, encoder: VideoEncoder) -> tuple[int, int, int]:
     return views.frames // encoder.tubelet, side, side
 
 
-def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> LabelledClips:
+def clips_of(
+    config: Config, train: LabelledFiles, views: EveryVideo, store: FrameStore | None = None
+) -> LabelledClips:
     """The training clips by sample number."""
     return LabelledClips(
         train.paths,
@@ -199,6 +203,7 @@ def clips_of(config: Config, train: LabelledFiles, views: EveryVideo) -> Labelle
         randaugment=config.randaugment,
         erasing=config.erasing,
         short_side=config.short_side,
+        store=store,
     )
 
 

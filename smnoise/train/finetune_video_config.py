@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from .settings import LEFT_OUT, Filled, FineTuning, How, at_least, positive, shares
@@ -83,6 +84,9 @@ class Config(FineTuning):
     """Share of the pooled features that are dropped in training."""
     short_side: int | None = 320
     """Reduce frames to this many pixels along the shorter side while decoding for training."""
+    frames_cache: How[Path | None] = None
+    """Folder that `smnoise.data.video.cache` made of the training videos with the same short_side: it is read
+    instead."""
     segments: Filled[int] = LEFT_OUT
     """After the last epoch: views of each test video along time."""
     crops: Filled[int] = LEFT_OUT

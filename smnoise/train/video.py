@@ -188,7 +188,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> VideoM
 def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[VideoMAE]:
     """What the loop trains."""
     paths = find_videos(config.data)
-    store, notes = cached(config, paths)
+    store, notes = cached(config.frames_cache, config.data, paths)
     clips = VideoClips(
         paths,
         frames=config.frames,
@@ -248,20 +248,20 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     )
 
 
-def cached(config: Config, paths: list[Path]) -> tuple[FrameStore | None, list[str]]:
-    """The run's cache of frames, if it has one, and what a person should be told of it. Raises DataError where it is of
-    other videos."""
-    if config.frames_cache is None:
+def cached(folder: Path | None, data: Path, paths: list[Path]) -> tuple[FrameStore | None, list[str]]:
+    """The cache of frames in a folder, if one is given, and what a person should be told of it. Raises DataError where
+    it is of other videos than those of `data`."""
+    if folder is None:
         return None, []
-    store = FrameStore(config.frames_cache)
+    store = FrameStore(folder)
     held = sum(path in store for path in paths)
     if not held:
         raise DataError(
-            f"{config.frames_cache} has none of the {len(paths)} videos of {config.data}; make a cache of them with "
+            f"{folder} has none of the {len(paths)} videos of {data}; make a cache of them with "
             "python -m smnoise.data.video.cache, or leave frames_cache out"
         )
     others = "" if held == len(paths) else f"; the other {len(paths) - held} are decoded for each clip"
-    return store, [f"{held} of {len(paths)} videos are read from {config.frames_cache}{others}"]
+    return store, [f"{held} of {len(paths)} videos are read from {folder}{others}"]
 
 
 def untrained(config: Config) -> VideoMAE:

@@ -95,8 +95,8 @@ def parse(line: str) -> None:
         return None
     assert words[0] == "smnoise", f"a command that this test does not know: {line}"
     if words[1] in TRAINERS:
-        kind = (words[1], words[2]) if (words[1], words[2]) in MODULES else (words[1],)
-        return parse_module(f"smnoise.train.{MODULES[kind]}", words[1 + len(kind) :])
+        kind = tuple(words[1:3]) if tuple(words[1:3]) in MODULES else (words[1],)
+        return parse_module(f"smnoise.{MODULES[kind]}".removesuffix(".__main__"), words[1 + len(kind) :])
     assert words[1] in COMMANDS
     tyro.cli(import_module(f"smnoise.cli.{words[1]}").Options, args=words[2:], config=FLAT)
     return None
@@ -110,6 +110,8 @@ def parse_module(name: str, arguments: list[str]) -> None:
         import_module("bench.__main__").options_of(arguments)
     elif name == "smnoise.study":
         tyro.cli(import_module("smnoise.study.__main__").Study, args=arguments)
+    elif name == "smnoise.study.gate":
+        tyro.cli(import_module(name).Gate, args=arguments)
     elif name == "smnoise.data.video.cache":
         tyro.cli(import_module(name).Config, args=arguments)
     elif "--recipe" in arguments or name.endswith(("video", "audio")):
@@ -174,9 +176,9 @@ def exists(name: str) -> bool:
 def options_of_everything() -> set[str]:
     """Of all commands and trainers: the fields of their dataclasses, and of those inside."""
     targets = [import_module(f"smnoise.cli.{name}").Options for name in COMMANDS if name not in TRAINERS]
-    targets += [import_module(f"smnoise.train.{m}").Config for m in MODULES.values()]
-    targets.append(import_module("smnoise.data.video.cache").Config)
-    targets.append(import_module("smnoise.study.__main__").Study)
+    trainers = [name for name in MODULES.values() if name.startswith("train.")]
+    targets += [import_module(f"smnoise.{m}").Config for m in (*trainers, "data.video.cache")]
+    targets += [import_module("smnoise.study.__main__").Study, import_module("smnoise.study.gate").Gate]
     found = {"--recipe"}
 
     def read(kind) -> None:

@@ -17,6 +17,7 @@ PUBLISHED = {
     "mae": ((14, 14), 49), "audiomae": (SPECTROGRAM, 102), "audiomae-2d": (SPECTROGRAM, 95),
     "cav-mae": (SPECTROGRAM, 128), "cav-mae-image": ((14, 14), 49), "beit": ((14, 14), 121), "ijepa": ((14, 14), 98),
     "vjepa-short": (VIDEO, 580), "vjepa-long": (VIDEO, 297), "data2vec2": ((14, 14), 39), "eat": (SPECTROGRAM, 102),
+    "paper-video": (VIDEO, 156), "paper-audio": (SPECTROGRAM, 102),
 }  # fmt: skip
 
 

@@ -14,9 +14,9 @@ from scipy import ndimage, stats
 import smnoise
 from smnoise import DataError
 from smnoise.data.video.clips import open_video
+from smnoise.data.video.lossless import write_lossless
 from smnoise.study import cells, plan, table
 from smnoise.study.__main__ import PICTURE, RESULTS, TABLE, Study, run
-from smnoise.study.video import write_lossless
 from smnoise.train.pretrained import video as video_runs
 
 SMALL = plan.Size(

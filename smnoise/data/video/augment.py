@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from ...reference import words
 from ..draws import choose
 from ..numbered import NumberedClips
 from .clips import open_video
+
+if TYPE_CHECKING:
+    from .store import FrameStore
 
 PURPOSE_VIDEO = 12  # beside those of `draws` and `augment`
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a crop: its share of the frame, width over height
@@ -67,6 +70,8 @@ class LabelledClips(NumberedClips):
         randaugment: timm's name of a policy, such as rand-m7-n4-mstd0.5-inc1; empty: none.
         erasing: chance that a rectangle of a clip becomes noise, the same one in all frames.
         short_side: frames are reduced to this while decoding.
+        store: a cache on disk (`FrameStore`), made with the same short_side, which is read instead of the videos it
+            has.
 
     An item is {"clip": uint8 [views, 3, T, S, S], "label": that of the file, "sample": n, "broken": [messages]}.
     """
@@ -83,8 +88,11 @@ class LabelledClips(NumberedClips):
     randaugment: str = ""
     erasing: float = 0.0
     short_side: int | None = 320
+    store: FrameStore | None = None
 
     def __post_init__(self):
+        if self.store is not None:
+            self.store.check_short_side(self.short_side)
         if len(self.labels) != len(self.paths):
             raise ValueError(f"need a label for each of {len(self.paths)} paths, got {len(self.labels)}")
         if self.randaugment:
@@ -95,12 +103,18 @@ class LabelledClips(NumberedClips):
         return 1
 
     def read_clip(self, index: int, sample: int) -> dict:
-        file = open_video(self.paths[index])
-        images = file.read(self.indices(file.frames, sample), self.short_side)
+        held = None if self.store is None else self.store.frames(self.paths[index])
+        if held is None:
+            file = open_video(self.paths[index])
+            images = file.read(self.indices(file.frames, sample), self.short_side)
+        else:
+            images = held[self.indices(len(held), sample)]
         views = [self.view(images, sample, number) for number in range(self.views)]
         return {"clip": torch.stack(views), "label": int(self.labels[index])}
 
     def note(self, index: int) -> str | None:
+        if self.store is not None and self.paths[index] in self.store:
+            return self.store.note(self.paths[index])
         return open_video(self.paths[index]).note
 
     def indices(self, frames: int, sample: int) -> list[int]:

@@ -109,11 +109,8 @@ class VideoClips(NumberedClips):
     _kept: tuple = field(default=(None, None), init=False, repr=False)
 
     def __post_init__(self):
-        if self.store is not None and self.store.short_side != self.short_side:
-            raise ValueError(
-                f"the cache {self.store.folder} was made with short_side {self.store.short_side}, but clips are asked "
-                f"for with {self.short_side}; give both the same"
-            )
+        if self.store is not None:
+            self.store.check_short_side(self.short_side)
         if self.reader == "torchcodec":
             if self.short_side is not None:
                 raise ValueError(

@@ -58,6 +58,14 @@ class FrameStore:
                 raise DataError(f"{path} is missing or not of {shard['size']} bytes; make the cache anew")
         self._mapped: dict[str, np.ndarray] = {}
 
+    def check_short_side(self, short_side: int | None) -> None:
+        """ValueError where clips are asked for with another short side than the cache was made with."""
+        if self.short_side != short_side:
+            raise ValueError(
+                f"the cache {self.folder} was made with short_side {self.short_side}, but clips are asked for with "
+                f"{short_side}; give both the same"
+            )
+
     def _parts(self) -> list[str]:
         """The folders of the shares, or the cache itself. Raises DataError where a share is missing."""
         found = sorted(path.name for path in self.folder.glob(PART.format("*", "*")))
