@@ -6,7 +6,6 @@ A case is a function of a backend; what it returns is compared with the NumPy re
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
