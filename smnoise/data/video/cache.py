@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -229,7 +231,7 @@ def _decoded(paths: list[Path], short_side: int | None, workers: int) -> Iterato
         return
     # Not forked: a fork copies locks of threads, which FFmpeg and torch have.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         ahead: deque = deque()
         try:
             for path in paths:
@@ -242,6 +244,19 @@ def _decoded(paths: list[Path], short_side: int | None, workers: int) -> Iterato
                 yield first, result.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    ignore_interrupts()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed process cannot tell its workers to end, and each holds the pipe open that the others read."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # of a worker
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,6 +141,13 @@ def test_a_shard_that_was_cut_short_is_made_again(videos, tmp_path, monkeypatch)
     assert contents(store.folder) == contents(make(videos, tmp_path / "want", None, shard_mib=1).folder)
 
 
+def is_alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_killed_command_goes_on(videos, tmp_path):
     """With workers, killed for good: they end too, and the same command finishes."""
     command = [sys.executable, "-m", "smnoise.data.video.cache", "--data", videos, "--out", tmp_path / "cache",
@@ -148,8 +156,12 @@ def test_a_killed_command_goes_on(videos, tmp_path):
     running = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
     while running.poll() is None and not list((tmp_path / "cache").glob("shard-*.npy.json")):
         time.sleep(0.01)
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    assert children
     running.send_signal(signal.SIGKILL)
     running.wait()
+    while any(map(is_alive, children)):  # if one lives on, this does not end, and is ended by whoever runs it
+        time.sleep(0.01)
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "left to the decoder" in done.stdout
