@@ -27,8 +27,14 @@ def eager() -> bool:
 
 
 def plain(tensor) -> bool:
-    """Whether a call with this tensor is `eager`, and the tensor no fake, wrapped or sparse one."""
-    return type(tensor) is torch.Tensor and tensor.layout is torch.strided and eager()
+    """Whether a call with this tensor is `eager`, and the numbers in its memory are its own: it is no fake, wrapped or
+    sparse tensor, and no view that torch negates or conjugates as it is read."""
+    return (
+        type(tensor) is torch.Tensor
+        and tensor.layout is torch.strided
+        and not (tensor.is_neg() or tensor.is_conj())
+        and eager()
+    )
 
 
 def check_device(device) -> None:

@@ -69,6 +69,8 @@ STRUCTS = {
     "smn_strategy": plan.Strategy,
     "smn_call": plan.Call,
     "smn_blue_call": plan.BlueCall,
+    "smn_points": plan.Points,
+    "smn_ragged": plan.Ragged,
 }
 
 
@@ -133,7 +135,12 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     ("compiler", "driver", "architecture", "words"),
     [
-        ((13, 0), (12, 8), 90, r"NVRTC 13\.0.*driver, of CUDA 12\.8.*smnoise\[cuda12\].*update the driver"),
+        (
+            (13, 0),
+            (12, 8),
+            90,
+            r"NVRTC 13\.0.*driver, of CUDA 12\.8.*the extra cuda12 in the place of cuda, or update the driver",
+        ),
         ((13, 0), (13, 0), 90, None),
         ((13, 5), (13, 0), 90, None),  # the same major version: machine code loads
         ((12, 9), (13, 0), 90, None),

@@ -27,6 +27,16 @@ def clips(quick: bool) -> Iterator[Case]:
             flat = {"anisotropy": (0, 1, 1), "sigma1": (0.3, 0.5), "sigma2": (2.9, 3.0), "boundary": boundary}
             frames = ColorSpec(color, (8, 14, 14), 20, per="frame", **flat)
             yield Case(f"frames, {color}, {boundary}", mask_of("color_mask", frames, i, samples=one))
+            # Fewer threads make a ranking longer for each.
+            run = mask_of(
+                "color_mask", ColorSpec(color, (8, 14, 14), 157, boundary=boundary), i + 1, samples=one
+            )
+            yield Case(f"few warps, {color}, {boundary}", run, threads=64)
+            # Nothing filtered, all scores of band-pass noise equal: ties of every length.
+            for steps, threads in ((8, 256), (8, 64), (16, 256)):
+                flat = ColorSpec(color, (steps, 14, 14), 157, boundary=boundary, truncate=0.01)
+                run = mask_of("color_mask", flat, i, samples=one)
+                yield Case(f"flat {color}, {boundary}, {steps} of {threads}", run, threads=threads)
             if boundary == "field":
                 longest = ColorSpec(color, (24, 14, 14), 500)
                 yield Case(f"longest {color}", mask_of("color_mask", longest, i, samples=one))
@@ -35,7 +45,11 @@ def clips(quick: bool) -> Iterator[Case]:
                 spec = ColorSpec("green", (8, 14, 14), 157, boundary=boundary)
                 run = mask_of("color_mask", spec, chance, samples=one)
                 yield Case(f"{boundary}, hostile {chance}", run, hostile=chance)
-    yield Case("noise alone", noise_of(ColorSpec("purple", (8, 14, 14), 1), 3))
+    for color, boundary in (("purple", "field"), ("blue", "wrap"), ("purple", "wrap"), ("red", "field")):
+        yield Case(
+            f"noise alone, {color}, {boundary}",
+            noise_of(ColorSpec(color, (8, 14, 14), 1, boundary=boundary), 3),
+        )
     yield Case("a table of sigmas", mask_of("color_mask", GREEN, 2, table=TABLE))
     places = torch.tensor([[2**40 + 3, -(2**16) - 9, 2**62]])
     moved = ColorSpec("green", (8, 14, 14), 157, origin=(-3, 2, 1))

@@ -29,8 +29,13 @@ def ragged(quick: bool) -> Iterator[Case]:
 
     for i, wanted in enumerate(WANTED):
         yield case(f"ragged, {wanted}", scores, lengths, visible, 340, 640 + i, wanted)
+    # Fewer threads: each has more keys, as of longer rows.
+    yield case("ragged, one warp", scores[:5, :500], [500, 400, 200, 60, 450], [100, 90, 70, 20, 450], 450, 400,
+               threads=32)  # fmt: skip
     mixed = g.permutation(ties(), axis=1)
     yield case("ragged ties", np.repeat(mixed, 2, axis=0), [1040, 500], [400, 400], 400, 640)
+    coarse = np.round(scores[:4, :500])
+    yield case("ragged ties, one warp", coarse, [500, 400, 200, 60], [100, 90, 70, 20], 450, 400, threads=32)
     for chance in range(3):
         yield case(f"ragged, hostile {chance}", scores[:2, :150], [150, 70], [40, 9], 40, 110, hostile=chance)
 
