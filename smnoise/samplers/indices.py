@@ -32,8 +32,8 @@ def plain(tensor) -> bool:
     return (
         type(tensor) is torch.Tensor
         and tensor.layout is torch.strided
+        and eager()  # first: what is asked behind it cannot be traced
         and not (tensor.is_neg() or tensor.is_conj())
-        and eager()
     )
 
 
