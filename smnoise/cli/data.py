@@ -41,7 +41,7 @@ class Options:
 
     what: (
         Annotated[EgoMotion, subcommand("ego-motion", description="six motions in Freedoom's maps")]
-        | Annotated[Sounds, subcommand("sounds", description="fourteen classes of sound, 16 kHz")]
+        | Annotated[Sounds, subcommand("sounds", description="fourteen classes of sound, 8 kHz")]
     )
 
 
