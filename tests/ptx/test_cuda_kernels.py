@@ -11,7 +11,7 @@ from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
 
-from . import clip_workloads, point_workloads, run, workloads
+from . import clip_workloads, length_workloads, point_workloads, run, workloads
 from .counts import Counts
 from .device import Device
 from .random_workloads import RANDOM, random_case
@@ -20,7 +20,7 @@ from .unreachable import unreachable
 
 pytestmark = pytest.mark.slow
 
-GROUPS = workloads.GROUPS | clip_workloads.GROUPS | point_workloads.GROUPS
+GROUPS = workloads.GROUPS | length_workloads.GROUPS | clip_workloads.GROUPS | point_workloads.GROUPS
 
 # Of a group, until each block is reached that any launch can reach.
 LEAST_RANDOM_CASES, MOST_RANDOM_CASES = 30, 200
