@@ -10,7 +10,8 @@ A mask is a pure function of (seed, sample index, parameters): the same here as 
 Strategies: random, tube, frame, block, multiblock, inverse-block, grid, running-cell, time-bars, frequency-bars, bars,
 optim-blue; white-, red-, blue-, green- and purple-, each with 3d, 2d, 2d-tube (one mask in all frames) or 1d.
 With a published recipe's counts: videomae-tube, videomaev2-decoder, mae-st, mgmae, mae, audiomae, audiomae-2d, cav-mae,
-cav-mae-image, beit, ijepa, vjepa-short, vjepa-long, data2vec2, eat.
+cav-mae-image, beit, ijepa, vjepa-short, vjepa-long, data2vec2, eat,
+paper-video, paper-audio.
 """
 
 from __future__ import annotations

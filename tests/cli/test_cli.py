@@ -224,7 +224,7 @@ def test_list_shows_what_every_command_takes(capsys):
     [
         ("videomae", ["videomae-tube", "videomaev2-decoder"]),
         ("VIDEOMAE-T*", ["videomae-tube"]),
-        ("optimblue", ["optim-blue"]),
+        ("optimblue", ["optim-blue", "paper-audio"]),
         ("?*-1d", ["white-1d", "red-1d", "blue-1d", "green-1d", "purple-1d"]),
     ],
 )
