@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import fields
 
 SECONDS = 240  # far more than any takes; one that hangs fails
 
@@ -13,8 +14,8 @@ SECONDS = 240  # far more than any takes; one that hangs fails
 def arguments(config) -> list[str]:
     """A trainer's Config as its command line."""
     parts = []
-    for name, field in type(config).__dataclass_fields__.items():
-        value = getattr(config, name)
+    for field in fields(config):
+        name, value = field.name, getattr(config, field.name)
         # A run that goes on has its own settings as defaults.
         if (value == field.default and not config.resume) or value is None or isinstance(value, tuple):
             continue
