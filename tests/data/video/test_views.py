@@ -103,9 +103,10 @@ def test_masks_of_the_views(config, monkeypatch, view_masks):
     audio.pretrain(config)
     assert len(seen) == 6  # 4 epochs of 3 clips in steps of 2
     sampler = config.sampler()
-    views = sampler.views(range(12)).mask.view(12, 4, 16)[:, :2]
-    expected = sampler(range(24)).mask.view(12, 2, 16) if view_masks == "consecutive" else views
-    assert torch.equal(torch.cat([masks.mask for _, masks in seen]).view(12, 2, 16), expected)
+    shape = 12, -1, sampler.visible_per_sample
+    views = sampler.views(range(12)).ids_keep.view(shape)[:, :2]
+    expected = sampler(range(24)).ids_keep.view(shape) if view_masks == "consecutive" else views
+    assert torch.equal(torch.cat([masks.ids_keep for _, masks in seen]).view(shape), expected)
     assert all(len(spectrograms) == 4 for spectrograms, _ in seen)
     records = [r for r in logs.read(config.out) if "loss" in r]
     assert records[-1]["epoch"] == 4

@@ -3,12 +3,12 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import soundfile
 import torch
 
-from smnoise.train.audio import Config
 from smnoise.train.run import log
 
 RATE = 8000
@@ -42,11 +42,7 @@ def events(run):
 
 def arguments(config):
     """The config as a command line."""
-    chosen = {
-        n: getattr(config, n)
-        for n, f in Config.__dataclass_fields__.items()
-        if getattr(config, n) != f.default
-    }
+    chosen = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != f.default}
     return [part for n, v in chosen.items() for part in (f"--{n.replace('_', '-')}", str(v))]
 
 
