@@ -55,7 +55,8 @@ def lines_of_commands() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.filterwarnings("default")  # of packages that a page shows how to use with ours
+# Of packages that a page shows how to use with ours. Not shown either: xdist imports the package of a warning to tell it.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ forward = kind.forward
 def record(self, inputs, masks):
     """A line for each clip that this process sees: what it is made of, and its mask."""
     with open(Path(os.environ["SEEN"]) / os.environ.get("RANK", "0"), "a") as seen:
-        for clip, mask in zip(inputs, masks.mask):
+        for clip, mask in zip(inputs, masks.ids_keep):
             if not clip.any():
                 continue  # of the pass that counts for nothing
             rows = (clip.cpu().numpy().tobytes(), mask.cpu().numpy().tobytes())

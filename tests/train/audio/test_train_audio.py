@@ -52,10 +52,10 @@ def test_masks_are_the_samplers_for_the_global_sample_numbers(config, monkeypatc
     pretrain(replace(config, seed=5, mask="random", out=config.out / "random", epochs=1))
     expected = OptimBlue((4, 4), 0.75, delta=2, steps=9, seed=5)
     for number, masks in enumerate(seen[:18]):
-        assert torch.equal(masks.mask, expected(range(4 * number, 4 * number + 4)).mask)
+        assert torch.equal(masks.ids_keep, expected(range(4 * number, 4 * number + 4)).ids_keep)
     # Four complementary masks of 4 of 16 tokens: a batch is a partition.
-    assert (~seen[0].mask).sum(0).tolist() == [1] * 16
-    assert torch.equal(seen[18].mask, White3D((1, 4, 4), 0.75, seed=5)(range(4)).mask)
+    assert seen[0].ids_keep.flatten().sort().values.tolist() == list(range(16))
+    assert torch.equal(seen[18].ids_keep, White3D((1, 4, 4), 0.75, seed=5)(range(4)).ids_keep)
 
 
 def test_two_runs_are_the_same_run(config, tmp_path):

@@ -40,8 +40,8 @@ def test_a_run_with_masks_of_a_function(config, tmp_path, monkeypatch):
         "def f(seed, samples, grid):\n    return random_words(seed, samples, 15, grid[0] * grid[1] * grid[2])\n"
     )
     monkeypatch.setattr(custom, "FUNCTIONS", {})
-    for module in ("strategies", "samplers.named"):
-        monkeypatch.setattr(f"smnoise.{module}.FUNCTIONS", custom.FUNCTIONS)
+    for known in ("strategies", "samplers.named"):
+        monkeypatch.setattr(f"smnoise.{known}.FUNCTIONS", custom.FUNCTIONS)
     monkeypatch.syspath_prepend(tmp_path)
     config = replace(config, mask="masks_of_a_function:f", epochs=1)
     pretrain(config)
@@ -141,7 +141,7 @@ def test_any_mask_trains_and_its_checkpoint_names_it(config, given, monkeypatch)
     config = replace(config, epochs=1, **given)
     seen = rows(config, pretrain, monkeypatch)
     sampler = config.sampler()
-    assert torch.equal(seen[0].mask, sampler(range(len(seen[0].mask))).mask)
+    assert torch.equal(seen[0].ids_keep, sampler(range(len(seen[0].ids_keep))).ids_keep)
     named = checkpoint.find(config.out)[1]["recipe"]["sampler"]
     assert smnoise.from_json(json.dumps({"seed": config.seed, **named})) == sampler
     assert trained(config.out)[1].sampler() == sampler
