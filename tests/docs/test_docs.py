@@ -55,7 +55,7 @@ def lines_of_commands() -> list[tuple[str, str]]:
     return found
 
 
-# Of packages that a page shows how to use with ours. Not shown either: xdist imports the package of a warning to tell it.
+# Of packages that a page shows how to use with ours. Nor are they told: for that xdist imports the warning's package.
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
