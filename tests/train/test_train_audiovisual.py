@@ -97,7 +97,8 @@ def test_two_processes_are_one_batch(films, tmp_path):
         ):  # a key's bias changes no attention: its gradient is rounding alone
             third = len(value) // 3
             found, value = (torch.cat([v[:third], v[-third:]]) for v in (found, value))
-        torch.testing.assert_close(found, value, atol=1e-4, rtol=0)
+        # Sums in another order round otherwise, and Adam divides what rounding leaves by its own size.
+        torch.testing.assert_close(found, value, atol=5e-4, rtol=0)
 
 
 def test_masks_are_those_of_a_pair(films, tmp_path):
