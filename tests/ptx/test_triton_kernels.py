@@ -20,9 +20,9 @@ KERNELS = {
     "words": ("philox_kernel", "random_words_kernel", "sigma_kernel"), "gather_patches": ("gather_patches_kernel",),
     "patch_loss": ("patch_loss_kernel",), "decoder_tokens": ("decoder_tokens_kernel",),
 }  # fmt: skip
-LEAST_SHARE = (
-    0.9  # of the basic blocks of all variants of a kernel; a variant that few cases have is not reached whole
-)
+# Of the basic blocks of all variants of a kernel, by all cases and by those of `make test`; a variant that few cases
+# have is not reached whole.
+LEAST_SHARE, LEAST_SHARE_OF_A_PART = 0.9, 0.85
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,9 @@ def test_the_reference_s_bits_and_no_fault(architecture, group, whole, compiling
     assert not said, "\n".join(said)
     for name in KERNELS[group]:
         reached: Reached = found[name]
-        assert reached.share >= LEAST_SHARE, "\n".join([f"{name}: {reached}", *reached.missed])
+        assert reached.share >= (LEAST_SHARE if whole else LEAST_SHARE_OF_A_PART), "\n".join(
+            [f"{name}: {reached}", *reached.missed]
+        )
 
 
 def test_known_answers(architecture, whole, compiling):
