@@ -47,12 +47,12 @@ from ..models.common import MASK_OUTPUTS
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
 from .job import Job
-from .loop import train
+from .loop import run_job
 from .optim import decay_groups
-from .run.folder import REVISION, choose_device, command, digest_of_names
+from .run.folder import REVISION, command, digest_of_names
 from .run.pictures import of_audio
 from .settings import How, Pretraining, at_least, recipe_of
-from .world import World, join
+from .world import World
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,11 +155,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
     Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
     FloatingPointError when the loss stops being finite.
     """
-    device, bfloat16 = choose_device(config.device, config.dtype)
-    world = join(device)
-    made = job(config, device, bfloat16, world)
-    train(config, made, world, device, bfloat16, stop)
-    return made.model
+    return run_job(job, config, stop)
 
 
 def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[AudioMAE]:

@@ -45,11 +45,11 @@ from ..probes.pairs import pair_scores
 from ..reference_coupled import SOUND
 from ..samplers import Coupled, MaskPair, Sampler
 from .job import Job
-from .loop import train
+from .loop import run_job
 from .optim import decay_groups
-from .run.folder import choose_device, command, digest_of_names
+from .run.folder import command, digest_of_names
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
-from .world import World, join, processes
+from .world import World, processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,11 +228,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> CAVMAE
     Raises DataError, CheckpointError, ValueError or OSError before the first step for what can be known then;
     FloatingPointError when the loss stops being finite.
     """
-    device, bfloat16 = choose_device(config.device, config.dtype)
-    world = join(device)
-    made = job(config, device, bfloat16, world)
-    train(config, made, world, device, bfloat16, stop)
-    return made.model
+    return run_job(job, config, stop)
 
 
 def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[CAVMAE]:

@@ -10,18 +10,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from ..data.numbered import Share, loader
-from .job import Job
+from .job import Job, Model
 from .optim import adamw, cosine, peak_lr, rate_note, warmup_note, warmup_steps
-from .run.folder import count_steps, open_run
+from .run.folder import choose_device, count_steps, open_run
 from .run.ledger import Ledger
 from .run.log import RunLog
 from .run.throughput import LoaderWaits
 from .settings import Run
-from .world import Stopping, World, averaging, data_parallel, settle
+from .world import Stopping, World, averaging, data_parallel, join, settle
+
+Settings = TypeVar("Settings", bound=Run)
+
+
+def run_job(
+    make: Callable[[Settings, torch.device, bool, World], Job[Model]],
+    config: Settings,
+    stop: Callable[[], bool],
+) -> Model:
+    """Train what `make` makes of the settings, the device, whether it computes in bfloat16, and the processes; give its
+    model. For stop and errors see `train`."""
+    device, bfloat16 = choose_device(config.device, config.dtype)
+    world = join(device)
+    made = make(config, device, bfloat16, world)
+    train(config, made, world, device, bfloat16, stop)
+    return made.model
 
 
 def train(
