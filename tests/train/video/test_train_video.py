@@ -210,7 +210,10 @@ def test_the_share_of_waiting_is_logged_and_a_slow_loader_named(config, monkeypa
     (told,) = [r["event"] for r in log.read(config.out) if "the loader is the limit" in r.get("event", "")]
     assert "100% of the time" in told
     assert "raise --workers (0 now) or --views, or decode once and for all" in told
-    assert f"python -m smnoise.data.video.cache --data {config.data} --out CACHE, then --frames-cache CACHE" in told
+    assert (
+        f"python -m smnoise.data.video.cache --data {config.data} --out CACHE, then --frames-cache CACHE"
+        in told
+    )
 
 
 def kept(config):
