@@ -69,8 +69,8 @@ def test_cells_of_other_settings_and_damaged_ones_are_refused(small, monkeypatch
 
 
 def test_the_loss_is_that_of_the_last_quarter_by_steps():
-    records = [{"step": 10, "loss": 9.0}, {"step": 30, "loss": 8.0}, {"step": 35, "loss": 2.0}, {"score": 1, "step": 35},
-               {"step": 40, "loss": 4.0}]  # fmt: skip
+    losses_of = ((10, 9.0), (30, 8.0), (35, 2.0), (40, 4.0))
+    records = [{"step": step, "loss": loss} for step, loss in losses_of] + [{"score": 1, "step": 40}]
     assert last_loss(records, 40) == 3.0
 
 
