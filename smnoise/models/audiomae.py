@@ -189,15 +189,19 @@ class AudioMAE(nn.Module):
         visible = gather_patches(spectrograms, ids_keep, self.patch)
         features = self.encoder_norm(self.encoder(visible, ids_keep, grid))
         prediction = self.decode(features, ids_keep, ids_mask, grid)
-        loss = ops.patch_loss(
-            prediction,
-            as_clips(spectrograms),
-            ids_mask,
-            (1, self.patch, self.patch),
-            eps_inside=True,
-            normalise=self.normalise_target,
-        )
-        return loss, prediction
+        return self._loss(prediction, as_clips(spectrograms), ids_mask), prediction
+
+    def _loss(self, prediction: Tensor, clips: Tensor, ids: Tensor) -> Tensor:
+        cube = (1, self.patch, self.patch)
+        return ops.patch_loss(prediction, clips, ids, cube, eps_inside=True, normalise=self.normalise_target)
+
+    @torch.no_grad()
+    def losses(self, prediction: Tensor, spectrograms: Tensor, masks: MaskBatch) -> Tensor:
+        """The loss of each spectrogram, float32 [B], of the prediction that `forward` gave for these arguments: one's
+        does not depend on the others. No gradient."""
+        ids, clips = masks.need("ids_mask"), as_clips(spectrograms)
+        rows = ([t[b : b + 1] for t in (prediction, clips, ids)] for b in range(len(ids)))
+        return torch.stack([self._loss(*row) for row in rows])
 
     @torch.no_grad()
     def features(self, spectrograms: Tensor) -> Tensor:

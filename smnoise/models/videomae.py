@@ -188,11 +188,18 @@ class VideoMAE(Cubes):
         check_masks(encoder, grid, len(pixels), "clips")
         self._extend_positions(encoder.num_tokens)
         pixels = bytes_or_unit_floats(pixels)
-        ids_keep = encoder.need("ids_keep")
-        ids_decode = masks.ids_decode if isinstance(masks, DualMasks) else encoder.need("ids_mask")
+        ids_keep, ids_decode = encoder.need("ids_keep"), decoded(masks)
         features = self.encode(self.cubes(pixels, ids_keep), ids_keep)
         prediction = self.decode(features, ids_keep, ids_decode)
         return ops.patch_loss(prediction, pixels, ids_decode, self.cube), prediction
+
+    @torch.no_grad()
+    def losses(self, prediction: Tensor, pixels: Tensor, masks: MaskBatch | DualMasks) -> Tensor:
+        """The loss of each clip, float32 [B], of the prediction that `forward` gave for these arguments: a clip's does
+        not depend on the others. No gradient."""
+        ids, pixels = decoded(masks), bytes_or_unit_floats(pixels)
+        rows = ([t[b : b + 1] for t in (prediction, pixels, ids)] for b in range(len(ids)))
+        return torch.stack([ops.patch_loss(*row, self.cube) for row in rows])
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
@@ -215,6 +222,11 @@ class VideoMAE(Cubes):
             for name in ("encoder_positions", "decoder_positions"):
                 table = getattr(self, name)
                 setattr(self, name, sinusoid(tokens, table.shape[1]).to(table))
+
+
+def decoded(masks: MaskBatch | DualMasks) -> Tensor:
+    """The hidden tokens that are decoded, int64 [B, D]."""
+    return masks.ids_decode if isinstance(masks, DualMasks) else masks.need("ids_mask")
 
 
 def sinusoid(tokens: int, width: int) -> Tensor:

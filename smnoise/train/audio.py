@@ -49,14 +49,15 @@ from ..samplers import OptimBlue
 from .job import Job
 from .loop import run_job
 from .optim import decay_groups
-from .run.folder import REVISION, command, digest_of_names
+from .run.folder import REVISION, command, count_steps, digest_of_names
 from .run.pictures import of_audio
-from .settings import How, Pretraining, at_least, recipe_of
+from .settings import How, at_least, recipe_of
+from .sigmas import ColorPretraining, Sigmas
 from .world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pretraining):
+class Config(ColorPretraining):
     """Pretrain AudioMAE with masks made on the fly."""
 
     MEDIUM: ClassVar[str] = "audio"
@@ -178,6 +179,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
     model, sampler = untrained(config).to(device), config.sampler()
+    sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def begin(recipe: dict) -> list[str]:
         """The statistics are those of the run, which measures them as it begins."""
@@ -195,14 +197,17 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample), outputs=MASK_OUTPUTS)
+        spectrograms, numbers = inputs(wave, length), config.mask_numbers(sample)
+        masks = sampler(numbers, outputs=MASK_OUTPUTS, **sigmas.tables(step))
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
         with (
             torch_seeded(config.seed, step, device),
             torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
         ):
-            return train(spectrograms, masks)[0]
+            found = train(spectrograms, masks)
+        sigmas.saw(numbers, lambda: model.losses(found[1], spectrograms, masks))
+        return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
         first = collate([clips[0]])
@@ -235,6 +240,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=file_notes(config.data, SOUND),
         advice=config.advice(),
         probe=probe,
+        sigmas=sigmas,
         pictures=pictures,
     )
 

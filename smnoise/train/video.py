@@ -50,14 +50,15 @@ from ..samplers import Sampler
 from .job import Job
 from .loop import run_job
 from .optim import decay_groups
-from .run.folder import command, digest_of_names
+from .run.folder import command, count_steps, digest_of_names
 from .run.pictures import of_video
-from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
+from .settings import How, at_least, described, named_mask, positive, recipe_of
+from .sigmas import ColorPretraining, Sigmas
 from .world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pretraining):
+class Config(ColorPretraining):
     """Pretrain VideoMAE with masks made on the fly."""
 
     MEDIUM: ClassVar[str] = "video"
@@ -158,8 +159,9 @@ class Config(Pretraining):
         if decoder is None:
             return partial(sampler, outputs=MASK_OUTPUTS)
 
-        def both(samples: Tensor) -> DualMasks:
-            return dual(sampler(samples, outputs="mask,ids_keep"), decoder(samples, outputs="mask"), count)
+        def both(samples: Tensor, **tables: Tensor) -> DualMasks:
+            encoder = sampler(samples, outputs="mask,ids_keep", **tables)
+            return dual(encoder, decoder(samples, outputs="mask"), count)
 
         return both
 
@@ -204,12 +206,16 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
         probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
     model, sampler, masks_of = untrained(config).to(device), config.sampler(), config.masks()
+    sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
         pixels = batch["clip"].to(device, non_blocking=True)
-        masks = masks_of(batch["sample"].to(device, non_blocking=True))
+        samples = batch["sample"].to(device, non_blocking=True)
+        masks = masks_of(samples, **sigmas.tables(step))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(pixels, masks)[0]
+            found = train(pixels, masks)
+        sigmas.saw(samples, lambda: model.losses(found[1], pixels, masks))
+        return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
         first = clips[0]
@@ -240,6 +246,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         notes=notes + file_notes(config.data, VIDEO),
         advice=config.advice(),
         probe=probe,
+        sigmas=sigmas,
         pictures=pictures,
     )
 
