@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import subcommand
 
+from ..errors import CheckpointError
 from ..files import make_folder
 from .strategies import Budget
 
@@ -220,6 +221,11 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     from ..viz import media
 
     found: Pretrained = pretrained(what.run)
+    if hasattr(found.model, "latents"):
+        raise CheckpointError(
+            f"{what.run} predicts latents of a teacher, not pixels: there is nothing to fill in; name a run without "
+            "--teacher"
+        )
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
     masks = found.sampler()([what.sample])

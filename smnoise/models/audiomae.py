@@ -183,13 +183,17 @@ class AudioMAE(nn.Module):
             loss, a float32 scalar: mean squared error over the hidden patches; prediction [B, M, P], the values
             of a patch ordered (time, mel), mel fastest.
         """
+        prediction = self.predict(spectrograms, masks)
+        return self._loss(prediction, as_clips(spectrograms), masks.need("ids_mask")), prediction
+
+    def predict(self, spectrograms: Tensor, masks: MaskBatch) -> Tensor:
+        """What the decoder says of the hidden patches, [B, M, values]. Arguments as of `forward`."""
         grid = self.encoder.grid_of(spectrograms)
         check_masks(masks, (1, *grid), len(spectrograms), "spectrograms")
         ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
         visible = gather_patches(spectrograms, ids_keep, self.patch)
         features = self.encoder_norm(self.encoder(visible, ids_keep, grid))
-        prediction = self.decode(features, ids_keep, ids_mask, grid)
-        return self._loss(prediction, as_clips(spectrograms), ids_mask), prediction
+        return self.decode(features, ids_keep, ids_mask, grid)
 
     def _loss(self, prediction: Tensor, clips: Tensor, ids: Tensor) -> Tensor:
         cube = (1, self.patch, self.patch)

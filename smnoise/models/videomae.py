@@ -183,6 +183,12 @@ class VideoMAE(Cubes):
             loss, a float32 scalar: mean squared error over the decoded cubes, which are hidden ones, each channel of
             each less its mean, divided by (its unbiased deviation + 1e-6); prediction [B, D, P * C].
         """
+        pixels, prediction = self.predict(pixels, masks)
+        return ops.patch_loss(prediction, pixels, decoded(masks), self.cube), prediction
+
+    def predict(self, pixels: Tensor, masks: MaskBatch | DualMasks) -> tuple[Tensor, Tensor]:
+        """The pixels as they were read, and what the decoder says of the decoded cubes, [B, D, values]. Arguments as of
+        `forward`."""
         grid = self.grid_of(pixels)
         encoder = masks.encoder if isinstance(masks, DualMasks) else masks
         check_masks(encoder, grid, len(pixels), "clips")
@@ -190,8 +196,7 @@ class VideoMAE(Cubes):
         pixels = bytes_or_unit_floats(pixels)
         ids_keep, ids_decode = encoder.need("ids_keep"), decoded(masks)
         features = self.encode(self.cubes(pixels, ids_keep), ids_keep)
-        prediction = self.decode(features, ids_keep, ids_decode)
-        return ops.patch_loss(prediction, pixels, ids_decode, self.cube), prediction
+        return pixels, self.decode(features, ids_keep, ids_decode)
 
     @torch.no_grad()
     def losses(self, prediction: Tensor, pixels: Tensor, masks: MaskBatch | DualMasks) -> Tensor:

@@ -29,6 +29,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -36,7 +37,7 @@ import torch
 from torch import Tensor
 
 from ..data.audio.clips import SOUND, AudioClips, EveryFile, find_sounds, loader
-from ..data.audio.fbank import DATA_SETS, LogMel
+from ..data.audio.fbank import DATA_SETS, LogMel, normalise
 from ..data.audio.inputs import Spectrograms, Statistics, measure
 from ..data.draws import torch_seeded
 from ..data.found import file_notes
@@ -44,6 +45,7 @@ from ..data.numbered import collate
 from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
 from ..models.common import MASK_OUTPUTS
+from ..models.latent import LatentAudioMAE
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
 from .job import Job
@@ -53,6 +55,7 @@ from .run.folder import REVISION, command, count_steps, digest_of_names
 from .run.pictures import of_audio
 from .settings import How, at_least, recipe_of
 from .sigmas import ColorPretraining, Sigmas
+from .teacher import Teacher
 from .world import World
 
 
@@ -86,6 +89,10 @@ class Config(ColorPretraining):
     """Multiply each clip by 0.5 + Beta(10, 10)."""
     roll: bool = False
     """Rotate each clip in time by any amount. AudioMAE's roll does nothing to mono sound."""
+
+    teacher: How[Path | None] = None
+    """Folder of a pretraining run, or of converted weights, of spectrograms like these: predict its latents of hidden
+    tokens instead of log-mel values."""
 
     mask: How[str] = "optim-blue"
     epochs: int = 33
@@ -178,7 +185,14 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     if config.knn_every:
         files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
-    model, sampler = untrained(config).to(device), config.sampler()
+    teacher = None
+    if config.teacher is not None:
+        teacher = Teacher(config.teacher, "audio", {"patch": config.patch, "grid": config.grid[1:]}, device)
+        if (rate := teacher.found.inputs.log_mel.sample_rate) != config.rate:
+            raise ValueError(
+                f"teacher {config.teacher} hears {rate} Hz, and the student {config.rate}; give --rate {rate}"
+            )
+    model, sampler = untrained(config, teacher and teacher.width).to(device), config.sampler()
     sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def begin(recipe: dict) -> list[str]:
@@ -197,7 +211,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        spectrograms, numbers = inputs(wave, length), config.mask_numbers(sample)
+        features, numbers = inputs.features(wave, length), config.mask_numbers(sample)
+        spectrograms = normalise(features, *inputs.statistics)
         masks = sampler(numbers, outputs=MASK_OUTPUTS, **sigmas.tables(step))
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
@@ -205,8 +220,9 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             torch_seeded(config.seed, step, device),
             torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
         ):
-            found = train(spectrograms, masks)
-        sigmas.saw(numbers, lambda: model.losses(found[1], spectrograms, masks))
+            targets = () if teacher is None else (taught(teacher, features),)
+            found = train(spectrograms, masks, *targets)
+        sigmas.saw(numbers, lambda: model.losses(found[1], *targets or (spectrograms,), masks))
         return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
@@ -218,7 +234,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         rows = config.batch_size * config.views
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(silence, sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS))[0]
+            masks = sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS)
+            return train(silence, masks, *(() if teacher is None else (taught(teacher, silence),)))[0]
 
     return Job(
         title=f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
@@ -235,20 +252,28 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             config,
             sounds=digest_of_names(config.data, paths),
             **{REVISION: 2},
+            **({} if teacher is None else {"teacher": teacher.record}),
             **config.samplers(),
         ),
-        notes=file_notes(config.data, SOUND),
+        notes=file_notes(config.data, SOUND) + ([] if teacher is None else teacher.notes),
         advice=config.advice(),
         probe=probe,
         sigmas=sigmas,
-        pictures=pictures,
+        pictures=pictures if teacher is None else None,
     )
 
 
-def untrained(config: Config) -> AudioMAE:
-    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+def taught(teacher: Teacher, features: Tensor) -> Tensor:
+    """The teacher's tokens of log-mel features, float [B, frames, mels], which it reads by its own statistics."""
+    return teacher(normalise(features, *teacher.found.inputs.statistics))
+
+
+def untrained(config: Config, latents: int | None = None) -> AudioMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is. latents: of its
+    teacher, where it has one."""
+    kind = AudioMAE if latents is None else partial(LatentAudioMAE, latents)
     with torch_seeded(config.seed, 0, torch.device("cpu")):
-        return AudioMAE(
+        return kind(
             config.model,
             config.grid[1:],
             patch=config.patch,

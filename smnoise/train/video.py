@@ -44,6 +44,7 @@ from ..errors import DataError
 from ..lock import one_at_a_time
 from ..masks import MaskBatch
 from ..models.common import MASK_OUTPUTS
+from ..models.latent import LatentVideoMAE
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
@@ -54,6 +55,7 @@ from .run.folder import command, count_steps, digest_of_names
 from .run.pictures import of_video
 from .settings import How, at_least, described, named_mask, positive, recipe_of
 from .sigmas import ColorPretraining, Sigmas
+from .teacher import Teacher
 from .world import World
 
 
@@ -81,6 +83,10 @@ class Config(ColorPretraining):
     is VideoMAEv2's. none: all."""
     decode_ratio: float = 0.5
     """With a decoder mask: share of the hidden tokens that is decoded, the same number in every clip."""
+
+    teacher: How[Path | None] = None
+    """Folder of a pretraining run, or of converted weights, of clips like these: predict its latents of hidden tokens
+    instead of pixels."""
 
     epochs: int = 800
     warmup_epochs: float = 40
@@ -205,7 +211,12 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     if config.knn_every:
         views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
         probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
-    model, sampler, masks_of = untrained(config).to(device), config.sampler(), config.masks()
+    teacher = None
+    if config.teacher is not None:
+        same = {"tubelet": config.tubelet, "patch": config.patch, "grid": config.grid, "channels": 3}
+        teacher = Teacher(config.teacher, "video", same, device)
+    model = untrained(config, teacher and teacher.width).to(device)
+    sampler, masks_of = config.sampler(), config.masks()
     sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
@@ -213,8 +224,9 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         samples = batch["sample"].to(device, non_blocking=True)
         masks = masks_of(samples, **sigmas.tables(step))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            found = train(pixels, masks)
-        sigmas.saw(samples, lambda: model.losses(found[1], pixels, masks))
+            targets = () if teacher is None else (teacher(pixels),)
+            found = train(pixels, masks, *targets)
+        sigmas.saw(samples, lambda: model.losses(found[1], *targets or (pixels,), masks))
         return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
@@ -226,7 +238,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         shape = rows, 3, config.frames, config.size, config.size
         black = torch.zeros(shape, dtype=torch.uint8, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(black, masks_of(torch.arange(rows, device=device)))[0]
+            targets = () if teacher is None else (teacher(black),)
+            return train(black, masks_of(torch.arange(rows, device=device)), *targets)[0]
 
     return Job(
         title=f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
@@ -241,13 +254,14 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         recipe=recipe_of(
             config,
             videos=digest_of_names(config.data, paths),
+            **({} if teacher is None else {"teacher": teacher.record}),
             **config.samplers(),
         ),
-        notes=notes + file_notes(config.data, VIDEO),
+        notes=notes + file_notes(config.data, VIDEO) + ([] if teacher is None else teacher.notes),
         advice=config.advice(),
         probe=probe,
         sigmas=sigmas,
-        pictures=pictures,
+        pictures=pictures if teacher is None else None,
     )
 
 
@@ -267,11 +281,13 @@ def cached(folder: Path | None, data: Path, paths: list[Path]) -> tuple[FrameSto
     return store, [f"{held} of {len(paths)} videos are read from {folder}{others}"]
 
 
-def untrained(config: Config) -> VideoMAE:
-    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+def untrained(config: Config, latents: int | None = None) -> VideoMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is. latents: of its
+    teacher, where it has one."""
+    kind = VideoMAE if latents is None else partial(LatentVideoMAE, latents)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        return VideoMAE(
+        return kind(
             config.model,
             config.grid,
             tubelet=config.tubelet,

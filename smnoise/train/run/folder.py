@@ -47,6 +47,7 @@ OF_ANY = {
     "audio_sampler",
     "decoder_sampler",
     "contrast_clips",
+    "teacher",
 }
 # Samplers of which a recipe does not hold all: a pool's file, a function.
 ELSEWHERE = ("PoolSampler", "Custom")
