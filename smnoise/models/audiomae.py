@@ -68,19 +68,23 @@ class AudioEncoder(nn.Module):
             )
         return frames // self.patch, self.grid[1]
 
-    def forward(self, patches: Tensor, ids: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    def forward(
+        self, patches: Tensor, ids: Tensor | None, grid: tuple[int, int], attend: Tensor | None = None
+    ) -> Tensor:
         """Features before the last norm: float [B, 1 + V, width], the class token first.
 
         Args:
             patches: float32 [B, V, P].
             ids: int64 or int32 [B, V], their token numbers; None where they are all L in order.
             grid: (T, F) that the token numbers refer to.
+            attend: which of the tokens attention may look at, bool [B, 1, 1, 1 + V]; None: all.
         """
         positions = self.positions(grid)
         tokens = self.embed(patches) + (positions if ids is None else positions[ids])
         # The class token's own position is a row of zeros.
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
-        return run_blocks(self.blocks, tokens, recompute=self.checkpoint_blocks and self.training)
+        seen = () if attend is None else (attend,)
+        return run_blocks(self.blocks, tokens, *seen, recompute=self.checkpoint_blocks and self.training)
 
 
 class AudioMAE(nn.Module):
@@ -235,6 +239,8 @@ class Positions(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         """float32 [T * F, width]."""
+        if not self.transposed and grid[1] == self.grid[1] and grid[0] <= self.grid[0]:
+            return self.usual[: grid[0] * grid[1]]  # a place has its code at any length
         return self.usual if grid == self.grid else self._table(grid, self.usual.device)
 
     def _table(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:

@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from ..lock import one_at_a_time
 from ..models.audiomae import AudioMAE
 from ..models.common import MASK_OUTPUTS
 from ..models.latent import LatentAudioMAE
+from ..models.whole import WholeAudioMAE
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
 from .job import Job
@@ -56,6 +57,7 @@ from .run.pictures import of_audio
 from .settings import How, at_least, recipe_of
 from .sigmas import ColorPretraining, Sigmas
 from .teacher import Teacher
+from .whole_files import WholeSpectrograms, ragged_of
 from .world import World
 
 
@@ -103,6 +105,9 @@ class Config(ColorPretraining):
     betas: tuple[float, float] = (0.9, 0.95)
     clips_per_file: int = 1
     """Clips drawn from each file in an epoch."""
+    whole_files: bool = False
+    """Train on whole files, of several lengths in a batch: attention and the loss ignore what follows a file's end, and
+    each file has the mask_ratio of its own length. A file longer than `frames` still gives a random part."""
     view_masks: Literal["consecutive", "partition"] = "consecutive"
     """consecutive: of view v of clip n, mask n * views + v. partition, for optim-blue: complementary masks, the first
     ones of partition n."""
@@ -123,6 +128,16 @@ class Config(ColorPretraining):
             raise ValueError(f"statistics must be a mean and a positive deviation, got {self.statistics}")
         LogMel(self.rate, self.mels)  # raises for a rate too low
         self.check()
+        if self.whole_files:
+            if self.teacher is not None:
+                raise ValueError("a teacher hears clips of one length; leave out whole_files or teacher")
+            if self.positions == "published":
+                raise ValueError(
+                    "whole_files needs positions right: published ones differ from length to length"
+                )
+            if self.roll:
+                raise ValueError("whole_files begin at their beginning; leave out whole_files or roll")
+            ragged_of(self.sampler())  # raises for a mask that has one length
         if self.view_masks == "partition" and self.views > self._masks_of_a_partition():
             most = self._masks_of_a_partition() or "K"
             raise ValueError(
@@ -169,7 +184,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
 def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[AudioMAE]:
     """What the loop trains."""
     paths = find_sounds(config.data)
-    inputs = Spectrograms(config.rate, config.frames, config.mels, Statistics(0.0, 1.0)).to(device)
+    inputs = heard_by(config, Statistics(0.0, 1.0)).to(device)
     clips = AudioClips(
         paths,
         rate=config.rate,
@@ -193,6 +208,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
                 f"teacher {config.teacher} hears {rate} Hz, and the student {config.rate}; give --rate {rate}"
             )
     model, sampler = untrained(config, teacher and teacher.width).to(device), config.sampler()
+    ragged = ragged_of(sampler) if config.whole_files else None
     sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def begin(recipe: dict) -> list[str]:
@@ -211,9 +227,17 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        features, numbers = inputs.features(wave, length), config.mask_numbers(sample)
-        spectrograms = normalise(features, *inputs.statistics)
-        masks = sampler(numbers, outputs=MASK_OUTPUTS, **sigmas.tables(step))
+        numbers, tables = config.mask_numbers(sample), sigmas.tables(step)
+        if ragged is not None:
+            assert isinstance(inputs, WholeSpectrograms)
+            steps = inputs.steps(batch["length"])  # on the CPU, so that the host knows the longest
+            longest, steps = int(steps.max()), steps.to(device, non_blocking=True)
+            spectrograms = inputs.padded_to(wave, length, longest)
+            masks: Any = ragged(numbers, lengths=steps, longest=longest, **tables)
+        else:
+            features = inputs.features(wave, length)
+            spectrograms = normalise(features, *inputs.statistics)
+            masks = sampler(numbers, outputs=MASK_OUTPUTS, **tables)
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
         with (
@@ -228,7 +252,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     def pictures() -> dict[str, np.ndarray]:
         first = collate([clips[0]])
         masks = sampler(config.mask_numbers(first["sample"].to(device)))
-        return of_audio(model, inputs(first["wave"].to(device), first["length"].to(device)), masks)
+        features = inputs.features(first["wave"].to(device), first["length"].to(device))
+        return of_audio(model, normalise(features, *inputs.statistics), masks)
 
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
@@ -263,6 +288,14 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     )
 
 
+def heard_by(config: Config, statistics: Statistics) -> Spectrograms:
+    """What makes the model's inputs of waveforms."""
+    size = (config.rate, config.frames, config.mels, statistics)
+    if not config.whole_files:
+        return Spectrograms(*size)
+    return WholeSpectrograms(*size, patch=config.patch, shortest=ragged_of(config.sampler()).shortest)
+
+
 def taught(teacher: Teacher, features: Tensor) -> Tensor:
     """The teacher's tokens of log-mel features, float [B, frames, mels], which it reads by its own statistics."""
     return teacher(normalise(features, *teacher.found.inputs.statistics))
@@ -271,7 +304,9 @@ def taught(teacher: Teacher, features: Tensor) -> Tensor:
 def untrained(config: Config, latents: int | None = None) -> AudioMAE:
     """The model of a run with its first weights, on the CPU; the caller's generator stays as it is. latents: of its
     teacher, where it has one."""
-    kind = AudioMAE if latents is None else partial(LatentAudioMAE, latents)
+    kind: Any = WholeAudioMAE if config.whole_files else AudioMAE
+    if latents is not None:
+        kind = partial(LatentAudioMAE, latents)
     with torch_seeded(config.seed, 0, torch.device("cpu")):
         return kind(
             config.model,

@@ -13,7 +13,7 @@ from ...data.medium import Medium
 from ...errors import CheckpointError
 from ...models.audiomae import AudioMAE
 from ...samplers import Sampler
-from ..audio import Config, untrained
+from ..audio import Config, heard_by, untrained
 from ..run import checkpoint
 from ..run.folder import config_of_recipe, sampler_of_run
 from ..teacher import latents_of
@@ -74,8 +74,7 @@ def of_run(run: Path) -> AudioPretrained:
     model = untrained(config, latents_of(before, run))
     model.load_state_dict(tensors)
     statistics = Statistics(before["mean"], before["std"])
-    inputs = Spectrograms(config.rate, config.frames, config.mels, statistics)
-    return AudioPretrained(model, inputs, [], config)
+    return AudioPretrained(model, heard_by(config, statistics), [], config)
 
 
 def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:
