@@ -230,10 +230,9 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         numbers, tables = config.mask_numbers(sample), sigmas.tables(step)
         if ragged is not None:
             assert isinstance(inputs, WholeSpectrograms)
-            steps = inputs.steps(batch["length"])  # on the CPU, so that the host knows the longest
-            longest, steps = int(steps.max()), steps.to(device, non_blocking=True)
+            longest = inputs.longest(batch["length"].tolist())  # which are on the CPU still: nothing waits
             spectrograms = inputs.padded_to(wave, length, longest)
-            masks: Any = ragged(numbers, lengths=steps, longest=longest, **tables)
+            masks: Any = ragged(numbers, lengths=inputs.steps(length), longest=longest, **tables)
         else:
             features = inputs.features(wave, length)
             spectrograms = normalise(features, *inputs.statistics)

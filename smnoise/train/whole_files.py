@@ -59,6 +59,11 @@ class WholeSpectrograms(Spectrograms):
         frames = self.log_mel.num_frames(lengths)
         return ((frames + self.patch - 1) // self.patch).clamp(self.shortest, self.frames // self.patch)
 
+    def longest(self, lengths: list[int]) -> int:
+        """The most time steps of such sounds."""
+        frames = max(map(self.log_mel.num_frames, lengths))
+        return min(max(-(-frames // self.patch), self.shortest), self.frames // self.patch)
+
     def padded_to(self, waves: Tensor, lengths: Tensor, longest: int) -> Tensor:
         """float32 [B, longest * patch, mels] of waveforms of which none has more than `longest` time steps."""
         frames = longest * self.patch

@@ -13,6 +13,7 @@ import torch
 from media import write_clips_and_sounds
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from smnoise import Ragged
 from smnoise.data.audio.augment import sent
 from smnoise.data.numbered import loader
 from smnoise.train import audio, finetune_audio, finetune_video, video
@@ -161,6 +162,17 @@ def test_a_step_of_fine_tuning_on_sounds_waits_for_no_value(loss, files, tmp_pat
         step(config, made, batch, mode, loss_of, keep=("sample",))
     # The batch, what mixup draws, stripes, and tokens that are left: seven at least go there.
     assert sum(goes_on for _, goes_on in taken) >= 3 + 2 + 1 + 1
+
+
+def test_a_step_on_whole_files_waits_for_no_value(files, tmp_path, monkeypatch):
+    """Lengths have values on the CPU, where the loader put them; those on the device have none, which the sampler looks
+    at on a CPU alone."""
+    monkeypatch.setattr(Ragged, "_lengths", lambda self, lengths, samples: lengths)
+    settings = {"rate": 8000, "frames": 32, "mels": 32, "mask": "green-2d", "whole_files": True}
+    config, made = pretraining(audio, files, tmp_path, **settings, sigmas="bandit")
+    batch = batch_of(config, made)
+    with without_values(made.model) as mode:
+        step(config, made, batch, mode, made.loss, keep=("length",))
 
 
 def test_a_bandit_is_read_when_it_learns_and_not_before(files, tmp_path):
