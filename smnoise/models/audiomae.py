@@ -208,8 +208,8 @@ class AudioMAE(nn.Module):
         """The loss of each spectrogram, float32 [B], of the prediction that `forward` gave for these arguments: one's
         does not depend on the others. No gradient."""
         ids, clips = masks.need("ids_mask"), as_clips(spectrograms)
-        rows = ([t[b : b + 1] for t in (prediction, clips, ids)] for b in range(len(ids)))
-        return torch.stack([self._loss(*row) for row in rows])
+        rows = [slice(b, b + 1) for b in range(len(ids))]
+        return torch.stack([self._loss(prediction[r], clips[r], ids[r]) for r in rows])
 
     @torch.no_grad()
     def features(self, spectrograms: Tensor) -> Tensor:

@@ -203,8 +203,8 @@ class VideoMAE(Cubes):
         """The loss of each clip, float32 [B], of the prediction that `forward` gave for these arguments: a clip's does
         not depend on the others. No gradient."""
         ids, pixels = decoded(masks), bytes_or_unit_floats(pixels)
-        rows = ([t[b : b + 1] for t in (prediction, pixels, ids)] for b in range(len(ids)))
-        return torch.stack([ops.patch_loss(*row, self.cube) for row in rows])
+        rows = [slice(b, b + 1) for b in range(len(ids))]
+        return torch.stack([ops.patch_loss(prediction[r], pixels[r], ids[r], self.cube) for r in rows])
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:

@@ -207,7 +207,10 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             raise ValueError(
                 f"teacher {config.teacher} hears {rate} Hz, and the student {config.rate}; give --rate {rate}"
             )
-    model, sampler = untrained(config, teacher and teacher.width).to(device), config.sampler()
+    model, sampler = (
+        untrained(config, None if teacher is None else teacher.width).to(device),
+        config.sampler(),
+    )
     ragged = ragged_of(sampler) if config.whole_files else None
     sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
@@ -245,7 +248,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         ):
             targets = () if teacher is None else (taught(teacher, features),)
             found = train(spectrograms, masks, *targets)
-        sigmas.saw(numbers, lambda: model.losses(found[1], *targets or (spectrograms,), masks))
+        sigmas.saw(numbers, lambda: model.losses(found[1], (*targets, spectrograms)[0], masks))
         return found[0]
 
     def pictures() -> dict[str, np.ndarray]:

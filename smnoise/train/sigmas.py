@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Sigmas:
     """
 
     def __init__(self, config: ColorPretraining, sampler: Sampler, steps: int, device: torch.device):
-        self.every, self.seed = config.bandit_every, sampler.seed  # type: ignore[attr-defined]  # samplers have one
+        self.every, self.seed = config.bandit_every, sampler.seed
         self.device = device
         self.bandit: SigmaBandit | None = None
         self.schedule: SigmaSchedule | None = None
@@ -82,7 +82,7 @@ class Sigmas:
                 )
             self.schedule = SigmaSchedule(config.sigmas, steps)
 
-    def tables(self, step: int) -> dict[str, Tensor]:
+    def tables(self, step: int) -> dict[str, Any]:
         """What a sampler is given in step `step`, counted from 1, beside samples."""
         if self.bandit is not None:
             return {"sigma_table": self.bandit.table}

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ class Config(ColorPretraining):
         if decoder is None:
             return partial(sampler, outputs=MASK_OUTPUTS)
 
-        def both(samples: Tensor, **tables: Tensor) -> DualMasks:
+        def both(samples: Tensor, **tables: Any) -> DualMasks:
             encoder = sampler(samples, outputs="mask,ids_keep", **tables)
             return dual(encoder, decoder(samples, outputs="mask"), count)
 
@@ -215,7 +215,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     if config.teacher is not None:
         same = {"tubelet": config.tubelet, "patch": config.patch, "grid": config.grid, "channels": 3}
         teacher = Teacher(config.teacher, "video", same, device)
-    model = untrained(config, teacher and teacher.width).to(device)
+    model = untrained(config, None if teacher is None else teacher.width).to(device)
     sampler, masks_of = config.sampler(), config.masks()
     sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
@@ -226,7 +226,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             targets = () if teacher is None else (teacher(pixels),)
             found = train(pixels, masks, *targets)
-        sigmas.saw(samples, lambda: model.losses(found[1], *targets or (pixels,), masks))
+        sigmas.saw(samples, lambda: model.losses(found[1], (*targets, pixels)[0], masks))
         return found[0]
 
     def pictures() -> dict[str, np.ndarray]:

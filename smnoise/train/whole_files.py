@@ -38,7 +38,7 @@ def ragged_of(sampler: Sampler) -> Ragged:
         raise ValueError("whole_files needs a mask_ratio, of each whole file; leave num_visible and per out")
     own = {f.name: getattr(sampler, f.name) for f in fields(sampler) if f.name not in OF_RAGGED}  # type: ignore[arg-type]
     own = {**own.pop("parameters", {}), **own}
-    return Ragged(sampler._whole_grid[1:], ratio, strategy=name, parameters=own, seed=sampler.seed)  # type: ignore[attr-defined]
+    return Ragged(sampler._whole_grid[1:], ratio, strategy=name, parameters=own, seed=sampler.seed)
 
 
 class WholeSpectrograms(Spectrograms):
