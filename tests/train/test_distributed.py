@@ -101,31 +101,6 @@ def recorded(trainer, config, tmp_path, ranks):
 
 
 @pytest.mark.parametrize("trainer", ["video", "audio"])
-def test_two_processes_learn_the_same_sigmas_as_one(trainer, config, tmp_path):
-    """Each sees half of the losses; the sums of both are those of one, and so are all tables. A run may go on with
-    another number of processes in the middle of a window."""
-    learning = {"mask": "green-3d", "sigmas": "bandit", "bandit_reward": "hardest", "bandit_every": 2}
-    config = replace(config, **learning)
-    both = replace(config, accumulate=1, out=tmp_path / "both")
-    for one, ranks in ((config, 1), (both, 2)):
-        done = launch.run(trainer, one, ranks=ranks)
-        assert done.returncode == 0, done.stdout
-    records = [[r for r in log.read(c.out) if "sigma_shares" in r] for c in (config, both)]
-    assert [r["step"] for r in records[0]] == [0, 1, 2, 4, 6]
-    assert len({tuple(r["sigma_shares"]) for r in records[0]}) == 4
-    assert records[0] == records[1]
-    states = [checkpoint.newest(c.out)[2]["bandit"] for c in (config, both)]
-    assert states[0] == states[1]
-    assert sum(states[0]["counts"]) == 0
-    for done in checkpoint.steps(both.out)[:1]:
-        (done / "state.json").write_text("damaged")  # so that it goes back to step 4
-    done = launch.run(trainer, replace(both, accumulate=2, resume=True))
-    assert done.returncode == 0, done.stdout
-    assert "resumed after step 4" in done.stdout
-    assert [r for r in log.read(both.out) if "sigma_shares" in r] == records[0]
-
-
-@pytest.mark.parametrize("trainer", ["video", "audio"])
 def test_two_processes_are_two_accumulated_passes(trainer, config, tmp_path):
     """Clips and masks bit for bit, losses and weights within rounding; a resumed run may change from one to other."""
     both = replace(config, accumulate=1, out=tmp_path / "both")
