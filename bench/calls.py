@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of samplers that are called with more than sample indices: a bias, a table of sigmas, origins; and of sets."""
+"""Rows of samplers that are called with more than sample indices: a bias, a table of sigmas, origins, points, lengths;
+of sets; and of a bandit that is told the losses."""
 
 from __future__ import annotations
 
@@ -44,6 +45,30 @@ def origins_of(rows: int, device) -> dict:
     return {"origin": torch.stack([starts, 0 * starts, 0 * starts], dim=1).to(device)}
 
 
+def points_of(rows: int, device, points: int) -> dict:
+    """A cloud for each row, of points that are drawn from a cube of 2."""
+    drawn = torch.rand(ROWS, points, 3, generator=torch.Generator().manual_seed(0))[:rows]
+    return {"points": (2 * drawn - 1).to(device)}
+
+
+def lengths_of(rows: int, device, lengths: int, longest: int) -> dict:
+    return {"lengths": torch.full((rows,), lengths, device=device), "longest": longest}
+
+
+def taught(sampler, bandit: smnoise.SigmaBandit) -> Callable:
+    """Masks, and what a step then tells the bandit."""
+
+    def run(samples=None, *, batch_size=None, step=None, device=None, losses, backend="auto"):
+        if samples is None:
+            samples = smnoise.sample_indices(step, batch_size, device=device)
+        made = sampler(samples, device=device, backend=backend, sigma_table=bandit.table.to(losses.device))
+        if losses.device == bandit.table.device:
+            bandit.observe(sampler.seed, torch.as_tensor(samples), losses)
+        return made
+
+    return run
+
+
 def of_call(name: str, grid: tuple[int, int, int], visible: int) -> Called | None:
     """The row of that name; None for any other."""
     green = smnoise.Green3D(grid, num_visible=visible)
@@ -58,4 +83,20 @@ def of_call(name: str, grid: tuple[int, int, int], visible: int) -> Called | Non
         tokens = green.num_tokens
         sets = smnoise.ContextTargets(grid, num_context=visible, num_target=tokens // 2, strategy="green-3d")
         return Called(sets, lambda rows, device: {}, lambda *args, **call: sets.sets(*args, **call).context)
+    if name == "green-3d, bandit":
+        run = taught(green, smnoise.SigmaBandit())
+        return Called(green, lambda rows, device: {"losses": torch.linspace(0, 1, rows, device=device)}, run)
+    tokens = green.num_tokens
+    if name == "green, points":
+        clouds = smnoise.PointMasks(tokens, num_visible=visible, color="green", step=0.25)
+
+        def run(samples=None, *, device=None, **call):  # they are made where the points are
+            return clouds(samples, **call)
+
+        return Called(green, lambda rows, device: points_of(rows, device, tokens), run)
+    if name == "green-2d, lengths":  # all of the longest, which costs most
+        flat = smnoise.Green2D(grid[1:], num_visible=visible)
+        ragged = smnoise.Ragged(grid[1:], round(1 - visible / tokens, 2), strategy="green-2d")
+        whole = {"lengths": grid[1], "longest": grid[1]}
+        return Called(flat, lambda rows, device: lengths_of(rows, device, **whole), ragged)
     return None

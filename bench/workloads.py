@@ -57,6 +57,7 @@ WORKLOADS = {
                 "green-3d, counts",
                 "green-3d, bias",
                 "green-3d, sigma table",
+                "green-3d, bandit",
                 "green-3d, origins",
                 "green-3d, context and targets",
                 "pool of masks",
@@ -98,6 +99,7 @@ WORKLOADS = {
             *("time-bars", "frequency-bars", "bars"),
             *(f"{c}-2d" for c in COLORS),
             *(f"{c}-1d" for c in COLORS),
+            *("green-2d, lengths", "green, points"),
         ),
         {
             "MAE random masking": baselines.mae_random,

@@ -24,6 +24,7 @@ from smnoise.models.videomae import VideoMAE
 
 SIDE, CUBE, VISIBLE = 96, 16, 54
 GRID = (SIDE // CUBE,) * 3
+SHOWN = 5  # the mask of the picture, whose sigma is a larger one of its range
 
 
 def read_volume(path: Path) -> tuple[torch.Tensor, tuple[float, ...]]:
@@ -148,7 +149,7 @@ def main() -> None:
         if step % 20 == 0 or step == given.steps - 1:
             print(f"step {step:5}  loss {loss.item():.4f}", flush=True)
     kinds = ("random", "green", "red")
-    shown = {kind: sampler_for(kind, read[0][1], given.isotropic)([0]) for kind in kinds}
+    shown = {kind: sampler_for(kind, read[0][1], given.isotropic)([SHOWN]) for kind in kinds}
     draw("volumes.png", crop_of(read[0][0], [(n - SIDE) // 2 for n in read[0][0].shape]), shown)
     if sets:
         print(f"probe after training: R2 {probe(model, *sets):.3f}")

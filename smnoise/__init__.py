@@ -20,6 +20,7 @@ if not (_here := _Path(__file__).parent).joinpath("kernels").exists():
 _find_renamed()
 
 if TYPE_CHECKING:
+    from .bandit import SigmaBandit
     from .errors import BackendError, CheckpointError, DataError, FolderInUseError, PoolError, SmnoiseError
     from .levels import distance_to
     from .masks import MaskBatch
@@ -72,6 +73,7 @@ _MODULES = (
     "levels",
     "samplers",
     "sigmas",
+    "bandit",
     "strategies",
     "stream",
     "pools",
@@ -117,6 +119,7 @@ __all__ = [
     "Red2D",
     "Red3D",
     "RunningCell",
+    "SigmaBandit",
     "SigmaSchedule",
     "SmnoiseError",
     "TimeBars",

@@ -53,11 +53,16 @@ def sigma_table(weights: Sequence[float], device=None) -> torch.Tensor:
     if min(exact) < 0 or not (total := sum(exact)):
         raise ValueError(f"weights must not be negative, and not all 0; got {weights}")
     check_device(device)
+    return torch.tensor(thresholds(exact, total), dtype=torch.int64, device=device)
+
+
+def thresholds(weights: Sequence[Fraction | int], total: Fraction | int) -> list[int]:
+    """The 31 numbers of a table, exactly, of 32 weights and their sum."""
     sums, table = Fraction(0), []
-    for weight in exact[:-1]:
+    for weight in weights[:-1]:
         sums += weight
         table.append(math.floor(2**32 * sums / total + Fraction(1, 2)))
-    return torch.tensor(table, dtype=torch.int64, device=device)
+    return table
 
 
 @dataclass(frozen=True)

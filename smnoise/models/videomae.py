@@ -183,16 +183,28 @@ class VideoMAE(Cubes):
             loss, a float32 scalar: mean squared error over the decoded cubes, which are hidden ones, each channel of
             each less its mean, divided by (its unbiased deviation + 1e-6); prediction [B, D, P * C].
         """
+        pixels, prediction = self.predict(pixels, masks)
+        return ops.patch_loss(prediction, pixels, decoded(masks), self.cube), prediction
+
+    def predict(self, pixels: Tensor, masks: MaskBatch | DualMasks) -> tuple[Tensor, Tensor]:
+        """The pixels as they were read, and what the decoder says of the decoded cubes, [B, D, values]. Arguments as of
+        `forward`."""
         grid = self.grid_of(pixels)
         encoder = masks.encoder if isinstance(masks, DualMasks) else masks
         check_masks(encoder, grid, len(pixels), "clips")
         self._extend_positions(encoder.num_tokens)
         pixels = bytes_or_unit_floats(pixels)
-        ids_keep = encoder.need("ids_keep")
-        ids_decode = masks.ids_decode if isinstance(masks, DualMasks) else encoder.need("ids_mask")
+        ids_keep, ids_decode = encoder.need("ids_keep"), decoded(masks)
         features = self.encode(self.cubes(pixels, ids_keep), ids_keep)
-        prediction = self.decode(features, ids_keep, ids_decode)
-        return ops.patch_loss(prediction, pixels, ids_decode, self.cube), prediction
+        return pixels, self.decode(features, ids_keep, ids_decode)
+
+    @torch.no_grad()
+    def losses(self, prediction: Tensor, pixels: Tensor, masks: MaskBatch | DualMasks) -> Tensor:
+        """The loss of each clip, float32 [B], of the prediction that `forward` gave for these arguments: a clip's does
+        not depend on the others. No gradient."""
+        ids, pixels = decoded(masks), bytes_or_unit_floats(pixels)
+        rows = [slice(b, b + 1) for b in range(len(ids))]
+        return torch.stack([ops.patch_loss(prediction[r], pixels[r], ids[r], self.cube) for r in rows])
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
@@ -215,6 +227,11 @@ class VideoMAE(Cubes):
             for name in ("encoder_positions", "decoder_positions"):
                 table = getattr(self, name)
                 setattr(self, name, sinusoid(tokens, table.shape[1]).to(table))
+
+
+def decoded(masks: MaskBatch | DualMasks) -> Tensor:
+    """The hidden tokens that are decoded, int64 [B, D]."""
+    return masks.ids_decode if isinstance(masks, DualMasks) else masks.need("ids_mask")
 
 
 def sinusoid(tokens: int, width: int) -> Tensor:

@@ -29,14 +29,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..data.audio.clips import SOUND, AudioClips, EveryFile, find_sounds, loader
-from ..data.audio.fbank import DATA_SETS, LogMel
+from ..data.audio.fbank import DATA_SETS, LogMel, normalise
 from ..data.audio.inputs import Spectrograms, Statistics, measure
 from ..data.draws import torch_seeded
 from ..data.found import file_notes
@@ -45,19 +46,24 @@ from ..lock import one_at_a_time
 from ..measures.signs import signs_of
 from ..models.audiomae import AudioMAE
 from ..models.common import MASK_OUTPUTS
+from ..models.latent import LatentAudioMAE
+from ..models.whole import WholeAudioMAE
 from ..probes.knn import KnnProbe
 from ..samplers import OptimBlue
 from .job import Job
 from .loop import run_job
 from .optim import decay_groups
-from .run.folder import REVISION, command, digest_of_names
+from .run.folder import REVISION, command, count_steps, digest_of_names
 from .run.pictures import of_audio
-from .settings import How, Pretraining, at_least, recipe_of
+from .settings import How, at_least, recipe_of
+from .sigmas import ColorPretraining, Sigmas
+from .teacher import Teacher
+from .whole_files import WholeSpectrograms, ragged_of
 from .world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pretraining):
+class Config(ColorPretraining):
     """Pretrain AudioMAE with masks made on the fly."""
 
     MEDIUM: ClassVar[str] = "audio"
@@ -87,6 +93,10 @@ class Config(Pretraining):
     roll: bool = False
     """Rotate each clip in time by any amount. AudioMAE's roll does nothing to mono sound."""
 
+    teacher: How[Path | None] = None
+    """Folder of a pretraining run, or of converted weights, of spectrograms like these: predict its latents of hidden
+    tokens instead of log-mel values."""
+
     mask: How[str] = "optim-blue"
     epochs: int = 33
     warmup_epochs: float = 3
@@ -96,6 +106,9 @@ class Config(Pretraining):
     betas: tuple[float, float] = (0.9, 0.95)
     clips_per_file: int = 1
     """Clips drawn from each file in an epoch."""
+    whole_files: bool = False
+    """Train on whole files, of several lengths in a batch: attention and the loss ignore what follows a file's end, and
+    each file has the mask_ratio of its own length. A file longer than `frames` still gives a random part."""
     view_masks: Literal["consecutive", "partition"] = "consecutive"
     """consecutive: of view v of clip n, mask n * views + v. partition, for optim-blue: complementary masks, the first
     ones of partition n."""
@@ -116,6 +129,16 @@ class Config(Pretraining):
             raise ValueError(f"statistics must be a mean and a positive deviation, got {self.statistics}")
         LogMel(self.rate, self.mels)  # raises for a rate too low
         self.check()
+        if self.whole_files:
+            if self.teacher is not None:
+                raise ValueError("a teacher hears clips of one length; leave out whole_files or teacher")
+            if self.positions == "published":
+                raise ValueError(
+                    "whole_files needs positions right: published ones differ from length to length"
+                )
+            if self.roll:
+                raise ValueError("whole_files begin at their beginning; leave out whole_files or roll")
+            ragged_of(self.sampler())  # raises for a mask that has one length
         if self.view_masks == "partition" and self.views > self._masks_of_a_partition():
             most = self._masks_of_a_partition() or "K"
             raise ValueError(
@@ -162,7 +185,7 @@ def pretrain(config: Config, stop: Callable[[], bool] = lambda: False) -> AudioM
 def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> Job[AudioMAE]:
     """What the loop trains."""
     paths = find_sounds(config.data)
-    inputs = Spectrograms(config.rate, config.frames, config.mels, Statistics(0.0, 1.0)).to(device)
+    inputs = heard_by(config, Statistics(0.0, 1.0)).to(device)
     clips = AudioClips(
         paths,
         rate=config.rate,
@@ -178,7 +201,19 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     if config.knn_every:
         files = partial(EveryFile, rate=config.rate, samples=inputs.samples)
         probe = KnnProbe(config, SOUND, files, inputs, lambda function: function, device)
-    model, sampler = untrained(config).to(device), config.sampler()
+    teacher = None
+    if config.teacher is not None:
+        teacher = Teacher(config.teacher, "audio", {"patch": config.patch, "grid": config.grid[1:]}, device)
+        if (rate := teacher.found.inputs.log_mel.sample_rate) != config.rate:
+            raise ValueError(
+                f"teacher {config.teacher} hears {rate} Hz, and the student {config.rate}; give --rate {rate}"
+            )
+    model, sampler = (
+        untrained(config, None if teacher is None else teacher.width).to(device),
+        config.sampler(),
+    )
+    ragged = ragged_of(sampler) if config.whole_files else None
+    sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def begin(recipe: dict) -> list[str]:
         """The statistics are those of the run, which measures them as it begins."""
@@ -196,25 +231,39 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         wave, length, sample = (
             batch[name].to(device, non_blocking=True) for name in ("wave", "length", "sample")
         )
-        spectrograms, masks = inputs(wave, length), sampler(config.mask_numbers(sample), outputs=MASK_OUTPUTS)
+        numbers, tables = config.mask_numbers(sample), sigmas.tables(step)
+        if ragged is not None:
+            assert isinstance(inputs, WholeSpectrograms)
+            longest = inputs.longest(batch["length"].tolist())  # which are on the CPU still: nothing waits
+            spectrograms = inputs.padded_to(wave, length, longest)
+            masks: Any = ragged(numbers, lengths=inputs.steps(length), longest=longest, **tables)
+        else:
+            features = inputs.features(wave, length)
+            spectrograms = normalise(features, *inputs.statistics)
+            masks = sampler(numbers, outputs=MASK_OUTPUTS, **tables)
         # The same dropout in all passes of a step, so that to accumulate, or to share the work among processes, is to
         # have a larger batch.
         with (
             torch_seeded(config.seed, step, device),
             torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
         ):
-            return train(spectrograms, masks)[0]
+            targets = () if teacher is None else (taught(teacher, features),)
+            found = train(spectrograms, masks, *targets)
+        sigmas.saw(numbers, lambda: model.losses(found[1], (*targets, spectrograms)[0], masks))
+        return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
         first = collate([clips[0]])
         masks = sampler(config.mask_numbers(first["sample"].to(device)))
-        return of_audio(model, inputs(first["wave"].to(device), first["length"].to(device)), masks)
+        features = inputs.features(first["wave"].to(device), first["length"].to(device))
+        return of_audio(model, normalise(features, *inputs.statistics), masks)
 
     def blank(train: torch.nn.Module) -> Tensor:
         rows = config.batch_size * config.views
         silence = torch.zeros(rows, config.frames, config.mels, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(silence, sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS))[0]
+            masks = sampler(torch.arange(rows, device=device), outputs=MASK_OUTPUTS)
+            return train(silence, masks, *(() if teacher is None else (taught(teacher, silence),)))[0]
 
     return Job(
         title=f"{config.model} AudioMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
@@ -231,19 +280,42 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             config,
             sounds=digest_of_names(config.data, paths),
             **{REVISION: 2},
+            **({} if teacher is None else {"teacher": teacher.record}),
             **config.samplers(),
         ),
-        notes=file_notes(config.data, SOUND) + [sign.said for sign in signs_of(sampler)],
+        notes=[
+            *file_notes(config.data, SOUND),
+            *(sign.said for sign in signs_of(sampler)),
+            *([] if teacher is None else teacher.notes),
+        ],
         advice=config.advice(),
         probe=probe,
-        pictures=pictures,
+        sigmas=sigmas,
+        pictures=pictures if teacher is None else None,
     )
 
 
-def untrained(config: Config) -> AudioMAE:
-    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+def heard_by(config: Config, statistics: Statistics) -> Spectrograms:
+    """What makes the model's inputs of waveforms."""
+    size = (config.rate, config.frames, config.mels, statistics)
+    if not config.whole_files:
+        return Spectrograms(*size)
+    return WholeSpectrograms(*size, patch=config.patch, shortest=ragged_of(config.sampler()).shortest)
+
+
+def taught(teacher: Teacher, features: Tensor) -> Tensor:
+    """The teacher's tokens of log-mel features, float [B, frames, mels], which it reads by its own statistics."""
+    return teacher(normalise(features, *teacher.found.inputs.statistics))
+
+
+def untrained(config: Config, latents: int | None = None) -> AudioMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is. latents: of its
+    teacher, where it has one."""
+    kind: Any = WholeAudioMAE if config.whole_files else AudioMAE
+    if latents is not None:
+        kind = partial(LatentAudioMAE, latents)
     with torch_seeded(config.seed, 0, torch.device("cpu")):
-        return AudioMAE(
+        return kind(
             config.model,
             config.grid[1:],
             patch=config.patch,

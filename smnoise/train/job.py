@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.numbered import NumberedClips
 from ..probes.knn import KnnProbe
+from .sigmas import Sigmas
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -48,6 +49,8 @@ class Job(Generic[Model]):
     advice: str = ""
     """Where the loader is the limit."""
     probe: KnnProbe | None = None
+    sigmas: Sigmas | None = None
+    """What the masks' sigmas are drawn by, where that may change."""
     pictures: Callable[[], dict[str, np.ndarray]] | None = None
     """Of a mask and of what the model fills in under it, by name: uint8 [height, width, 3]."""
     evaluate: Callable[[bool], tuple[dict[str, float], list[str]]] | None = None

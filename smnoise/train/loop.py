@@ -56,6 +56,8 @@ def train(
     schedule = cosine(optimizer, config, steps, warmup)
     opened = open_run(config, job.recipe, job.model, optimizer, steps, world)
     found = job.begin(opened.recipe)
+    if job.sigmas is not None and opened.first_step:
+        job.sigmas.restore(opened.state, world, str(config.out))
 
     passes = config.accumulate * world.size  # of a step, over all processes
     rows = config.batch_size * job.views  # of a pass

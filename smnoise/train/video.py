@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,20 +45,23 @@ from ..lock import one_at_a_time
 from ..masks import MaskBatch
 from ..measures.signs import signs_of
 from ..models.common import MASK_OUTPUTS
+from ..models.latent import LatentVideoMAE
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
 from ..samplers import Sampler
 from .job import Job
 from .loop import run_job
 from .optim import decay_groups
-from .run.folder import command, digest_of_names
+from .run.folder import command, count_steps, digest_of_names
 from .run.pictures import of_video
-from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
+from .settings import How, at_least, described, named_mask, positive, recipe_of
+from .sigmas import ColorPretraining, Sigmas
+from .teacher import Teacher
 from .world import World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Pretraining):
+class Config(ColorPretraining):
     """Pretrain VideoMAE with masks made on the fly."""
 
     MEDIUM: ClassVar[str] = "video"
@@ -81,6 +84,10 @@ class Config(Pretraining):
     is VideoMAEv2's. none: all."""
     decode_ratio: float = 0.5
     """With a decoder mask: share of the hidden tokens that is decoded, the same number in every clip."""
+
+    teacher: How[Path | None] = None
+    """Folder of a pretraining run, or of converted weights, of clips like these: predict its latents of hidden tokens
+    instead of pixels."""
 
     epochs: int = 800
     warmup_epochs: float = 40
@@ -159,8 +166,9 @@ class Config(Pretraining):
         if decoder is None:
             return partial(sampler, outputs=MASK_OUTPUTS)
 
-        def both(samples: Tensor) -> DualMasks:
-            return dual(sampler(samples, outputs="mask,ids_keep"), decoder(samples, outputs="mask"), count)
+        def both(samples: Tensor, **tables: Any) -> DualMasks:
+            encoder = sampler(samples, outputs="mask,ids_keep", **tables)
+            return dual(encoder, decoder(samples, outputs="mask"), count)
 
         return both
 
@@ -204,13 +212,23 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     if config.knn_every:
         views = partial(EveryVideo, frames=config.frames, stride=config.stride, size=config.size)
         probe = KnnProbe(config, VIDEO, views, lambda clips: clips, over_views, device)
-    model, sampler, masks_of = untrained(config).to(device), config.sampler(), config.masks()
+    teacher = None
+    if config.teacher is not None:
+        same = {"tubelet": config.tubelet, "patch": config.patch, "grid": config.grid, "channels": 3}
+        teacher = Teacher(config.teacher, "video", same, device)
+    model = untrained(config, None if teacher is None else teacher.width).to(device)
+    sampler, masks_of = config.sampler(), config.masks()
+    sigmas = Sigmas(config, sampler, count_steps(config, len(clips)), device)
 
     def loss(train: torch.nn.Module, batch: dict, step: int, number: int) -> Tensor:
         pixels = batch["clip"].to(device, non_blocking=True)
-        masks = masks_of(batch["sample"].to(device, non_blocking=True))
+        samples = batch["sample"].to(device, non_blocking=True)
+        masks = masks_of(samples, **sigmas.tables(step))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(pixels, masks)[0]
+            targets = () if teacher is None else (teacher(pixels),)
+            found = train(pixels, masks, *targets)
+        sigmas.saw(samples, lambda: model.losses(found[1], (*targets, pixels)[0], masks))
+        return found[0]
 
     def pictures() -> dict[str, np.ndarray]:
         first = clips[0]
@@ -221,7 +239,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         shape = rows, 3, config.frames, config.size, config.size
         black = torch.zeros(shape, dtype=torch.uint8, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return train(black, masks_of(torch.arange(rows, device=device)))[0]
+            targets = () if teacher is None else (teacher(black),)
+            return train(black, masks_of(torch.arange(rows, device=device)), *targets)[0]
 
     return Job(
         title=f"{config.model} VideoMAE, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, "
@@ -236,13 +255,20 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
         recipe=recipe_of(
             config,
             videos=digest_of_names(config.data, paths),
+            **({} if teacher is None else {"teacher": teacher.record}),
             **config.samplers(),
         ),
-        notes=notes + file_notes(config.data, VIDEO) + [sign.said for sign in signs_of(sampler)],
-        normalised=True,
+        notes=[
+            *notes,
+            *file_notes(config.data, VIDEO),
+            *(sign.said for sign in signs_of(sampler)),
+            *([] if teacher is None else teacher.notes),
+        ],
+        normalised=teacher is None,
         advice=config.advice(),
         probe=probe,
-        pictures=pictures,
+        sigmas=sigmas,
+        pictures=pictures if teacher is None else None,
     )
 
 
@@ -262,11 +288,13 @@ def cached(folder: Path | None, data: Path, paths: list[Path]) -> tuple[FrameSto
     return store, [f"{held} of {len(paths)} videos are read from {folder}{others}"]
 
 
-def untrained(config: Config) -> VideoMAE:
-    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is."""
+def untrained(config: Config, latents: int | None = None) -> VideoMAE:
+    """The model of a run with its first weights, on the CPU; the caller's generator stays as it is. latents: of its
+    teacher, where it has one."""
+    kind = VideoMAE if latents is None else partial(LatentVideoMAE, latents)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        return VideoMAE(
+        return kind(
             config.model,
             config.grid,
             tubelet=config.tubelet,

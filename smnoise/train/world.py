@@ -84,6 +84,12 @@ class World:
         dist.all_reduce(values, dist.ReduceOp.MAX)
         return values.tolist()
 
+    def total(self, counts: torch.Tensor) -> torch.Tensor:
+        """The sum of the processes' integers, int64 on the CPU: the same for any order."""
+        if self.size > 1:
+            dist.all_reduce(counts)
+        return counts
+
     def mean(self, value: torch.Tensor) -> float:
         """The mean of a scalar."""
         if self.size > 1:

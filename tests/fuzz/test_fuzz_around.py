@@ -93,3 +93,89 @@ def test_checked(mask, num_masked):
         assert 0 < counts[0] < 24
         assert (counts == counts[0]).all()
         assert counts[0] == num_masked if num_masked is not None else counts[0] >= 12
+
+
+entries = mostly(st.integers(0, 2**26))
+STATE = {
+    "reward": mostly(st.just("band")),
+    "target": mostly(st.just(0.6)),
+    "updates": mostly(st.integers(0, 9)),
+    "first": st.none() | entries,
+    **{
+        name: mostly(st.lists(entries | st.none(), min_size=8, max_size=8))
+        for name in ("averages", "sums", "counts")
+    },
+    "logs": mostly(st.lists(st.integers(-(2**26), 0), min_size=8, max_size=8)),
+}
+
+
+@fuzz
+@given(
+    arguments({"reward": st.sampled_from(["band", "hardest", "easiest"]), "target": st.floats(0.1, 4)}),
+    st.lists(
+        st.tuples(
+            mostly(st.integers(-3, 5)),
+            tensors(torch.int64, torch.int32, rank=1, largest=6) | junk,
+            tensors(torch.float32, torch.float64, torch.bfloat16, rank=1, largest=6) | junk,
+            st.booleans(),
+        ),
+        max_size=5,
+    ),
+    st.fixed_dictionaries(STATE) | junk,
+)
+def test_bandit(parameters, told, state):
+    bandit = attempt("SigmaBandit", smnoise.SigmaBandit, **parameters)
+    if bandit is None:
+        return
+    for seed, samples, losses, learns in told:
+        attempt("observe", bandit.observe, seed, samples, losses)
+        if learns:
+            bandit.update()
+    check_bandit(bandit)
+    again = smnoise.SigmaBandit(bandit.reward, bandit.target)
+    again.load_state_dict(bandit.state_dict())
+    assert again.state_dict() == bandit.state_dict()
+    assert torch.equal(again.table, bandit.table)
+    before = bandit.state_dict()
+    plain = smnoise.SigmaBandit()
+    if attempt("bandit's state", plain.load_state_dict, state) is None and plain.updates == 0:
+        plain.observe(0, torch.arange(9), torch.rand(9))
+    plain.update()
+    check_bandit(plain)
+    assert bandit.state_dict() == before
+
+
+def check_bandit(bandit):
+    """A table that can be drawn from, and shares of which none dies out."""
+    assert len(bandit.table) == 31
+    assert (bandit.table.diff() >= 0).all()
+    assert bandit.table[0] > 0
+    assert bandit.table[-1] < 2**32
+    assert sum(bandit.shares()) == 1 or abs(sum(bandit.shares()) - 1) < 1e-9
+    assert min(bandit.shares()) >= 0.1 / 8 - 1e-9
+    smnoise.sampler_of("green-3d", (2, 4, 4), 0.5)([0, 1], sigma_table=bandit.table)
+
+
+@fuzz
+@given(
+    arguments(
+        {"mask_ratio": st.floats(0.2, 0.9), "strategy": st.sampled_from(["random", "green-2d", "blue-3d"])}
+    ),
+    mostly(st.lists(st.integers(0, 7), min_size=2, max_size=2)),
+    mostly(st.none() | st.integers(0, 7)),
+)
+def test_rows_of_several_lengths(parameters, lengths, longest):
+    sampler = attempt("Ragged", smnoise.Ragged, (6, 3), **parameters)
+    if sampler is None:
+        return
+    masks = attempt("Ragged call", sampler, [3, 4], lengths=lengths, longest=longest)
+    if masks is None:
+        return
+    for row in range(2):
+        tokens, visible = int(masks.tokens[row]), int(masks.num_visible[row])
+        assert visible == sampler.counts[tokens // 3] > 0
+        shown = masks.ids_keep[row, :visible].tolist()
+        hidden = masks.ids_mask[row, : tokens - visible].tolist()
+        assert sorted(shown + hidden) == list(range(tokens))
+        alone = sampler([3 + row], lengths=[tokens // 3])
+        assert alone.ids_keep[0, :visible].tolist() == shown

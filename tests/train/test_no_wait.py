@@ -13,6 +13,7 @@ import torch
 from media import write_clips_and_sounds
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from smnoise import Ragged
 from smnoise.data.audio.augment import sent
 from smnoise.data.numbered import loader
 from smnoise.train import audio, finetune_audio, finetune_video, video
@@ -54,6 +55,15 @@ PROGRAMS = {
     "video, dual masking": lambda f, t: pretraining(
         video, f, t, frames=4, stride=2, size=32, decoder_mask="running-cell"
     ),
+    "video, bandit": lambda f, t: pretraining(
+        video, f, t, frames=4, stride=2, size=32, views=2, sigmas="bandit"
+    ),
+    "video, schedule": lambda f, t: pretraining(
+        video, f, t, frames=4, stride=2, size=32, epochs=40, sigmas="widen"
+    ),
+    "audio, bandit": lambda f, t: pretraining(
+        audio, f, t, rate=8000, frames=32, mels=32, mask="green-2d", sigmas="bandit", bandit_reward="hardest"
+    ),
     "audio": lambda f, t: pretraining(
         audio, f, t, rate=8000, frames=32, mels=32, views=2, view_masks="partition"
     ),
@@ -89,6 +99,8 @@ def step(config, made, batch, mode, loss, keep=()):
     batch = batch | {name: mode.from_tensor(v) for name, v in given.items()}
     optimizer = adamw([{"params": list(made.model.parameters())}], config)
     made.model.train()
+    if (bandit := getattr(getattr(made, "sigmas", None), "bandit", None)) is not None:
+        bandit.table, bandit.tallies = mode.from_tensor(bandit.table), mode.from_tensor(bandit.tallies)
     loss(made.model, batch, 1, 0).backward()
     torch.nn.utils.clip_grad_norm_(made.model.parameters(), 1.0)
     optimizer.step()
@@ -150,6 +162,28 @@ def test_a_step_of_fine_tuning_on_sounds_waits_for_no_value(loss, files, tmp_pat
         step(config, made, batch, mode, loss_of, keep=("sample",))
     # The batch, what mixup draws, stripes, and tokens that are left: seven at least go there.
     assert sum(goes_on for _, goes_on in taken) >= 3 + 2 + 1 + 1
+
+
+def test_a_step_on_whole_files_waits_for_no_value(files, tmp_path, monkeypatch):
+    """Lengths have values on the CPU, where the loader put them; those on the device have none, which the sampler looks
+    at on a CPU alone."""
+    monkeypatch.setattr(Ragged, "_lengths", lambda self, lengths, samples: lengths)
+    settings = {"rate": 8000, "frames": 32, "mels": 32, "mask": "green-2d", "whole_files": True}
+    config, made = pretraining(audio, files, tmp_path, **settings, sigmas="bandit")
+    batch = batch_of(config, made)
+    with without_values(made.model) as mode:
+        step(config, made, batch, mode, made.loss, keep=("length",))
+
+
+def test_a_bandit_is_read_when_it_learns_and_not_before(files, tmp_path):
+    """The same step, then the update, which waits."""
+    config, made = PROGRAMS["video, bandit"](files, tmp_path)
+    batch = batch_of(config, made)
+    with without_values(made.model) as mode:
+        step(config, made, batch, mode, made.loss)
+        assert made.sigmas.end(2, ALONE) is None
+        with pytest.raises(DataDependentOutputException):
+            made.sigmas.end(config.bandit_every, ALONE)
 
 
 def test_a_step_that_waits_is_found(files, tmp_path):

@@ -46,7 +46,11 @@ class Spectrograms(torch.nn.Module):
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
         """float32 [B, frames, mels] of waveforms [B, N] in [-1, 1] of which `lengths` [B] samples are valid."""
-        return normalise(fit_length(self.log_mel(waves, lengths), self.frames), *self.statistics)
+        return normalise(self.features(waves, lengths), *self.statistics)
+
+    def features(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The same, yet to be normalised."""
+        return fit_length(self.log_mel(waves, lengths), self.frames)
 
 
 def measure(batches: Iterable[dict], log_mel: LogMel, device: torch.device) -> Statistics:

@@ -13,9 +13,10 @@ from ...data.medium import Medium
 from ...errors import CheckpointError
 from ...models.audiomae import AudioMAE
 from ...samplers import Sampler
-from ..audio import Config, untrained
+from ..audio import Config, heard_by, untrained
 from ..run import checkpoint
 from ..run.folder import config_of_recipe, sampler_of_run
+from ..teacher import latents_of
 
 MODEL = AudioMAE
 NEEDED = ("model", "rate", "frames", "mels", "patch", "seed")
@@ -39,7 +40,9 @@ class AudioPretrained(NamedTuple):
 
     def first(self) -> AudioMAE:
         """The model with a run's first weights, or with the converted ones, on the CPU."""
-        return self.model if self.config is None else untrained(self.config)
+        if self.config is None:
+            return self.model
+        return untrained(self.config, getattr(self.model, "latents", None))
 
     def every(self, paths: list[Path], *, segments: int, crops: int, stride: int | None) -> EveryFile:
         """The beginning of each file, as long as the model reads; sounds have no views."""
@@ -68,11 +71,10 @@ def of_run(run: Path) -> AudioPretrained:
     if missing := [name for name in (*NEEDED, *Statistics._fields) if name not in before]:
         raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
     config = config_of_recipe(run, before, Config)
-    model = untrained(config)
+    model = untrained(config, latents_of(before, run))
     model.load_state_dict(tensors)
     statistics = Statistics(before["mean"], before["std"])
-    inputs = Spectrograms(config.rate, config.frames, config.mels, statistics)
-    return AudioPretrained(model, inputs, [], config)
+    return AudioPretrained(model, heard_by(config, statistics), [], config)
 
 
 def trained(run: Path) -> tuple[AudioMAE, Spectrograms]:

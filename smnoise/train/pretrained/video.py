@@ -17,6 +17,7 @@ from ...models.videomae import SIZES, VideoMAE
 from ...samplers import Sampler
 from ..run import checkpoint
 from ..run.folder import config_of_recipe, sampler_of_run
+from ..teacher import latents_of
 from ..video import Config, untrained
 
 MODEL = VideoMAE
@@ -49,7 +50,9 @@ class VideoPretrained(NamedTuple):
 
     def first(self) -> VideoMAE:
         """The model with a run's first weights, or with the converted ones, on the CPU."""
-        return self.model if self.config is None else untrained(self.config)
+        if self.config is None:
+            return self.model
+        return untrained(self.config, getattr(self.model, "latents", None))
 
     def every(self, paths: list[Path], *, segments: int, crops: int, stride: int | None) -> EveryVideo:
         """The views of each video; by default with the stride that it was trained with."""
@@ -114,6 +117,6 @@ def trained(run: Path) -> tuple[VideoMAE, Config]:
     """The model of a run's newest whole checkpoint, on the CPU, and its settings. Raises CheckpointError."""
     tensors, _, state, _ = checkpoint.newest(run)
     config = config_of(run, state["recipe"])
-    model = untrained(config)
+    model = untrained(config, latents_of(state["recipe"], run))
     model.load_state_dict(tensors)
     return model, config

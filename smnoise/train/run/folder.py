@@ -47,6 +47,7 @@ OF_ANY = {
     "audio_sampler",
     "decoder_sampler",
     "contrast_clips",
+    "teacher",
 }
 # Samplers of which a recipe does not hold all: a pool's file, a function.
 ELSEWHERE = ("PoolSampler", "Custom")
@@ -62,6 +63,8 @@ class Opened(NamedTuple):
     """What a person should be told."""
     recipe: dict
     """That of the checkpoint resumed from; of a new run the wanted one."""
+    state: dict
+    """All that the checkpoint resumed from holds beside tensors; of a new run nothing."""
 
 
 def choose_device(device: str, dtype: str) -> tuple[torch.device, bool]:
@@ -220,7 +223,7 @@ def open_run(config: Run, wanted: dict, model, optimizer, steps: int, world: Wor
             + "\n  ".join(wishes)
         )
     resume = config.resume or (attempt() > 0 and world.first(lambda: bool(checkpoint.steps(config.out))))
-    opened = Opened(0, [], wanted)
+    opened = Opened(0, [], wanted, {})
     if resume:
         folder, state, wrong = world.first(lambda: checkpoint.find(config.out))
         before = {REVISION: 1} | completed(state["recipe"], type(config))
@@ -238,7 +241,7 @@ def open_run(config: Run, wanted: dict, model, optimizer, steps: int, world: Wor
         checkpoint.resume(folder, model, optimizer)
         notes = changed_since(config)
         notes += [f"unusable checkpoint, going back to an older one: {w}" for w in wrong]
-        opened = Opened(state["step"], [f"resumed after step {state['step']}", *notes], before)
+        opened = Opened(state["step"], [f"resumed after step {state['step']}", *notes], before, state)
     world.first(lambda: prepare_folder(config, resume))
     return opened
 

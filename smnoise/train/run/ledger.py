@@ -63,6 +63,8 @@ class Ledger:
         self.verdict = Verdict(job.advice)
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
+        if job.sigmas is not None and not opened.first_step and (shares := job.sigmas.begin()):
+            log.shares(shares)
         if job.probe is not None and not opened.first_step:
             self._probe(0)  # of the first weights; a set that cannot be read is found out here
 
@@ -99,6 +101,8 @@ class Ledger:
             self.log.advance(step)
         if (saving or probing) and self.world.any(not all_finite(self.job.model)):
             raise self._diverged(step, "a weight is no number")
+        if self.job.sigmas is not None and (shares := self.job.sigmas.end(step, self.world)):
+            self.log.shares(shares)
         if probing:  # before the checkpoint, so that none is without the scores that were due
             self._probe(step)
         if saving:
@@ -137,6 +141,8 @@ class Ledger:
     def _save(self, folder, step: int, **options) -> None:
         self.log.sync()
         state = {"recipe": self.recipe}
+        if self.job.sigmas is not None:
+            state |= self.job.sigmas.state(self.world)
         checkpoint.save(folder, step, self.job.model, self.optimizer, state, world=self.world, **options)
 
     def _probe(self, step: int) -> None:

@@ -128,6 +128,15 @@ class RunLog:
         numbers = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name != "step")
         self.console.print(f"after step {record['step']}: {numbers}")
 
+    def shares(self, record: dict) -> None:
+        """Lists of numbers by name, which are not shown; `record` needs step."""
+        self.stream.write(json.dumps(record) + "\n")
+        lists = {name: values for name, values in record.items() if name != "step"}
+        numbers = {
+            f"{name}/{at}": v for name, vs in lists.items() for at, v in enumerate(vs) if v is not None
+        }
+        self._scalars({"step": record["step"], **numbers})
+
     def sync(self) -> None:
         """What was written is on the disk when this returns: before a checkpoint, so that no power cut leaves a
         checkpoint without the lines that lead to it."""

@@ -180,7 +180,7 @@ def test_the_log_is_on_the_disk_before_a_checkpoint(trained, tmp_path, monkeypat
         clips.paths = [tmp_path]
         job = Job(title="", model=model, groups=list, clips=clips, loss=None, blank=None, recipe={})
         ledger = Ledger(
-            config, job, log, Opened(0, [], {}), 2, optimizer, torch.device("cpu"), ALONE, LoaderWaits()
+            config, job, log, Opened(0, [], {}, {}), 2, optimizer, torch.device("cpu"), ALONE, LoaderWaits()
         )
         monkeypatch.setattr(os, "fsync", synced)
         for step in (1, 2):

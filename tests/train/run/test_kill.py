@@ -69,6 +69,10 @@ def events(config):
     return [r["event"] for r in log.read(config.out) if "event" in r]
 
 
+def shares(config):
+    return {r["step"]: r["sigma_shares"] for r in log.read(config.out) if "sigma_shares" in r}
+
+
 def train(trainer, config, moment=0, **options):
     more = {"environment": {"PYTHONPATH": ROOT}, **options}
     return launch.run([KILLED, str(moment), trainer], config, **more)
@@ -100,6 +104,29 @@ def test_killed_at_any_moment_it_goes_on_with_the_same_bits(trainer, config, tmp
         assert all(torch.equal(first[name], second[name]) for name in first)
     kept = [folder.name for folder in (killed.out / checkpoint.FOLDER).iterdir()]
     assert sorted(kept) == ["step-00000010", "step-00000012"]  # nothing half written is left behind
+
+
+def test_a_bandit_killed_at_any_moment_goes_on_with_the_same_bits(data, tmp_path):
+    """Updates are not at checkpoints, so that these hold what was seen since."""
+    config = replace(
+        settings("video", data, tmp_path), sigmas="bandit", bandit_reward="hardest", bandit_every=3
+    )
+    done = train("video", config)
+    assert done.returncode == 0, done.stdout
+    moments = int(re.search(r"(\d+) moments", done.stdout)[1])
+    killed = replace(config, out=tmp_path / "killed")
+    for moment in sorted(random.Random("bandit").sample(range(moments // 3, moments // 2), 2)):
+        ended = train("video", resumed(killed), moment)
+        assert ended.returncode == -signal.SIGKILL, ended.stdout
+    done = train("video", resumed(killed))
+    assert done.returncode == 0, done.stdout
+    assert losses(killed) == losses(config)
+    assert shares(killed) == shares(config)
+    assert list(shares(config)) == [0, 1, 3, 6, 9, 12]
+    states = [checkpoint.newest(c.out)[2]["bandit"] for c in (config, killed)]
+    assert states[0] == states[1]
+    whole, again = (checkpoint.newest(c.out)[0] for c in (config, killed))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_a_full_disk_is_told_and_the_last_good_checkpoint_stays(trainer, config):
