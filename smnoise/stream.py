@@ -154,4 +154,6 @@ class MaskStream:
         table = self.sigma_table if sigma_table is None else sigma_table
         if isinstance(table, SigmaSchedule):
             table = table(samples[0] // self._every)
+        if table is None and bias.get("bias") is None:
+            return self.sampler(samples, seed=self.seed, **self.arguments)
         return self.sampler(samples, seed=self.seed, sigma_table=table, **bias, **self.arguments)
