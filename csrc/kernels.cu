@@ -25,18 +25,19 @@ __device__ __forceinline__ smn_u64 sample_of(const Call& call, long long row) {
     return call.samples ? (smn_u64)call.samples[row] : (smn_u64)call.first + (smn_u64)row;
 }
 
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, long long tokens,
-                                               long long visible) {
+// Counts have 32 bits, so that each place is one product.
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, smn_u64 row, smn_u32 tokens, smn_u32 visible) {
+    const smn_u64 all = row * tokens, keep = row * visible;
     smn_outputs o;
-    o.noise = out.noise ? out.noise + row * tokens : nullptr;
-    o.mask = out.mask ? out.mask + row * tokens : nullptr;
-    o.ids_keep = out.ids_keep ? out.ids_keep + row * visible : nullptr;
-    o.ids_mask = out.ids_mask ? out.ids_mask + row * (tokens - visible) : nullptr;
-    o.ids_restore = out.ids_restore ? out.ids_restore + row * tokens : nullptr;
+    o.noise = out.noise ? out.noise + all : nullptr;
+    o.mask = out.mask ? out.mask + all : nullptr;
+    o.ids_keep = out.ids_keep ? out.ids_keep + keep : nullptr;
+    o.ids_mask = out.ids_mask ? out.ids_mask + (all - keep) : nullptr;
+    o.ids_restore = out.ids_restore ? out.ids_restore + all : nullptr;
     return o;
 }
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
-    return rows_of(out, row, (long long)r.groups * r.tokens, (long long)r.groups * r.visible);
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, smn_u64 row, const smn_ranking& r) {
+    return rows_of(out, row, (smn_u32)(r.groups * r.tokens), (smn_u32)(r.groups * r.visible));
 }
 
 // Grid: (samples, 1) if fused, else (samples, tiles).
