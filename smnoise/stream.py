@@ -98,9 +98,11 @@ class MaskStream:
 
         Raises ValueError with ahead=1, and what a sampler's call raises.
         """
-        given = {"bias": bias, "bias_weight": bias_weight, "sigma_table": sigma_table}
         if self._ahead is None:
-            masks = self._masks(self.samples, **given)
+            if bias is sigma_table is self.sigma_table is None:  # the short way
+                masks = self.sampler(self.samples, seed=self.seed, **self.arguments)
+            else:
+                masks = self._masks(self.samples, sigma_table, bias=bias, bias_weight=bias_weight)
             self.samples.add_(self._every)
             return masks
         if bias is not None or sigma_table is not None:
@@ -154,6 +156,4 @@ class MaskStream:
         table = self.sigma_table if sigma_table is None else sigma_table
         if isinstance(table, SigmaSchedule):
             table = table(samples[0] // self._every)
-        if table is None and bias.get("bias") is None:
-            return self.sampler(samples, seed=self.seed, **self.arguments)
         return self.sampler(samples, seed=self.seed, sigma_table=table, **bias, **self.arguments)
