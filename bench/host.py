@@ -3,7 +3,7 @@
 
 python -m bench.host            # minutes; needs valgrind with its headers, and a C compiler
 python -m bench.host --base REF   # beside another commit, in the same run
-python -m bench.host --before host.json   # beside an earlier result of this program, which no other load has changed
+python -m bench.host --before host.json   # beside an earlier result of this program, or what that stands beside
 
 Grids of four tokens leave the way there and back: what a sampler's call costs beside the masks. Counts of callgrind do
 not depend on what else a machine does. Valgrind shows programs a processor with AVX2 and without AVX-512. The CUDA path
@@ -94,7 +94,9 @@ def main() -> None:
     columns = {}
     if options.before:
         before = json.loads(options.before.read_text())
-        columns[before["about"]["commit"][:9]] = before["instructions"][NOW]
+        # Of a result that has an earlier one beside it, that; so the same table can be counted anew.
+        earlier = {name: column for name, column in before["instructions"].items() if name != NOW}
+        columns |= earlier or {before["about"]["commit"][:9]: before["instructions"][NOW]}
     with tempfile.TemporaryDirectory() as folder:
         requests = Path(folder) / "requests.so"
         source = str(HERE / "callgrind_requests.c")

@@ -34,6 +34,7 @@ import pytest
 import torch
 from ptx.counts import Counts, class_of
 from ptx.device import Device
+from ptx.point_workloads import implementation_of
 from ptx.run import same
 from ptx.stand_in import cuda_backend
 from ptx.text import Kernel
@@ -80,6 +81,13 @@ def _color(color: str, draws: int, boundary: str = "field") -> Case:
     return case._replace(what=f"(8, 14, 14), 157 visible, mean of {draws} draws")
 
 
+def _of_size(boundary: str) -> Case:
+    """Of the kernels for any grid; those of 14 x 14 tokens a time step have their own."""
+    spec = ColorSpec("green", (8, 16, 16), 205, boundary=boundary)
+    case = _masks("color_mask", spec, range(4), partial(floor.floor_cycles, spec))
+    return case._replace(what="(8, 16, 16), 205 visible, mean of 4 draws")
+
+
 def _swaps() -> float:
     """The integer operations that the contract asks of the swaps."""
     sampler = OptimBlue((64, 8), 0.8)
@@ -94,6 +102,9 @@ def cases() -> dict[str, Case]:
     bias = scores.flip(1).contiguous()
     volume = torch.from_numpy(g.standard_normal((2, 8, 20, 20)).astype(np.float32))
     taps = tables(ColorSpec("green", (8, 14, 14), 157)).taps[1, 3].copy()
+    lengths, visible = torch.tensor([1568, 1200, 800, 200]), torch.tensor([157, 120, 80, 20])
+    places = torch.tensor([[[0, 0, 0], [7, -9, 100]]], dtype=torch.int32)
+    point = ColorSpec("green", (1, 1, 2), 1, sigma1=(1.2, 1.2), sigma2=(1.4, 1.4))
     video = (8, 14, 14)
     return {
         "green, field": _color("green", 12),
@@ -101,6 +112,8 @@ def cases() -> dict[str, Case]:
         "red, field": _color("red", 8),
         "red, wrap": _color("red", 8, "wrap"),
         "random": _color("white", 4),
+        "green, field of another size": _of_size("field"),
+        "green, wrap of another size": _of_size("wrap"),
         "optim-blue": _masks("optim_blue", blue, range(5), _swaps)._replace(
             what="(64, 8), 102 visible, 256 steps, the five masks of a partition"
         ),
@@ -118,6 +131,18 @@ def cases() -> dict[str, Case]:
             lambda b: b.slot_threshold(scores, (40, 0, 20, 20, 20, 17, 20, 20), None, NAMES[1:]),
             4,
             what="1568 normal scores, 157 visible in eight frames",
+        ),
+        "ragged": Case(
+            lambda b: implementation_of(b, "ragged_threshold")(
+                scores, lengths, visible, 160, 1500, NAMES[1:]
+            ),
+            4,
+            what="rows of 1568 columns, 200 to 1568 tokens, a tenth visible",
+        ),
+        "points": Case(
+            lambda b: {"noise": implementation_of(b, "noise_at")(seed, samples[:1], places, point)},
+            places.shape[0] * places.shape[1],
+            what="green noise, radius 6, at a point between tokens",
         ),
         "bias": Case(lambda b: {"scores": b.add_bias(scores, bias, 0.3)}, 4, what="1568 scores; of a sample"),
         "gaussian": Case(

@@ -205,6 +205,8 @@ struct RandomWords : Job {
     }
 };
 
+static uint64_t seed_of(const smn_masks_call& call) { return call.seed_at ? (uint64_t)*call.seed_at : call.seed; }
+
 SMN_API int smn_abi(void) { return SMN_ABI; }
 
 SMN_API int smn_has_isa(int isa) { return kernels_of(isa) != nullptr; }
@@ -226,17 +228,15 @@ SMN_API void smn_sigma_draws(const int32_t* first, const int64_t* table, uint64_
 }
 
 // Masks of samples[0 .. batch - 1], or, where that is null, of first .. first + batch - 1; outputs that are null are not
-// written.
-SMN_API int smn_color(const smn_plan* plan, int isa, int threads, parallel_fn parallel, const int64_t* seed,
-                      const int64_t* samples, int64_t first, int64_t batch, const int64_t* sigma_table,
-                      const int64_t* origin, int times, float* noise, uint8_t* mask, int64_t* ids_keep,
-                      int64_t* ids_mask, int64_t* ids_restore) {
-    const smn_kernels* kernels = kernels_of(isa);
+// written. One pointer, since each argument of a foreign function costs Python what a mask of a small grid does.
+SMN_API int smn_color(const smn_masks_call* call) {
+    const smn_kernels* kernels = kernels_of(call->isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Color job = {{Color::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first}, sigma_table, origin, times,
-                 {noise, mask, ids_keep, ids_mask, ids_restore}};
+    const smn_plan* plan = (const smn_plan*)call->plan;
+    Color job = {{Color::some, kernels, 0, call->batch}, plan, seed_of(*call), {call->samples, call->first},
+                 call->sigma_table, call->origin, call->times, call->out};
     job.bytes = job.mask_bytes() + kernels->color_bytes(plan);
-    return run(job, threads, parallel);
+    return run(job, call->threads, (parallel_fn)call->parallel);
 }
 
 SMN_API int smn_threshold(const smn_ranking* ranking, int isa, int threads, parallel_fn parallel,
@@ -295,25 +295,23 @@ SMN_API int smn_gaussian_filter(const smn_gaussian* gaussian, int isa, int threa
     return run(job, threads, parallel);
 }
 
-SMN_API int smn_optim_blue_masks(const smn_optim_blue* plan, int isa, int threads, parallel_fn parallel,
-                                 const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
-                                 uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
-    const smn_kernels* kernels = kernels_of(isa);
+SMN_API int smn_optim_blue_masks(const smn_masks_call* call) {
+    const smn_kernels* kernels = kernels_of(call->isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    OptimBlue job = {{OptimBlue::some, kernels, 0, batch}, plan, (uint64_t)*seed, {samples, first},
-                     {nullptr, mask, ids_keep, ids_mask, ids_restore}};
+    const smn_optim_blue* plan = (const smn_optim_blue*)call->plan;
+    OptimBlue job = {{OptimBlue::some, kernels, 0, call->batch}, plan, seed_of(*call), {call->samples, call->first},
+                     call->out};
     job.bytes = job.label_bytes() + job.mask_bytes() + kernels->optim_blue_bytes(plan);
-    return run(job, threads, parallel);
+    return run(job, call->threads, (parallel_fn)call->parallel);
 }
 
-SMN_API int smn_strategy_mask(const smn_strategy* plan, int isa, int threads, parallel_fn parallel,
-                              const int64_t* seed, const int64_t* samples, int64_t first, int64_t batch,
-                              uint8_t* mask, int64_t* ids_keep, int64_t* ids_mask, int64_t* ids_restore) {
-    const smn_kernels* kernels = kernels_of(isa);
+SMN_API int smn_strategy_mask(const smn_masks_call* call) {
+    const smn_kernels* kernels = kernels_of(call->isa);
     if (!kernels) return SMN_NO_SUCH_ISA;
-    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), batch}, plan, (uint64_t)*seed,
-                    {samples, first}, {nullptr, mask, ids_keep, ids_mask, ids_restore}};
-    return run(job, threads, parallel);
+    const smn_strategy* plan = (const smn_strategy*)call->plan;
+    Strategy job = {{Strategy::some, kernels, kernels->strategy_bytes(plan), call->batch}, plan, seed_of(*call),
+                    {call->samples, call->first}, call->out};
+    return run(job, call->threads, (parallel_fn)call->parallel);
 }
 
 SMN_API int smn_random_words(int isa, int threads, parallel_fn parallel, const int64_t* seed, const int64_t* samples,

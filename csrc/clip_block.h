@@ -154,7 +154,7 @@ SMN_UNROLL_DEVICE
             const bool second = TWO && i < others;
             const int column = TWO && !second ? i - others : i, s = column / SIDE, x = column % SIDE;
             const int slice = s0 + s - (second ? 0 : inset);
-            if (column >= columns || slice < 0 || slice >= depth - (second ? 0 : 2 * inset)) return;
+            if (column >= columns || (unsigned)slice >= (unsigned)(depth - (second ? 0 : 2 * inset))) return;
             const float* in = memory + (s * rows + halo[1]) * pitch + (second ? SIDE : 0) + x;
             float out[SIDE];
             clip_run<SIDE, pitch>(out, in, (second ? c.taps[1] : c.taps[0]) + stride,

@@ -73,8 +73,8 @@ static thread_local Workspace workspace;
 // What a batch's masks are of: listed sample indices, or, where there is no list, first, first + 1, ... as uint64.
 struct Samples {
     const int64_t* list;
-    int64_t first;
-    uint64_t operator[](int64_t i) const { return list ? (uint64_t)list[i] : (uint64_t)first + (uint64_t)i; }
+    uint64_t first;
+    uint64_t operator[](int64_t i) const { return list ? (uint64_t)list[i] : first + (uint64_t)i; }
 };
 
 typedef void (*parallel_fn)(void (*)(void*), void*, unsigned threads, unsigned flags);  // GOMP_parallel

@@ -12,25 +12,32 @@
 // What changes from call to call.
 typedef struct {
     const int64_t* seed;     // [1]
-    const int64_t* samples;  // [B]
+    const int64_t* samples;  // [B], or null: first, first + 1, ...
+    uint64_t first;
     const int64_t* sigma_table;  // [31] of extension 12, or null; of the colours only
     const int64_t* origin;   // [B, 3] of extension 13, or null; of the colours only
     float* scores;           // [B, L], written where a sample's scores do not fit into shared memory
     smn_outputs out;         // [B, ...] each; null: not wanted
 } smn_call;
 
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, long long tokens,
-                                               long long visible) {
+template <class Call>
+__device__ __forceinline__ smn_u64 sample_of(const Call& call, long long row) {
+    return call.samples ? (smn_u64)call.samples[row] : (smn_u64)call.first + (smn_u64)row;
+}
+
+// Counts have 32 bits, so that each place is one product.
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, smn_u64 row, smn_u32 tokens, smn_u32 visible) {
+    const smn_u64 all = row * tokens, keep = row * visible;
     smn_outputs o;
-    o.noise = out.noise ? out.noise + row * tokens : nullptr;
-    o.mask = out.mask ? out.mask + row * tokens : nullptr;
-    o.ids_keep = out.ids_keep ? out.ids_keep + row * visible : nullptr;
-    o.ids_mask = out.ids_mask ? out.ids_mask + row * (tokens - visible) : nullptr;
-    o.ids_restore = out.ids_restore ? out.ids_restore + row * tokens : nullptr;
+    o.noise = out.noise ? out.noise + all : nullptr;
+    o.mask = out.mask ? out.mask + all : nullptr;
+    o.ids_keep = out.ids_keep ? out.ids_keep + keep : nullptr;
+    o.ids_mask = out.ids_mask ? out.ids_mask + (all - keep) : nullptr;
+    o.ids_restore = out.ids_restore ? out.ids_restore + all : nullptr;
     return o;
 }
-__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, long long row, const smn_ranking& r) {
-    return rows_of(out, row, (long long)r.groups * r.tokens, (long long)r.groups * r.visible);
+__device__ __forceinline__ smn_outputs rows_of(const smn_outputs& out, smn_u64 row, const smn_ranking& r) {
+    return rows_of(out, row, (smn_u32)(r.groups * r.tokens), (smn_u32)(r.groups * r.visible));
 }
 
 // Grid: (samples, 1) if fused, else (samples, tiles).
@@ -43,7 +50,7 @@ __device__ __forceinline__ void color(const smn_plan& plan, const smn_call& call
     const smn_outputs out = rows_of(call.out, row, plan.ranking);
     float* held = (float*)(shared + SMN_SCRATCH_BYTES);
     float* scores = plan.layout.fused ? held : call.scores + row * tokens;
-    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], call.sigma_table,
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, sample_of(call, row), call.sigma_table,
                                plan.layout.fused ? held + tokens : held);
     if (call.origin) color_at(c, call.origin + 3 * row);
     if (!plan.layout.fused) {
@@ -63,7 +70,7 @@ __device__ __forceinline__ void clip(const smn_plan& plan, const smn_call& call)
     char* shared = (char*)memory;
     Block block = {(int)blockDim.x, (BlockScratch*)shared, 0};
     const smn_outputs out = rows_of(call.out, blockIdx.x, plan.ranking);
-    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, (smn_u64)call.samples[blockIdx.x], call.sigma_table,
+    ColorBlock c = color_block(block, plan, (smn_u64)*call.seed, sample_of(call, blockIdx.x), call.sigma_table,
                                (float*)(shared + SMN_SCRATCH_BYTES));
     if (call.origin) color_at(c, call.origin + 3 * (long long)blockIdx.x);
     const float* scores = TORUS ? clip_torus<TWO>(block, c, c.noise) : clip_window<TWO>(block, c, c.noise);
@@ -215,7 +222,8 @@ SMN_KERNEL gaussian(const __grid_constant__ smn_axis axis) {
 // Optim Blue: what changes from call to call.
 typedef struct {
     const int64_t* seed;     // [1]
-    const int64_t* samples;  // [batch]
+    const int64_t* samples;  // [batch], or null: first, first + 1, ...
+    uint64_t first;
     int64_t batch;
     char* workspace;         // [blocks][plan.bytes], aligned to 8, where that does not fit into shared memory
     smn_outputs out;         // [rows, ...] each; null: not wanted
@@ -230,13 +238,13 @@ __device__ __forceinline__ void blue(const smn_optim_blue& plan, const smn_blue_
     const BlueBlock b = blue_block(plan, arrays);
     const smn_ranking ranking = {1, plan.tokens, plan.visible, 0, 0};
     for (int64_t i = blockIdx.x; i < call.batch; i += gridDim.x) {
-        const smn_u64 number = smn_partition_of(&plan, (smn_u64)call.samples[i]);
-        if (i > 0 && smn_partition_of(&plan, (smn_u64)call.samples[i - 1]) == number) continue;
+        const smn_u64 number = smn_partition_of(&plan, sample_of(call, i));
+        if (i > 0 && smn_partition_of(&plan, sample_of(call, i - 1)) == number) continue;
         const int* label = blue_partition<NARROW>(block, b, (smn_u64)*call.seed, number);
-        for (int64_t j = i; j < call.batch && smn_partition_of(&plan, (smn_u64)call.samples[j]) == number; ++j) {
+        for (int64_t j = i; j < call.batch && smn_partition_of(&plan, sample_of(call, j)) == number; ++j) {
             const int rows = plan.rows == SMN_VIEWS ? plan.masks : 1;
             for (int k = 0; k < rows; ++k) {
-                const int mask = rows > 1 ? k : smn_mask_of(&plan, (smn_u64)call.samples[j]);
+                const int mask = rows > 1 ? k : smn_mask_of(&plan, sample_of(call, j));
                 blue_mask(block, plan, label, mask, rows_of(call.out, j * rows + k, ranking));
             }
         }
@@ -281,7 +289,7 @@ SMN_KERNEL strategy_mask(const __grid_constant__ smn_strategy plan, const __grid
     int* steps = (int*)(shared + SMN_SCRATCH_BYTES);
     const int ranked = smn_ranked(plan);
     int* bits = plan.shared ? steps + 2 * ranked : (int*)call.scores + row * plan.ranking.tokens;
-    const StrategyBlock b = {&plan, (smn_u64)*call.seed, (smn_u64)call.samples[row], steps, steps + ranked, bits};
+    const StrategyBlock b = {&plan, (smn_u64)*call.seed, sample_of(call, row), steps, steps + ranked, bits};
     strategy_block(block, b, rows_of(call.out, row, plan.ranking));
 }
 #endif

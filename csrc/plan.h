@@ -12,7 +12,7 @@ typedef unsigned long long uint64_t;
 #include <stdint.h>
 #endif
 
-#define SMN_ABI 13
+#define SMN_ABI 14
 
 enum smn_color { SMN_WHITE = 0, SMN_RED = 1, SMN_BLUE = 2, SMN_GREEN = 3, SMN_PURPLE = 4 };
 
@@ -87,6 +87,23 @@ typedef struct {
     int64_t* ids_mask;    // [L - groups * visible]
     int64_t* ids_restore; // [L]
 } smn_outputs;
+
+// A call of the CPU library for masks.
+typedef struct {
+    const void* plan;       // smn_plan, smn_optim_blue or smn_strategy, by the function
+    const void* parallel;   // GOMP_parallel of torch's own OpenMP runtime, or null
+    const int64_t* seed_at; // [1], or null: seed is it
+    uint64_t seed;
+    const int64_t* samples; // [batch], or null: first, first + 1, ...
+    uint64_t first;
+    int64_t batch;
+    const int64_t* sigma_table;  // [31] of extension 12, or null; of the colours only
+    const int64_t* origin;       // [batch, 3] of extension 13, or null; of the colours only
+    smn_outputs out;        // [rows, ...] each
+    int32_t isa;
+    int32_t threads;
+    int32_t times;          // > 1: the grid of a colour is one frame, whose mask is that of so many; extension 6
+} smn_masks_call;
 
 // A filter of a volume that is given: x, then y, then t.
 typedef struct {

@@ -74,7 +74,10 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
             "scores_ptr": FLOATS,
             "mask_ptr": BYTES,
         },
-        [{"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024}],
+        [
+            {"MASK": True, "KEEP": True, "HIDE": True, "RESTORE": True, "BLOCK": 1024, "HELD": held}
+            for held in (2048, 0)
+        ],
     ),
     "filter": (
         color.filter_kernel,
@@ -112,9 +115,11 @@ KERNELS: dict[str, tuple[Any, dict, list[dict]]] = {
                 "HIDE": True,
                 "RESTORE": True,
                 "BLOCK": 1024,
+                "HELD": held,
                 "COUNTS": counts,
                 **ones,
             }
+            for held in (2048, 0)
             for counts, ones in (
                 (False, {}),
                 (False, {"groups": 1}),

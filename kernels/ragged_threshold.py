@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .threshold import BLOCK, OPTIONS, keys_of
+from .threshold import OPTIONS, find_cut, keys_of, sizes
 
 
 @triton.jit(
@@ -14,6 +14,7 @@ from .threshold import BLOCK, OPTIONS, keys_of
 def ragged_threshold_kernel(
     scores_ptr, lengths_ptr, visible_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, n, keep, hide,
     MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr, BLOCK: tl.constexpr,
+    HELD: tl.constexpr,
 ):  # fmt: skip
     """scores float32 [B, n]; lengths, visible int64 [B]; mask uint8 [B, n], keep int64 [B, keep], hide int64 [B, hide],
     restore int64 [B, n], zero where nothing is written. MASK, KEEP, HIDE, RESTORE: which outputs are written."""
@@ -24,31 +25,12 @@ def ragged_threshold_kernel(
     wanted = tl.maximum(tl.load(visible_ptr + sample), tl.maximum(length - hide, 0))
     wanted = tl.minimum(wanted, tl.minimum(length, keep)).to(tl.int32)
     row = scores_ptr + sample * n
-    lane = tl.arange(0, BLOCK)
-    cut = tl.zeros([1], tl.uint32)
-    bit = 31
-    while bit >= 0:
-        trial = cut | (tl.full([1], 1, tl.uint32) << bit)
-        count = tl.zeros([1], tl.int32)
-        i = 0
-        while i < n:
-            inside = i + lane < length
-            key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
-            count += tl.sum((inside & (key >= trial)).to(tl.int32), axis=0)
-            i += BLOCK
-        cut = tl.where(count >= wanted, trial, cut)
-        bit -= 1
-    above = tl.zeros([1], tl.int32)
-    i = 0
-    while i < n:
-        inside = i + lane < length
-        key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
-        above += tl.sum((inside & (key > cut)).to(tl.int32), axis=0)
-        i += BLOCK
+    cut, above = find_cut(row, length, n, wanted, BLOCK, HELD)
     ties = wanted - above  # visible tokens whose key is the cut itself: the lowest numbered ones
 
     kept_before = tl.zeros([1], tl.int32)
     ties_before = tl.zeros([1], tl.int32)
+    lane = tl.arange(0, BLOCK)
     i = 0
     while i < n:
         at = i + lane
@@ -84,5 +66,5 @@ def ragged_threshold(scores, lengths, visible, keep: int, hide: int, outputs: di
     )
     ragged_threshold_kernel[(batch,)](
         scores, lengths, visible, *pointers, n, keep, hide,
-        **{flag: name in outputs for flag, name in flags}, BLOCK=min(triton.next_power_of_2(n), BLOCK), **OPTIONS,
+        **{flag: name in outputs for flag, name in flags}, **sizes(n), **OPTIONS,
     )  # fmt: skip

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Section 6 of the mask contract in Triton: exact-count masks and their ids, one program a ranking.
 
-Idea: the V-th largest key is built bit by bit from the top: a bit stays set if at least V keys are that large.
-That is 32 counts, each a pass over the row in chunks; then one pass writes, with running sums for the places.
+Idea: the V-th largest key is built bit by bit from the top: a bit stays set if at least V keys are that large. That is
+32 counts of keys that a row of up to HELD tokens keeps in registers; then one pass writes, with running sums for the
+places.
 """
 
 import torch
@@ -10,6 +11,7 @@ import triton
 import triton.language as tl
 
 OPTIONS = {"enable_fp_fusion": False, "num_warps": 8}
+HELD = 2048  # tokens of a row that stays in registers
 BLOCK = 1 << 15 if triton.knobs.runtime.interpret else 1024  # 2048 spill on sm_80
 
 
@@ -22,11 +24,53 @@ def keys_of(scores):
     return tl.where(bits >= 0x80000000, bits ^ 0xFFFFFFFF, bits | 0x80000000).to(tl.uint32)
 
 
+@triton.jit
+def find_cut(row, length, n, wanted, BLOCK: tl.constexpr, HELD: tl.constexpr):
+    """The `wanted`-th largest of the keys of row[0 .. length - 1], uint32 [1], and how many are larger, int32 [1].
+
+    n: at least length. HELD: a power of two that is at least n, and the row is read once and stays in registers; 0 for
+    longer rows, which are read for each bit, BLOCK scores at a time.
+    """
+    cut = tl.zeros([1], tl.uint32)
+    above = tl.zeros([1], tl.int32)
+    bit = 31
+    if HELD:
+        at = tl.arange(0, HELD)
+        # 0 is below every trial, and not above any cut.
+        key = tl.where(at < length, keys_of(tl.load(row + at, mask=at < length, other=0.0)), 0).to(tl.uint32)
+        while bit >= 0:
+            trial = cut | (tl.full([1], 1, tl.uint32) << bit)
+            count = tl.sum((key >= trial).to(tl.int32), axis=0)
+            cut = tl.where(count >= wanted, trial, cut)
+            bit -= 1
+        above += tl.sum((key > cut).to(tl.int32), axis=0)
+    else:
+        lane = tl.arange(0, BLOCK)
+        while bit >= 0:
+            trial = cut | (tl.full([1], 1, tl.uint32) << bit)
+            count = tl.zeros([1], tl.int32)
+            i = 0
+            while i < n:
+                inside = i + lane < length
+                key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
+                count += tl.sum((inside & (key >= trial)).to(tl.int32), axis=0)
+                i += BLOCK
+            cut = tl.where(count >= wanted, trial, cut)
+            bit -= 1
+        i = 0
+        while i < n:
+            inside = i + lane < length
+            key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
+            above += tl.sum((inside & (key > cut)).to(tl.int32), axis=0)
+            i += BLOCK
+    return cut, above
+
+
 @triton.jit(do_not_specialize=["groups", "visible", "counts_row"])
 def threshold_kernel(
     scores_ptr, mask_ptr, keep_ptr, hide_ptr, restore_ptr, counts_ptr, before_ptr, groups, n, visible, counts_row,
     COUNTS: tl.constexpr, MASK: tl.constexpr, KEEP: tl.constexpr, HIDE: tl.constexpr, RESTORE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr, HELD: tl.constexpr,
 ):  # fmt: skip
     """scores float32 [B, groups, n]; mask uint8 [B, groups * n]; keep, hide, restore int64, rows as in the contract.
 
@@ -46,27 +90,7 @@ def threshold_kernel(
     else:
         all_visible = all_visible * groups
     row = scores_ptr + (sample * groups + group) * n
-    lane = tl.arange(0, BLOCK)
-    cut = tl.zeros([1], tl.uint32)
-    bit = 31
-    while bit >= 0:
-        trial = cut | (tl.full([1], 1, tl.uint32) << bit)
-        count = tl.zeros([1], tl.int32)
-        i = 0
-        while i < n:
-            inside = i + lane < n
-            key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
-            count += tl.sum((inside & (key >= trial)).to(tl.int32), axis=0)
-            i += BLOCK
-        cut = tl.where(count >= wanted, trial, cut)
-        bit -= 1
-    above = tl.zeros([1], tl.int32)
-    i = 0
-    while i < n:
-        inside = i + lane < n
-        key = keys_of(tl.load(row + i + lane, mask=inside, other=0.0))
-        above += tl.sum((inside & (key > cut)).to(tl.int32), axis=0)
-        i += BLOCK
+    cut, above = find_cut(row, n, n, wanted, BLOCK, HELD)
     ties = wanted - above  # visible tokens whose key is the cut itself: the lowest numbered ones
 
     first = group * n
@@ -76,6 +100,7 @@ def threshold_kernel(
     hide_row = hide_ptr + sample * (groups * n - all_visible)
     kept_before = tl.zeros([1], tl.int32)
     ties_before = tl.zeros([1], tl.int32)
+    lane = tl.arange(0, BLOCK)
     i = 0
     while i < n:
         at = i + lane
@@ -101,6 +126,12 @@ def threshold_kernel(
         i += BLOCK
 
 
+def sizes(n: int) -> dict[str, int]:
+    """BLOCK and HELD of the kernels here for rows of n tokens."""
+    power = triton.next_power_of_2(n)
+    return {"BLOCK": min(power, BLOCK), "HELD": power if power <= HELD else 0}
+
+
 def threshold(scores, visible: int, groups: int, outputs: dict, counts=None) -> None:
     """Fill the wanted outputs (smnoise.backends.outputs) from scores float32 [B, L].
 
@@ -120,7 +151,6 @@ def threshold(scores, visible: int, groups: int, outputs: dict, counts=None) -> 
             ("RESTORE", "ids_restore"),
         )
     }
-    block = min(triton.next_power_of_2(n), BLOCK)
     if counts is None:
         pointers += [scores, scores]
     else:
@@ -128,5 +158,5 @@ def threshold(scores, visible: int, groups: int, outputs: dict, counts=None) -> 
     counts_row = groups if counts is not None and len(counts) > 1 else 0
     threshold_kernel[batch, groups](
         scores, *pointers, groups, n, visible, counts_row,
-        COUNTS=counts is not None, **wanted, BLOCK=block, **OPTIONS,
+        COUNTS=counts is not None, **wanted, **sizes(n), **OPTIONS,
     )  # fmt: skip

@@ -98,9 +98,11 @@ class MaskStream:
 
         Raises ValueError with ahead=1, and what a sampler's call raises.
         """
-        given = {"bias": bias, "bias_weight": bias_weight, "sigma_table": sigma_table}
         if self._ahead is None:
-            masks = self._masks(self.samples, **given)
+            if bias is sigma_table is self.sigma_table is None:  # the short way
+                masks = self.sampler(self.samples, seed=self.seed, **self.arguments)
+            else:
+                masks = self._masks(self.samples, sigma_table, bias=bias, bias_weight=bias_weight)
             self.samples.add_(self._every)
             return masks
         if bias is not None or sigma_table is not None:

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, wraps
+from functools import cache, lru_cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -20,6 +20,7 @@ from typing import TypeVar
 import torch
 
 from ..errors import BackendError
+from .outputs import wanted_outputs
 
 T = TypeVar("T")
 NAMES = ("cuda", "triton", "cpu", "reference")
@@ -80,15 +81,36 @@ def chosen(op: str, backend: str, device: str) -> ModuleType:
 
 
 def launcher(
-    op: str, spec: str, wanted: tuple[str, ...], times: int, backend: str, device: torch.device
+    op: str, spec: str, outputs: str, times: int, backend: str, device: torch.device
 ) -> Callable | None:
     """What makes the masks of one spec on a device, kept between calls; None where the chosen backend has no such thing
     and its op is the way. Raises as `choose` does.
 
-    spec: JSON. wanted: names of outputs. times: of frames that one frame's mask is repeated in, else 1.
+    spec: JSON. outputs: names with commas between. times: of frames that one frame's mask is repeated in, else 1.
     """
-    prepare = getattr(chosen(op, backend, device.type), "masks", None)
-    return None if prepare is None else prepare(op, spec, wanted, times, device.index)
+    return kept(op, spec, outputs, times, backend, _variable(), device.type, device.index)
+
+
+@lru_cache(maxsize=512)
+def kept(
+    op: str, spec: str, outputs: str, times: int, backend: str, variable, device: str, index: int | None
+):
+    """`launcher`'s memory. variable: the environment's, which says what "auto" is."""
+    if device not in AUTO:
+        return None
+    wanted = wanted_outputs(outputs)
+    prepare = getattr(chosen(op, backend, device), "masks", None)
+    return None if prepare is None else prepare(op, spec, wanted, times, index)
+
+
+def _variable() -> bytes | None:
+    """os.environ.get(VARIABLE), less its code, which raises and catches an error where a variable is not set, and takes
+    as long as all else that is asked for a batch of masks."""
+    return _environment.get(_key)
+
+
+_environment = os.environ._data  # type: ignore[attr-defined]  # os.environ itself writes into it
+_key = os.environ.encodekey(VARIABLE)  # type: ignore[attr-defined]
 
 
 _preparing = threading.RLock()

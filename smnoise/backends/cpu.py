@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
-from ctypes import byref, c_uint32, c_uint64
+from ctypes import byref, c_uint32
 from functools import lru_cache
 from importlib.resources import files
 
@@ -19,10 +19,11 @@ from .layout import SHARED_BYTES, layout
 from .library import load as _load
 from .library import parallel as _parallel
 from .library import threads
-from .outputs import NAMES, allocate, filtered_shape, places, rows_of
+from .outputs import NAMES, Four, allocate, filtered_shape, four, maker, rows_of
 from .plan import (
     Gaussian,
     Held,
+    MasksCall,
     OptimBlue,
     Outputs,
     Patches,
@@ -32,6 +33,7 @@ from .plan import (
     Slots,
     Strategy,
     blue_plan_of,
+    packer,
     plan_of,
     slot_table,
     strategy_plan_of,
@@ -39,6 +41,8 @@ from .plan import (
 
 DEVICES = ("cpu",)
 ISAS = {"avx512": 3, "avx2": 2, "portable": 1}  # best first
+WORD = 2**64 - 1
+_new, _packed = maker("cpu"), packer(MasksCall).pack
 CODES = {**ISAS, "block": 4}  # block: the GPU's algorithm, a block of threads as a loop, for tests
 
 
@@ -104,8 +108,9 @@ class Masks:
     def __init__(self, op: str, spec, wanted: tuple[str, ...], times: int = 1):
         self.op, self.spec, self.times = op, spec, times
         self.rows, tokens, visible = rows_of(op, spec)
-        self.function = FUNCTIONS[op]
-        self.places = places(times * tokens, times * visible, wanted)
+        self.visible = times * visible
+        self.function = getattr(_load()[0], FUNCTIONS[op])
+        self.four = four(times * tokens, self.visible, wanted)
         self.ready: tuple = ()  # instruction set, block bytes, plan, its address
 
     def use(self, plan: Held) -> tuple:
@@ -127,32 +132,32 @@ class Masks:
         first: int,
         batch: int,
         table: torch.Tensor | None = None,
-        given: dict[str, torch.Tensor] | None = None,
+        given: Four | None = None,
         origin: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """The outputs by name.
+    ) -> Four:
+        """The outputs, in the order of NAMES.
 
-        seed: a tensor holds an int64. samples: int64 [batch], or None for first, first + 1, ... given: what to write
-        into, contiguous, ids as int64; None for new tensors, where torch has no default device.
+        seed: a tensor holds an int64. samples: int64 [batch], or None for first, first + 1, ... as uint64. given: what
+        to write into, contiguous, ids as int64; None for new tensors, where torch has no default device.
         """
-        outputs = given
-        if outputs is None:
-            rows, empty = batch * self.rows, torch.empty
-            outputs = {name: empty(rows, width, dtype=dtype) for name, width, dtype in self.places}
-        mask, keep, hide, restore = [outputs[n].data_ptr() if n in outputs else None for n in NAMES]
-        held = c_uint64(seed) if isinstance(seed, int) else seed
-        samples = None if samples is None else samples.contiguous()
-        found, _, _kept, address = self._ready(isa())
-        more: tuple = ()
-        if self.op == "color_mask":
-            more = _address(table), _address(origin), self.times, None
-        status = getattr(_load()[0], self.function)(
-            address, CODES[found], threads(), _parallel(),
-            held.data_ptr() if isinstance(held, torch.Tensor) else ctypes.addressof(held),
-            None if samples is None else samples.data_ptr(), first, batch, *more, mask, keep, hide, restore,
+        if given is None:
+            rows = batch * self.rows
+            given = [None if f is None else _new((rows, f[0]), f[1], f[2]) for f in self.four]
+        mask, keep, hide, restore = [0 if v is None else v.data_ptr() for v in given]
+        value, seed_at = (seed & WORD, 0) if isinstance(seed, int) else (0, seed.data_ptr())
+        if samples is not None:
+            samples = samples.contiguous()
+        found, _, _kept, plan = self._ready(isa())
+        status = self.function(
+            _packed(
+                plan, _parallel(), seed_at, value, 0 if samples is None else samples.data_ptr(), first & WORD, batch,
+                0 if table is None else table.data_ptr(), 0 if origin is None else origin.data_ptr(),
+                0, mask, keep, hide, restore, CODES[found], threads(), self.times,
+            )
         )  # fmt: skip
-        _check(status)
-        return outputs
+        if status:
+            _check(status)
+        return given
 
 
 FUNCTIONS = {
@@ -168,9 +173,13 @@ def masks(op: str, spec: str, wanted: tuple[str, ...], times: int, device: int |
     return Masks(op, SPECS[op].from_json(spec), wanted, times)
 
 
-def _new(op: str, spec, wanted, batch: int) -> dict[str, torch.Tensor]:
+def _masks(op: str, spec, wanted, seed, samples, *tables: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What an op returns; its tensors are torch.empty's, whose modes may want to know of them."""
+    table, origin = _tables(*tables)
     rows, tokens, visible = rows_of(op, spec)
-    return allocate(batch * rows, tokens, visible, wanted)
+    outputs = allocate(len(samples) * rows, tokens, visible, wanted)
+    Masks(op, spec, wanted)(seed, samples, 0, len(samples), table, tuple(map(outputs.get, NAMES)), origin)
+    return outputs
 
 
 def color_noise(
@@ -179,10 +188,13 @@ def color_noise(
     """tables: of sigmas (extension 12), and of origins (13)."""
     samples, plan = samples.contiguous(), _plan(spec, isa(), _block_bytes)
     noise = torch.empty(len(samples), *spec.grid, dtype=torch.float32, device="cpu")
-    held = _tables(*tables)
+    table, origin = _tables(*tables)
     status = _load()[0].smn_color(
-        ctypes.addressof(plan), CODES[isa()], threads(), _parallel(),
-        seed.data_ptr(), samples.data_ptr(), 0, len(samples), *map(_address, held), 1, noise.data_ptr(), *[None] * 4,
+        _packed(
+            ctypes.addressof(plan), _parallel(), seed.data_ptr(), 0, samples.data_ptr(), 0, len(samples),
+            0 if table is None else table.data_ptr(), 0 if origin is None else origin.data_ptr(),
+            noise.data_ptr(), 0, 0, 0, 0, CODES[isa()], threads(), 1,
+        )
     )  # fmt: skip
     _check(status)
     return noise
@@ -191,9 +203,7 @@ def color_noise(
 def color_mask(
     seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    table, origin = _tables(*tables)
-    outputs = _new("color_mask", spec, wanted, len(samples))
-    return Masks("color_mask", spec, wanted)(seed, samples, 0, len(samples), table, outputs, origin)
+    return _masks("color_mask", spec, wanted, seed, samples, *tables)
 
 
 def _tables(
@@ -204,10 +214,6 @@ def _tables(
         None if sigma_table is None else sigma_table.contiguous(),
         None if origin is None else origin.contiguous(),
     )
-
-
-def _address(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -270,8 +276,7 @@ def _blue_plan(spec: OptimBlueSpec) -> OptimBlue:
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
-    outputs = _new("optim_blue", spec, wanted, len(samples))
-    return Masks("optim_blue", spec, wanted)(seed, samples, 0, len(samples), None, outputs)
+    return _masks("optim_blue", spec, wanted, seed, samples)
 
 
 @lru_cache(maxsize=256)
@@ -282,8 +287,7 @@ def _strategy_plan(spec: StrategySpec) -> Strategy:
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
-    outputs = _new("strategy_mask", spec, wanted, len(samples))
-    return Masks("strategy_mask", spec, wanted)(seed, samples, 0, len(samples), None, outputs)
+    return _masks("strategy_mask", spec, wanted, seed, samples)
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:

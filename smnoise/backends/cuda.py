@@ -9,7 +9,7 @@ they can be captured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 
@@ -20,18 +20,16 @@ from ..errors import BackendError
 from ..spec import MASKS as SPECS
 from ..spec import ColorSpec, OptimBlueSpec, StrategySpec, search_start, signed64, tables
 from . import driver, nvrtc, once, outside_capture
-from .layout import SCRATCH_BYTES, THREADS, Layout, layout
-from .outputs import allocate, filtered_shape, places, rows_of
+from .layout import SCRATCH_BYTES, THREADS, layout
+from .outputs import NAMES, Four, allocate, filtered_shape, four, maker, rows_of
 from .plan import (
     Axis,
     BlueCall,
     Call,
     OptimBlue,
     Outputs,
-    Plan,
     Ranking,
     Slots,
-    Strategy,
     blue_plan_of,
     plan_of,
     slot_table,
@@ -45,6 +43,7 @@ BLUE_THREADS = 128  # of csrc/optim_blue_block.h
 BLUE_BLOCKS = 8  # on a multiprocessor, where their arrays are in global memory,
 BLUE_WORKSPACE = 256 << 20  # and bytes of all those arrays together
 MAX_SEEDS = 64  # of a sampler, that stay on a device
+_new = maker("cuda")
 
 
 @lru_cache(maxsize=1)
@@ -69,36 +68,51 @@ def why_not() -> str | None:
     return None
 
 
-class _Prepared:
-    """A spec on a device: its tables there, the struct that points to them, and the kernel."""
+class _Color:
+    """A spec of a colour on a device: its tables there, the struct that points to them, and the launches."""
 
     def __init__(self, spec: ColorSpec, device: int):
         outside_capture("preparing a sampler")
         t = tables(spec)
         try:
-            self.layout: Layout = layout(
-                spec, t.taps.shape[-1], driver.shared_bytes(device), driver.architecture(device)
-            )
+            cut = layout(spec, t.taps.shape[-1], driver.shared_bytes(device), driver.architecture(device))
         except ValueError as error:
             raise BackendError(f"backend cuda cannot run these parameters: {error}") from None
-        self.function = driver.function(device, self.layout.kernel(spec))
-        self.threshold = (
-            None if self.layout.fused else driver.function(device, "threshold")
-        )  # fused: in the first
-        self.tiles = self.layout.tiles(spec.grid)
-        if not self.layout.fused and self.tiles > MAX_GRID_Y:
+        self.fused, self.tiles = cut.fused, 1 if cut.fused else cut.tiles(spec.grid)
+        if self.tiles > MAX_GRID_Y:
             raise BackendError(
                 f"backend cuda cannot run grid {spec.grid}: {self.tiles} tiles, at most {MAX_GRID_Y}"
             )
         first = None if t.first is None else driver.upload(t.first, device)
-        self.plan: Plan = plan_of(
-            spec, t, driver.upload(t.taps, device), driver.upload(t.radius, device), first, self.layout
+        taps, radius = (driver.upload(table, device) for table in (t.taps, t.radius))
+        plan = plan_of(spec, t, taps, radius, first, cut)
+        function, threads = driver.function(device, cut.kernel(spec)), cut.threads if cut.fused else THREADS
+        self.launch, self.tokens = (
+            driver.Launch(function, plan, Call, cut.bytes, threads),
+            math.prod(spec.grid),
         )
+        if not cut.fused:  # else the first launch does that too
+            ranking = Ranking(*(getattr(plan.ranking, name) for name, _ in Ranking._fields_))
+            self.threshold = driver.Launch(driver.function(device, "threshold"), ranking, Call, 0, THREADS)
+
+    def __call__(
+        self, seed: int, samples: int, first: int, batch: int, out: Sequence[int], table: int, origin: int
+    ) -> None:
+        """Addresses, 0 for none; out: of noise, mask, ids_keep, ids_mask, ids_restore."""
+        if self.fused:
+            return self.launch(batch, 1, seed, samples, first, table, origin, 0, *out)
+        scores = out[0]
+        if not scores:
+            held = torch.empty(batch, self.tokens, dtype=torch.float32, device=torch.cuda.current_device())
+            scores = held.data_ptr()
+        self.launch(batch, self.tiles, seed, samples, first, table, origin, scores, *out)
+        if any(out[1:]):
+            self.threshold(batch, 1, seed, samples, first, table, origin, scores, *out)
 
 
 @once
-def _prepared(spec: ColorSpec, device: int) -> _Prepared:
-    return _Prepared(spec, device)
+def _color(spec: ColorSpec, device: int) -> _Color:
+    return _Color(spec, device)
 
 
 class Masks:
@@ -109,17 +123,16 @@ class Masks:
 
     def __init__(self, op: str, spec, wanted: tuple[str, ...], device: int | None):
         self.index = torch.cuda.current_device() if device is None else device
-        self.device = torch.device("cuda", self.index)
-        self.rows, tokens, visible = rows_of(op, spec)
-        self.places = places(tokens, visible, wanted)
-        launches: dict[str, tuple[Callable, Callable]] = {
-            "color_mask": (_prepared, _color),
-            "optim_blue": (_blue, _blue_masks),
-            "strategy_mask": (_strategy, _strategy_masks),
-        }
-        prepare, self.run = launches[op]
+        self.device, self.wanted = torch.device("cuda", self.index), wanted
+        self.rows, tokens, self.visible = rows_of(op, spec)
+        self.four = four(tokens, self.visible, wanted)
         with torch.cuda.device(self.device):
-            self.prepared = prepare(spec, self.index)
+            launches: dict[str, Callable] = {
+                "color_mask": _color,
+                "optim_blue": _blue,
+                "strategy_mask": _strategy,
+            }
+            self.run = launches[op](spec, self.index)
         self.seeds: dict[int, int] = {}
 
     def __call__(
@@ -129,26 +142,30 @@ class Masks:
         first: int,
         batch: int,
         table: torch.Tensor | None = None,
-        given: dict[str, torch.Tensor] | None = None,
+        given: Four | None = None,
         origin: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor]:
-        """The outputs by name. Arguments as of `cpu.Masks`, on the device."""
+    ) -> Four:
+        """The outputs, in the order of NAMES. Arguments as of `cpu.Masks`, on the device."""
         if torch.cuda.current_device() != self.index:
             with torch.cuda.device(self.device):
                 return self(seed, samples, first, batch, table, given, origin)
-        outputs = given
-        if outputs is None:
-            rows, empty = batch * self.rows, torch.empty
-            outputs = {n: empty(rows, w, dtype=dtype, device=self.device) for n, w, dtype in self.places}
-        if not batch or not outputs:
-            return outputs
-        key = self._seed(seed) if isinstance(seed, int) else seed.contiguous()
-        if samples is None:
-            samples = torch.arange(first, first + batch, device=self.device)
-        samples = samples.contiguous()
-        address = key if isinstance(key, int) else key.data_ptr()
-        self.run(self.prepared, address, samples, outputs, *_tables(table, origin))
-        return outputs
+        if given is None:
+            rows = batch * self.rows
+            given = [None if f is None else _new((rows, f[0]), f[1], f[2]) for f in self.four]
+        if batch and self.wanted:
+            pointers = [0 if v is None else v.data_ptr() for v in given]
+            # Held until the launch: what is brought into one piece.
+            key = self._seed(seed) if isinstance(seed, int) else seed.contiguous()
+            if samples is not None:
+                samples = samples.contiguous()
+            table, origin = _tables(table, origin)
+            self.run(
+                key if isinstance(key, int) else key.data_ptr(),
+                0 if samples is None else samples.data_ptr(),
+                first, batch, (0, *pointers),
+                0 if table is None else table.data_ptr(), 0 if origin is None else origin.data_ptr(),
+            )  # fmt: skip
+        return given
 
     def _seed(self, seed: int) -> int | torch.Tensor:
         """The address of a seed that lies on the device for good, or, of more seeds than a run has, a tensor."""
@@ -166,31 +183,10 @@ def masks(op: str, spec: str, wanted: tuple[str, ...], times: int, device: int |
     return Masks(op, SPECS[op].from_json(spec), wanted, device) if times == 1 else None
 
 
-def _color(
-    prepared: _Prepared,
-    seed: int,
-    samples: torch.Tensor,
-    outputs: dict,
-    table: torch.Tensor | None = None,
-    origin: torch.Tensor | None = None,
-) -> None:
-    """seed: an address."""
-    batch, plan = len(samples), prepared.plan
-    call = Call(seed, samples.data_ptr(), out=Outputs.of(outputs))
-    for name, tensor in (("sigma_table", table), ("origin", origin)):
-        if tensor is not None:
-            setattr(call, name, tensor.data_ptr())
-    if prepared.threshold is None:
-        size, threads = prepared.layout.bytes, prepared.layout.threads
-        return driver.launch(prepared.function, (batch, 1), size, plan, call, threads=threads)
-    scores = outputs.get("noise")
-    if scores is None:
-        tokens = plan.ranking.groups * plan.ranking.tokens
-        scores = torch.empty(batch, tokens, dtype=torch.float32, device=samples.device)
-    call.scores = scores.data_ptr()
-    driver.launch(prepared.function, (batch, prepared.tiles), prepared.layout.bytes, plan, call)
-    if outputs.keys() != {"noise"}:
-        driver.launch(prepared.threshold, (batch, 1), 0, plan.ranking, call)
+def _masks(op: str, spec, wanted, seed, samples, table=None, origin=None) -> dict[str, torch.Tensor]:
+    """What an op returns."""
+    made = Masks(op, spec, wanted, samples.device.index)(seed, samples, 0, len(samples), table, None, origin)
+    return {name: tensor for name, tensor in zip(NAMES, made, strict=True) if tensor is not None}
 
 
 def _tables(
@@ -211,9 +207,10 @@ def color_noise(
     table, origin = _tables(*tables)
     samples = samples.contiguous()
     with torch.cuda.device(samples.device):
-        prepared = _prepared(spec, _index(samples))
+        run = _color(spec, _index(samples))
         if len(samples):
-            _color(prepared, seed.data_ptr(), samples, {"noise": noise}, table, origin)
+            given = (0 if v is None else v.data_ptr() for v in (table, origin))
+            run(seed.data_ptr(), samples.data_ptr(), 0, len(samples), (noise.data_ptr(), 0, 0, 0, 0), *given)
     return noise
 
 
@@ -225,9 +222,7 @@ def _index(tensor: torch.Tensor) -> int:
 def color_mask(
     seed: torch.Tensor, samples: torch.Tensor, spec: ColorSpec, wanted, *tables: torch.Tensor | None
 ) -> dict:
-    table, origin = _tables(*tables)
-    found = Masks("color_mask", spec, wanted, samples.device.index)
-    return found(seed, samples, 0, len(samples), table, origin=origin)
+    return _masks("color_mask", spec, wanted, seed, samples, *tables)
 
 
 def threshold(scores: torch.Tensor, visible: int, groups: int, wanted) -> dict:
@@ -303,52 +298,60 @@ def blue_kernel(plan: OptimBlue) -> str:
     return "optim_blue_global" if not plan.shared else "optim_blue" if plan.narrow else "optim_blue_wide"
 
 
+class _Blue:
+    """Optim Blue on a device. Called as _Color is."""
+
+    def __init__(self, spec: OptimBlueSpec, device: int):
+        stamp, ring = (driver.upload(array, device) for array in (spec.stamp, spec.ring))
+        plan = blue_plan_of(spec, stamp, ring, driver.shared_bytes(device) - SCRATCH_BYTES)
+        function, shared = driver.function(device, blue_kernel(plan)), SCRATCH_BYTES + plan.bytes
+        self.launch = driver.Launch(function, plan, BlueCall, shared if plan.shared else 0, BLUE_THREADS)
+        self.workspace = 0 if plan.shared else plan.bytes  # of a block
+
+    def __call__(self, seed: int, samples: int, first: int, batch: int, out: Sequence[int], *_: int) -> None:
+        if not self.workspace:
+            return self.launch(batch, 1, seed, samples, first, batch, 0, *out)
+        # For as many blocks as can run at a time.
+        device = torch.cuda.current_device()
+        runnable = BLUE_BLOCKS * torch.cuda.get_device_properties(device).multi_processor_count
+        blocks = min(batch, runnable, max(1, BLUE_WORKSPACE // self.workspace))
+        held = torch.empty(blocks * self.workspace, dtype=torch.uint8, device=device)
+        self.launch(blocks, 1, seed, samples, first, batch, held.data_ptr(), *out)
+
+
 @once
-def _blue(spec: OptimBlueSpec, device: int) -> tuple[OptimBlue, int]:
-    stamp, ring = (driver.upload(array, device) for array in (spec.stamp, spec.ring))
-    plan = blue_plan_of(spec, stamp, ring, driver.shared_bytes(device) - SCRATCH_BYTES)
-    return plan, driver.function(device, blue_kernel(plan))
-
-
-def _blue_masks(prepared: tuple[OptimBlue, int], seed: int, samples: torch.Tensor, outputs: dict, *_) -> None:
-    (plan, function), batch = prepared, len(samples)
-    blocks, workspace = batch, None
-    if not plan.shared:  # a workspace for as many blocks as can run at a time
-        runnable = BLUE_BLOCKS * torch.cuda.get_device_properties(samples.device).multi_processor_count
-        blocks = min(batch, runnable, max(1, BLUE_WORKSPACE // plan.bytes))
-        workspace = torch.empty(blocks * plan.bytes, dtype=torch.uint8, device=samples.device)
-    address = None if workspace is None else workspace.data_ptr()
-    call = BlueCall(seed, samples.data_ptr(), batch, address, Outputs.of(outputs))
-    shared = SCRATCH_BYTES + plan.bytes if plan.shared else 0
-    driver.launch(function, (blocks, 1), shared, plan, call, threads=BLUE_THREADS)
+def _blue(spec: OptimBlueSpec, device: int) -> _Blue:
+    return _Blue(spec, device)
 
 
 def optim_blue(seed: torch.Tensor, samples: torch.Tensor, spec: OptimBlueSpec, wanted) -> dict:
-    return Masks("optim_blue", spec, wanted, samples.device.index)(seed, samples, 0, len(samples))
+    return _masks("optim_blue", spec, wanted, seed, samples)
+
+
+class _Strategy:
+    """A strategy on a device. Called as _Color is."""
+
+    def __init__(self, spec: StrategySpec, device: int):
+        durations, sizes = (driver.upload(array, device) for array in spec.boxes)
+        plan = strategy_plan_of(spec, durations, sizes, driver.shared_bytes(device) - SCRATCH_BYTES)
+        self.tokens, self.fused = plan.ranking.tokens, bool(plan.shared)
+        shared = SCRATCH_BYTES + plan.bytes + (4 * self.tokens if self.fused else 0)
+        self.launch = driver.Launch(driver.function(device, "strategy_mask"), plan, Call, shared, THREADS)
+
+    def __call__(self, seed: int, samples: int, first: int, batch: int, out: Sequence[int], *_: int) -> None:
+        if self.fused:
+            return self.launch(batch, 1, seed, samples, first, 0, 0, 0, *out)
+        scores = torch.empty(batch, self.tokens, dtype=torch.float32, device=torch.cuda.current_device())
+        self.launch(batch, 1, seed, samples, first, 0, 0, scores.data_ptr(), *out)
 
 
 @once
-def _strategy(spec: StrategySpec, device: int) -> tuple[Strategy, int]:
-    function = driver.function(device, "strategy_mask")
-    durations, sizes = (driver.upload(array, device) for array in spec.boxes)
-    return strategy_plan_of(spec, durations, sizes, driver.shared_bytes(device) - SCRATCH_BYTES), function
-
-
-def _strategy_masks(
-    prepared: tuple[Strategy, int], seed: int, samples: torch.Tensor, outputs: dict, *_
-) -> None:
-    (plan, function), tokens = prepared, prepared[0].ranking.tokens
-    call, shared = Call(seed, samples.data_ptr(), out=Outputs.of(outputs)), SCRATCH_BYTES + plan.bytes
-    if plan.shared:
-        shared += 4 * tokens
-    else:
-        scores = torch.empty(len(samples), tokens, dtype=torch.float32, device=samples.device)
-        call.scores = scores.data_ptr()
-    driver.launch(function, (len(samples), 1), shared, plan, call)
+def _strategy(spec: StrategySpec, device: int) -> _Strategy:
+    return _Strategy(spec, device)
 
 
 def strategy_mask(seed: torch.Tensor, samples: torch.Tensor, spec: StrategySpec, wanted) -> dict:
-    return Masks("strategy_mask", spec, wanted, samples.device.index)(seed, samples, 0, len(samples))
+    return _masks("strategy_mask", spec, wanted, seed, samples)
 
 
 def random_words(seed: torch.Tensor, samples: torch.Tensor, purpose: int, count: int) -> torch.Tensor:

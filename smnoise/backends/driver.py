@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from ctypes import c_void_p
+from ctypes import Structure, c_void_p
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from ..errors import BackendError
 from . import nvrtc, once, outside_capture
 from .layout import SHARED_BYTES, THREADS, TURING_BYTES
+from .plan import packer
 
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
@@ -113,3 +114,32 @@ def launch(
     cupy_driver().launchKernel(
         function, *grid, 1, threads, 1, 1, shared_bytes, stream, ctypes.addressof(parameters), 0
     )
+
+
+class _Arguments(threading.local):
+    """Where the driver finds those of this thread's launch, which it reads before it returns."""
+
+    def __init__(self, plan: Structure, kind: type[Structure]):
+        self.call = ctypes.create_string_buffer(ctypes.sizeof(kind))
+        self.pointers = (c_void_p * 2)(*map(ctypes.addressof, (plan, self.call)))
+        self.address = ctypes.addressof(self.pointers)
+
+
+class Launch:
+    """Launches of a kernel that is handed a plan, and a struct of what changes from call to call.
+
+    kind: of that struct.
+    """
+
+    def __init__(self, function: int, plan: Structure, kind: type[Structure], shared: int, threads: int):
+        self.plan = plan  # to which the arguments point
+        self.pack, self.arguments = packer(kind).pack_into, _Arguments(plan, kind)
+        self.before, self.after = function, (1, threads, 1, 1, shared)
+
+    def __call__(self, x: int, y: int, *values: int) -> None:
+        """On the current device. x, y: blocks. values: of the struct, in order."""
+        arguments = self.arguments
+        self.pack(arguments.call, 0, *values)
+        bind_thread()
+        stream = torch._C._cuda_getCurrentRawStream(torch.cuda.current_device())
+        cupy_driver().launchKernel(self.before, x, y, *self.after, stream, arguments.address, 0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from ctypes import POINTER, c_float, c_int, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_float, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from .. import install
 from .plan import Gaussian, Outputs, Patches, PatchLoss, Points, Ragged, Ranking, Slots
 
-ABI = 13
+ABI = 14
 
 
 @lru_cache(maxsize=1)
@@ -34,10 +34,8 @@ def load() -> tuple[Any, str | None]:
         return None, f"{path} does not load: {error}"
     if library.smn_abi() != ABI:
         return None, f"{path} has ABI {library.smn_abi()}, this package needs {ABI}; reinstall smnoise"
-    # plan; instruction set, threads, their runtime; seed, samples, the first one, how many; outputs
-    masks: list[Any] = [c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p, c_int64, c_int64]
-    library.smn_color.argtypes = [*masks, c_void_p, c_void_p, c_int, *[c_void_p] * 5]
-    library.smn_optim_blue_masks.argtypes = library.smn_strategy_mask.argtypes = [*masks, *[c_void_p] * 4]
+    for name in ("smn_color", "smn_optim_blue_masks", "smn_strategy_mask"):
+        getattr(library, name).argtypes = [c_char_p]  # a packed MasksCall
     library.smn_threshold.argtypes = [
         POINTER(Ranking), c_int, c_int, c_void_p, c_void_p, c_int64, POINTER(Outputs),
     ]  # fmt: skip

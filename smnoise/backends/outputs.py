@@ -3,11 +3,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 import torch
+from torch._C._dynamo import guards
 
+Four = Sequence[torch.Tensor | None]  # the outputs in the order of NAMES; None for what is not wanted
 NAMES = ("mask", "ids_keep", "ids_mask", "ids_restore")
+
+
+@lru_cache(maxsize=64)
+def wanted_outputs(outputs: str) -> tuple[str, ...]:
+    """The names in a comma-separated list; ValueError for a name that is none of the four."""
+    names = tuple(n.strip() for n in outputs.split(","))
+    for name in names:
+        if name not in NAMES:
+            raise ValueError(f"outputs must be a comma-separated list of {', '.join(NAMES)}; got {name!r}")
+    return tuple(n for n in NAMES if n in names)
+
+
+def maker(device: str) -> Callable:
+    """What makes an uninitialised tensor of (shape, strides, dtype) on the current device of a type: what torch's
+    compiler has for the code that it writes, in less than half of torch.empty's time."""
+    made = getattr(guards, f"_empty_strided_{device}", None)
+    return partial(_strided, device) if made is None else made
+
+
+def _strided(device: str, shape: Sequence[int], strides: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """For a torch that has that no more."""
+    return torch.empty_strided(shape, strides, dtype=dtype, device=device)
+
+
+def four(tokens: int, visible: int, wanted) -> tuple[tuple[int, tuple[int, int], torch.dtype] | None, ...]:
+    """Width, strides and dtype of each of NAMES; None for what is not wanted."""
+    found = {n: (width, (max(width, 1), 1), dtype) for n, width, dtype in places(tokens, visible, wanted)}
+    return tuple(map(found.get, NAMES))
 
 
 def allocate(batch, tokens: int, visible: int, wanted, device="cpu") -> dict[str, torch.Tensor]:

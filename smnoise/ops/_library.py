@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 
 import torch
 
 from ..backends import choose
-from ..backends.outputs import NAMES, allocate
+from ..backends.outputs import NAMES, allocate, wanted_outputs
 
 ALL_OUTPUTS = ",".join(NAMES)
 LIBRARY = torch.library.Library("smnoise", "DEF")
@@ -58,16 +58,6 @@ def register_masks(name: str, spec_type, shape: Callable[..., tuple[int, int, in
         masks,
         fake,
     )
-
-
-@lru_cache(maxsize=64)
-def wanted_outputs(outputs: str) -> tuple[str, ...]:
-    """The names in a comma-separated list; ValueError for a name that is none of the four."""
-    names = tuple(n.strip() for n in outputs.split(","))
-    for name in names:
-        if name not in NAMES:
-            raise ValueError(f"outputs must be a comma-separated list of {', '.join(NAMES)}; got {name!r}")
-    return tuple(n for n in NAMES if n in names)
 
 
 def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]:

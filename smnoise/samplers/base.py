@@ -6,16 +6,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 
 from .. import ops
-from ..backends import AUTO, launcher, outside_capture
+from ..backends import launcher, outside_capture
 from ..backends.outputs import NAMES
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
-from ..ops._library import wanted_outputs
 from ..spec import as_int, as_ratio, visible_of_ratio, with_ones
 from ..tensors import check_tensors
 from .filled import check_ids_dtype, check_out, direct, finished, outputs_of
@@ -26,6 +26,8 @@ from .indices import (
     batch_indices,
     eager,
     first_index,
+    listed,
+    numbered_device,
     plain,
     sample_indices,
 )
@@ -89,7 +91,7 @@ class Sampler(metaclass=Checked):
             self._put(num_visible=int(self.num_visible))
         self._put(_spec=spec, _spec_json=spec.to_json())
 
-    @property
+    @cached_property
     def _whole_grid(self) -> tuple[int, int, int]:
         """(T, H, W) of the masks."""
         return with_ones(tuple(self.grid))
@@ -155,30 +157,29 @@ class Sampler(metaclass=Checked):
                 backend, outputs or a device that there are not; for an `out` of another shape, dtype or device.
             BackendError: where no fast backend, or not the named one, can run; for a device where masks are not made.
         """
-        for name, value in (("backend", backend), ("outputs", outputs)):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be a text, several outputs with commas between; got {value!r}")
-        check_ids_dtype(ids_dtype)
+        if type(backend) is not str or type(outputs) is not str:
+            check_texts(backend=backend, outputs=outputs)
+        if ids_dtype is not None:
+            check_ids_dtype(ids_dtype)
         if out is not None:
             outputs = outputs_of(out, outputs, ids_dtype, self._whole_grid, self.visible_per_sample)
-        first, numbered = 0, samples is None and type(step) is int and device in (None, "cpu") and eager()
-        if numbered and self._direct:
+        # Past torch's dispatcher, where only samples or their numbers are given.
+        straight = bias is None and sigma_table is None and origin is None and bool(self._direct) and eager()
+        first, where = 0, None
+        if straight and samples is None and type(step) is int:
+            where = CPU if device is None or device == "cpu" else numbered_device(device)
+        if where is not None:
             if batch_size is None:
                 raise ValueError(NEITHER)
             first, batch = first_index(step, batch_size, rank, world_size)
-            where = CPU
         else:
-            samples = batch_indices(samples, batch_size, step, rank, world_size, device)
+            if not (batch_size is step is device is None and straight and listed(samples)):
+                samples = batch_indices(samples, batch_size, step, rank, world_size, device)
+                straight = straight and plain(samples)
             batch, where = samples.shape[0], samples.device
         if out is not None:
             check_out(out, batch, where)
-        if (
-            bias is None
-            and sigma_table is None
-            and origin is None
-            and self._direct
-            and (numbered or plain(samples))
-        ):
+        if straight:
             masks = self._launched(samples, first, batch, seed, where, backend, outputs, out)
             if masks is not None:
                 return masks if ids_dtype is None and out is None else finished(masks, ids_dtype, out)
@@ -207,15 +208,11 @@ class Sampler(metaclass=Checked):
             seed = as_int("seed", seed, -(2**63), 2**64 - 1)
         elif not (plain(seed) and seed.dtype == torch.int64 and seed.numel() == 1 and seed.device == where):
             return None
-        if where.type not in AUTO:
-            return None
-        wanted = wanted_outputs(outputs)
-        launch = launcher(self._direct, self._spec_json, wanted, self._times, backend, where)
+        launch = launcher(self._direct, self._spec_json, outputs, self._times, backend, where)
         if launch is None:
             return None
         made = launch(seed, samples, first, batch, None, None if out is None else direct(out))
-        tensors = map(made.get, NAMES)
-        return tuple.__new__(MaskBatch, (*tensors, self._whole_grid, self.visible_per_sample))
+        return tuple.__new__(MaskBatch, (*made, self._whole_grid, launch.visible))
 
     def prepare(
         self, device=None, *, outputs: str = ALL_OUTPUTS, backend: str = "auto", batch_size: int = 1
@@ -309,6 +306,13 @@ class Sampler(metaclass=Checked):
         if pool is not None:
             raise ValueError(f"a {cls.__name__} is not drawn from a pool; leave out pool")
         return cls(**values)
+
+
+def check_texts(**texts) -> None:
+    """Raises TypeError for what is no text."""
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} must be a text, several outputs with commas between; got {value!r}")
 
 
 def without_scores(sampler: Sampler, others: str = ", or a pool of noise") -> str:

@@ -7,11 +7,10 @@ from itertools import pairwise
 
 import torch
 
-from ..backends.outputs import NAMES
+from ..backends.outputs import NAMES, wanted_outputs
 from ..masks import MaskBatch
 from ..ops import ALL_OUTPUTS
-from ..ops._library import wanted_outputs
-from .indices import plain
+from .indices import eager, plain
 
 IDS = (torch.int64, torch.int32)
 
@@ -59,17 +58,15 @@ def check_out(out: MaskBatch, batch: int, device: torch.device) -> None:
             raise ValueError(f"out.{name} is on {tensor.device}, the masks are made on {device}")
         if not tensor.is_contiguous():
             raise ValueError(f"out.{name} must be contiguous; give a tensor of its own, no part of another")
-    if device.type != "meta" and all(plain(tensor) for tensor in out.tensors):
+    if device.type != "meta" and eager() and all(plain(tensor) for tensor in out.tensors):
         places = sorted((t.data_ptr(), t.data_ptr() + t.nbytes) for t in out.tensors)
         if any(end > begin for (_, end), (begin, _) in pairwise(places)):
             raise ValueError("the tensors of out share memory; give each of them its own")
 
 
-def direct(out: MaskBatch) -> dict[str, torch.Tensor] | None:
-    """The tensors of `out` that a backend can write into itself; None where ids have 32 bits."""
-    if any(t.dtype != torch.int64 for t in _ids(out)):
-        return None
-    return {name: tensor for name in NAMES if (tensor := getattr(out, name)) is not None}
+def direct(out: MaskBatch) -> tuple[torch.Tensor | None, ...] | None:
+    """The four tensors of `out`, where a backend can write into them itself; None where ids have 32 bits."""
+    return None if any(t.dtype != torch.int64 for t in _ids(out)) else out[:4]
 
 
 def finished(masks: MaskBatch, ids_dtype, out: MaskBatch | None) -> MaskBatch:

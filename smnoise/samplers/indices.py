@@ -13,28 +13,42 @@ CPU = torch.device("cpu")
 NEITHER = "give either samples, or batch_size and step"
 
 
+# Asked in every call, and so by names that lead there straight.
+_is_compiling, _keys = torch.compiler.is_compiling, torch._C._dispatch_keys
+_dispatch_modes, _function_modes = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
+_transform, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+_profiled = torch._C._autograd._profiler_enabled
+
+
 def eager() -> bool:
     """Whether a call may go to its backend past torch's dispatcher, which takes longer than the rest of it: nothing
     compiles, traces, transforms or profiles it, and no mode (fake tensors, a default device) wants to know of it."""
     return not (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._len_torch_function_stack()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._get_tracing_state() is not None
-        or torch._C._autograd._profiler_enabled()
+        _is_compiling()  # first: what is asked behind it cannot be traced
+        or _dispatch_modes()
+        or _function_modes()
+        or _transform() is not None
+        or _tracing() is not None
+        or _profiled()
     )
+
+
+# The dispatch keys of dense tensors on the CPU or a GPU, and none of those that say that memory holds something else.
+_DENSE = (
+    _keys(torch.empty(0, device="cpu")).raw_repr()
+    | torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA).raw_repr()
+)
 
 
 def plain(tensor) -> bool:
-    """Whether a call with this tensor is `eager`, and the numbers in its memory are its own: it is no fake, wrapped or
-    sparse tensor, and no view that torch negates or conjugates as it is read."""
-    return (
-        type(tensor) is torch.Tensor
-        and tensor.layout is torch.strided
-        and eager()  # first: what is asked behind it cannot be traced
-        and not (tensor.is_neg() or tensor.is_conj())
-    )
+    """Whether the numbers in a tensor's memory are its own, where a call is `eager`: it is no fake, wrapped or sparse
+    tensor, and no view that torch negates or conjugates as it is read."""
+    return type(tensor) is torch.Tensor and not _keys(tensor).raw_repr() & ~_DENSE
+
+
+def listed(samples) -> bool:
+    """Whether they are a tensor as `batch_indices` gives, and `plain`."""
+    return plain(samples) and samples.dtype is torch.int64 and samples.dim() == 1
 
 
 def check_device(device) -> None:
@@ -91,6 +105,15 @@ def sample_indices(
     return torch.add(rows, step, alpha=every) if isinstance(step, torch.Tensor) else rows + step * every
 
 
+def numbered_device(device) -> torch.device | None:
+    """The CPU or GPU of that name, the current GPU where it says no number; None for what is neither."""
+    check_device(device)
+    found = as_device(device)
+    if found.type == "cuda":
+        return found if found.index is not None else torch.device("cuda", torch.cuda.current_device())
+    return CPU if found.type == "cpu" else None
+
+
 def as_ranks(batch_size, rank, world_size) -> tuple[int, int, int]:
     """The three, checked."""
     batch_size = as_int("batch_size", batch_size, 1, 2**31)
@@ -100,6 +123,13 @@ def as_ranks(batch_size, rank, world_size) -> tuple[int, int, int]:
 
 def first_index(step, batch_size, rank: int = 0, world_size: int = 1) -> tuple[int, int]:
     """Where a batch begins, and how many samples it has: `sample_indices` of a step that is a number."""
+    if (
+        type(step) is type(batch_size) is type(rank) is type(world_size) is int
+        and 0 < batch_size <= 2**31
+        and 0 <= rank < world_size <= 2**31
+        and 0 <= step < (2**63 - 1) // (world_size * batch_size)
+    ):  # what nearly every call is
+        return (step * world_size + rank) * batch_size, batch_size
     batch_size, rank, world_size = as_ranks(batch_size, rank, world_size)
     step = as_int("step", step, 0, (2**63 - 1) // (world_size * batch_size) - 1)
     return (step * world_size + rank) * batch_size, batch_size

@@ -38,9 +38,12 @@ def called(monkeypatch):
         ("reference", reference, "color_mask"),
     ):
         monkeypatch.setattr(module, function, spying(names, name, getattr(module, function)))
-    backends.implementation.cache_clear()
+    caches = backends.implementation, backends.kept
+    for cached in caches:
+        cached.cache_clear()
     yield names
-    backends.implementation.cache_clear()  # of the spies
+    for cached in caches:  # of the spies
+        cached.cache_clear()
 
 
 def test_the_variable_is_read_at_call_time(called, monkeypatch):

@@ -67,6 +67,7 @@ STRUCTS = {
     "smn_optim_blue": plan.OptimBlue,
     "smn_slots": plan.Slots,
     "smn_strategy": plan.Strategy,
+    "smn_masks_call": plan.MasksCall,
     "smn_call": plan.Call,
     "smn_blue_call": plan.BlueCall,
     "smn_points": plan.Points,

@@ -156,6 +156,7 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     """Makes smnoise.backends.cuda launch into `device`. Returns who owns its memory."""
     import cupy.cuda
 
+    from smnoise import backends
     from smnoise.backends import cuda, cuda_noise_at, cuda_ragged_threshold, driver, nvrtc, outputs
 
     owner = Owner(device)
@@ -163,7 +164,9 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     beside = cuda_noise_at, cuda_ragged_threshold
     for module in (cuda, *beside, driver, outputs):
         monkeypatch.setattr(module, "torch", fake)
+    monkeypatch.setattr(cuda, "_new", lambda shape, strides, dtype: fake.empty(shape, dtype=dtype))
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
+    monkeypatch.setattr(backends, "kept", lru_cache(maxsize=None)(backends.kept.__wrapped__))
     monkeypatch.setattr(driver, "_thread", threading.local())
     for module in (cuda, driver):
         monkeypatch.setattr(module, "outside_capture", lambda what: None)
@@ -219,6 +222,7 @@ def _register_copies(monkeypatch, owner: Owner) -> None:
 
 def restrict(monkeypatch, shared_bytes: int, workspace: int | None, threads: int) -> None:
     """Less memory than there is, and fewer threads a block, lead to paths that otherwise only large masks take."""
+    from smnoise import backends
     from smnoise.backends import cuda, driver
     from smnoise.backends.layout import THREADS, layout
 
@@ -235,3 +239,4 @@ def restrict(monkeypatch, shared_bytes: int, workspace: int | None, threads: int
     if workspace is not None:
         monkeypatch.setattr(cuda, "BLUE_WORKSPACE", workspace)
     refresh(monkeypatch, cuda)
+    backends.kept.cache_clear()

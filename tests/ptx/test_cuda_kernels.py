@@ -7,6 +7,7 @@ import pytest
 import torch
 from targets import skip_without
 
+import smnoise
 from smnoise import conformance
 from smnoise.backends import cuda, nvrtc, reference
 from smnoise.spec import ColorSpec
@@ -130,6 +131,26 @@ def test_samplers_that_differ_in_no_table_share_them(monkeypatch):
         assert torch.equal(*masks)
         made.append(len(cupy.cuda.runtime.made))
     assert made[0] == made[-1] == 2  # weights and their radii
+    assert not device.faults, device.faults
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        smnoise.Random((2, 2, 3), num_visible=5),
+        smnoise.Red3D((2, 3, 4), 0.5, sigma1=(0.5, 0.6)),
+        smnoise.OptimBlue((3, 4), 0.5),
+        smnoise.Block((2, 3, 4), 0.5, size=(2, 2)),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_kernels_count_samples_themselves(sampler, monkeypatch):
+    """Where a batch has a number, and no list: nothing else is launched, and masks are those of the list."""
+    device = Device()
+    cuda_backend(monkeypatch, device, 90)
+    for first, call in ((21, {"step": 3, "rank": 1, "world_size": 2}), (3 << 40, {"step": 1 << 40})):
+        got = sampler(batch_size=3, backend="cuda", **call)
+        assert all(map(torch.equal, got[:4], sampler(range(first, first + 3), backend="reference")[:4]))
     assert not device.faults, device.faults
 
 
