@@ -112,8 +112,8 @@ class Config(Pretraining):
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side while decoding."""
     frames_cache: How[Path | None] = None
-    """Folder that `smnoise.data.video.cache` made of these films with the same short_side: it is read instead of their
-    pictures."""
+    """Folder that `smnoise.data.video.cache` made of these films with the same short_side, with --rate also of their
+    sound: it is read instead of them."""
     test: How[Path | None] = None
     """Other films, a folder or a list: scored after each epoch."""
     test_clips: How[int] = 8
