@@ -302,7 +302,6 @@ class PairClips(NumberedClips):
 
 
 def check_store(of: PairClips | EveryPair) -> None:
-    """ValueError for a cache of other frames or another rate than are asked for."""
     if of.store is not None:
         of.store.check_short_side(of.short_side)
         of.store.check_rate(of.rate)
@@ -323,14 +322,12 @@ def spare_seconds(file: Pair, seconds: float) -> float:
 def read_frames(
     file: Pair, start: float, seconds: float, count: int, short_side: int | None, store: FrameStore | None
 ) -> np.ndarray:
-    """The frames of a clip, uint8 [count, H, W, 3]."""
     numbers = file.frames_at(start, seconds, count)
     held = None if store is None else store.frames(file.path)
     return file.read(numbers, short_side) if held is None else held[numbers]
 
 
 def as_item(file: Pair, images: np.ndarray, box: tuple[int, int, int, int], start: float, of) -> dict:
-    """The tensors of an item, of frames and a crop (top, left, height, width)."""
     top, left, height, width = box
     crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     clip = torch.nn.functional.interpolate(
@@ -351,11 +348,9 @@ def as_item(file: Pair, images: np.ndarray, box: tuple[int, int, int, int], star
 @dataclass
 class EveryPair(EveryItem):
     """`clips` clips of each file, equally spaced and cut from the middle of the picture, nothing drawn: what evaluation
-    looks at. Item i is of file i // clips.
+    looks at. Item i is of file i // clips. Arguments are as of `PairClips`.
 
-    Args: as of `PairClips`.
-
-    Item i has the keys of `PairClips`, but "place": i and "decodes": whether it does, for "sample". A file that does
+    An item has the keys of `PairClips`, but "place": i and "decodes": whether it does, for "sample". A file that does
     not decode is black and silent and has a message.
     """
 
@@ -375,6 +370,11 @@ class EveryPair(EveryItem):
 
     def __len__(self) -> int:
         return len(self.paths) * self.clips
+
+    @property
+    def apart(self) -> list[int]:
+        """All places, neighbours being of different files."""
+        return [f * self.clips + c for c in range(self.clips) for f in range(len(self.paths))]
 
     def __getitem__(self, place: int) -> dict:
         path, number = self.paths[place // self.clips], place % self.clips

@@ -282,9 +282,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
 
     def evaluate(last: bool) -> tuple[dict[str, float], list[str]]:
         every = EveryPair(tests, clips=config.test_clips, **shape)
-        batches = loader(
-            every, range(len(every)), min(32, len(every)), config.workers, device, drop_last=False
-        )
+        batches = loader(every, every.apart, min(32, len(every)), config.workers, device, drop_last=False)
         scores, broken = world.first(lambda: pair_scores(model, batches, inputs, masks, device))
         return scores, broken
 
