@@ -149,7 +149,7 @@ class Pair(ABC):
     Attributes: path; sound; stamps, the time of each frame in seconds, ascending.
     """
 
-    def __init__(self, path: Path, stamps: Sequence[float], sound: Track):
+    def __init__(self, path: Path, stamps: Sequence[float] | np.ndarray, sound: Track):
         self.path, self.stamps, self.sound = path, stamps, sound
         gaps = np.sort(np.diff(stamps))
         self.frame_seconds = float(gaps[len(gaps) // 2]) if len(gaps) else 0.0

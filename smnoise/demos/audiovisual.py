@@ -144,7 +144,8 @@ def run_one(demo: Demo, name: str, seed: int, pieces: list[Path]) -> list[dict]:
     seconds = round(time.perf_counter() - since)
     model, inputs = trained(config)
     store = FrameStore(demo.out / CACHE)
-    sides = tuple(every(paths, config, inputs, store) for paths in split(pieces))
+    train, test = (every(paths, config, inputs, store) for paths in split(pieces))
+    sides = train, test
     labels = {path: n * PARTS // len(pieces) for n, path in enumerate(pieces)}
     logged = [r["loss"] for r in log.read(config.out) if "loss" in r]
     told = {"first loss": logged[0], "last loss": logged[-1], "seconds": seconds}
@@ -174,7 +175,7 @@ def score(
     probes on both, on the sound alone and on the picture alone."""
     cpu = torch.device("cpu")
     test = sides[1]
-    found = {}
+    found: dict[str, float] = {}
     for name, masks in {"own": config.masks(), "random": config_of_random(config).masks()}.items():
         batches = loader(test, test.apart, len(test), 0, drop_last=False)
         scores, _ = pair_scores(model, batches, inputs, masks, cpu)

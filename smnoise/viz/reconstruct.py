@@ -49,8 +49,9 @@ def reconstruct_video(
     Returns how the views compare with the clip (see `errors`), and the paths.
     """
     views, loss = video_views(model, clip, masks)
-    looks = {"credit": credit, "formats": formats, "moving": moving}
-    return _draw_clip(views, loss, clip.shape[2], model.tubelet, masks, stem, **looks)
+    return _draw_clip(
+        views, loss, clip.shape[2], model.tubelet, masks, stem, credit=credit, formats=formats, moving=moving
+    )
 
 
 def reconstruct_audio(
