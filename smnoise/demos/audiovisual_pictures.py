@@ -73,8 +73,7 @@ def scores(
         axis.set_xticks(range(len(models)), [m.replace(" ", "\n") for m in models], fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(
-        "A dot is a seed, a bar the mean with its 95 % interval over seeds; dotted: what chance gives. "
-        "Random masks and untrained: see the text",
+        "A dot is a seed, a bar the mean with its 95 % interval over seeds; dotted: what chance gives",
         fontsize=9,
     )
     save(figure, path)

@@ -336,17 +336,23 @@ class CAVMAE(Cubes):
     def features(self, pixels: Tensor | None, spectrograms: Tensor | None) -> Tensor:
         """Frozen features, nothing hidden: float [B, width], the mean of the tokens. Of both, through the shared block
         together; of one alone, where the other is None, as the contrast has them."""
+        return self.tokens(pixels, spectrograms).mean(dim=1)
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor | None, spectrograms: Tensor | None) -> Tensor:
+        """Frozen features of every token, nothing hidden: float [B, L, width], of the sound before those of the
+        picture."""
         own = {}
         if spectrograms is not None:
             own["audio"] = self.encode_audio(spectrograms, self._all(spectrograms, self.audio_positions))
         if pixels is not None:
             own["video"] = self.encode_video(pixels, self._all(pixels, self.video_positions))
         if not own:
-            raise ValueError("features needs clips, spectrograms, or both")
+            raise ValueError("features need clips, spectrograms, or both")
         if len(own) == 1:
             ((name, features),) = own.items()
-            return self.alone(features, name).mean(dim=1)
-        return torch.cat(self.join(own["audio"], own["video"]), dim=1).mean(dim=1)
+            return self.alone(features, name)
+        return torch.cat(self.join(own["audio"], own["video"]), dim=1)
 
     @staticmethod
     def _all(batch: Tensor, positions: Tensor) -> Tensor:
