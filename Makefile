@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 # Processes that run tests at a time.
 JOBS ?= 2
 
-.PHONY: quick wheels test-processes test-gpu-code test-barriers demo demo-audio test sanitize bench study clean docs pictures
+.PHONY: quick wheels test-processes test-gpu-code test-barriers demo demo-audio demo-av test sanitize bench study clean docs pictures
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m smnoise.demos.video --out runs/demo
 
 demo-audio: $(VENV)/.train $(VENV)/sounds
 	$(BIN)/python -m smnoise.demos.audio --out runs/demo-audio --sounds $(VENV)/sounds
+
+demo-av: $(VENV)/.train $(VENV)/film
+	$(BIN)/python -m smnoise.demos.audiovisual --out runs/demo-av --film $(VENV)/film
 
 test: $(VENV)/.test $(VENV)/triton-3.6
 	$(BIN)/ruff check .
@@ -106,6 +109,20 @@ $(VENV)/sounds $(VENV)/sounds14:
 	cd $@.part && (apt-get download $(PACKAGES) || (apt-get update && apt-get download $(PACKAGES)))
 	for package in $@.part/*.deb; do dpkg-deb -x $$package $@.part || exit 1; done
 	rm $@.part/*.deb
+	mv $@.part $@
+
+# Big Buck Bunny with its sound, (c) 2008 Blender Foundation, CC BY 3.0, out of moviepy's source archive, which is not
+# installed. Only what the hash names is unpacked.
+FILM_ARCHIVE := moviepy-2.2.1.tar.gz
+FILM_SHA256 := c80cb56815ece94e5e3e2d361aa40070eeb30a09d23a24c4e684d03e16deacb1
+$(VENV)/film: $(VENV)/.torch
+	rm -rf $@.part
+	mkdir -p $@.part
+	$(BIN)/pip download -q --no-deps --no-binary moviepy --dest $@.part moviepy==2.2.1
+	cd $@.part && echo "$(FILM_SHA256)  $(FILM_ARCHIVE)" | sha256sum --quiet -c - && tar xzf $(FILM_ARCHIVE) --wildcards \
+		--strip-components=6 '*/moviepy_10_minutes.zip'
+	$(BIN)/python -m zipfile -e $@.part/moviepy_10_minutes.zip $@.part
+	rm $@.part/moviepy_10_minutes.zip $@.part/$(FILM_ARCHIVE)
 	mv $@.part $@
 
 clean:

@@ -126,6 +126,7 @@ def blocks() -> dict[str, str]:
         "spread": tables.spread_table(),
         "visibility": tables.visibility_table(),
         "demo-audio": tables.demo_audio_table(),
+        "demo-av": tables.demo_av_table(),
     }
 
 

@@ -338,6 +338,32 @@ def visibility_table() -> str:
     )
 
 
+def demo_av_table() -> str:
+    """What make demo-av found."""
+    results = json.loads((RESULTS / "demo_av" / "demo.json").read_text())
+    found = results["mean and half of the 95 % interval over seeds"]
+    names = {"untrained": "not trained"}
+    columns = ("gap, own masks", "gap, random masks", "R@1", "R@5",
+               "accuracy, both", "accuracy, sound", "accuracy, picture")  # fmt: skip
+    lines = ["| masks | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, scores in found.items():
+        cells = []
+        for column in columns:
+            digits = 4 if "gap" in column else 3
+            mean = round(scores[column]["mean"], digits) + 0.0  # no minus before a zero
+            cells.append(f"{mean:.{digits}f} ± {scores[column]['half']:.{digits}f}")
+        lines.append(f"| {names.get(name, name)} | " + " | ".join(cells) + " |")
+    seeds = 1 + max(run["seed"] for run in results["runs"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Mean and half of the 95 % interval over {seeds} seeds; {results['test pairs']} test pairs, chance is 0.02 "
+            f"and 0.1 (R@1, R@5) and 0.167 (accuracy); {results['views']:,} views of training each.",
+        ]
+    )
+
+
 def demo_audio_table() -> str:
     """What make demo-audio found."""
     results = json.loads((RESULTS / "demo_audio" / "demo.json").read_text())

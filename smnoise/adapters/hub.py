@@ -39,6 +39,7 @@ from ..convert.states import convert_state
 from ..errors import CheckpointError
 from ..files import write_text
 from ..models.audiomae import AudioMAE
+from ..models.cavmae import CAVMAE
 from ..models.videomae import VideoMAE
 from ..pools import PoolSampler
 from ..samplers import Sampler
@@ -165,6 +166,10 @@ class Pretrained(
             )
         weights = any(path.name != POOL for path in folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
         found = load_model(folder, **options) if weights and holds_weights(folder) else None
+        if isinstance(found, CAVMAE):
+            raise CheckpointError(
+                f"{model_id} holds a CAV-MAE, which is called with a pair of masks; take smnoise.convert.load_model"
+            )
         sampler = _sampler_of(folder) if (folder / MASKS).is_file() else None
         if found is None and sampler is None:
             raise CheckpointError(f"{model_id} has neither weights nor {MASKS}")

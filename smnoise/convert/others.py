@@ -12,7 +12,7 @@ PRETRAINING = "a checkpoint of pretraining is needed, with its decoder"
 FAMILIES = {
     "v.patch_embed.": "an Audio Spectrogram Transformer (AST, or SSAST)",
     "audio_spectrogram_transformer.": "an Audio Spectrogram Transformer of transformers",
-    "patch_embed_a.": "a CAV-MAE, which has an encoder for sounds and one for pictures",
+    "patch_embed_a.": "a CAV-MAE without its decoder, such as a fine-tuned one",
     "modality_encoders.": "a data2vec 2 or EAT",
     "patch_embedding.": "a BEATs",
     "vivit.": "a ViViT of transformers",

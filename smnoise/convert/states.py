@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from . import others, tables
-from .architecture import AudioConfig, VideoConfig
-from .infer import infer
+from . import cavmae, others, tables
+from .architecture import AnyConfig, JointConfig
+from .infer import HEADS, heads_of, infer
 from .names import entries
 
 LAYOUTS = ("smnoise", "huggingface", "official")
@@ -24,6 +24,8 @@ MARKS = {
     "patch_embed.proj.weight": ("audiomae", "official", 4, "decoder_"),
     "embed.weight": ("videomae", "smnoise", 2, "decoder."),
     "encoder.embed.weight": ("audiomae", "smnoise", 2, "decoder."),
+    "patch_embed_v.proj.weight": ("cavmae", "official", 4, "decoder_"),
+    "video_embed.weight": ("cavmae", "smnoise", 2, "decoder."),
 }
 WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and torch.compile
 # Query, key and value in one tensor, or under earlier names: (joined, apart), the key's bias being always zero.
@@ -38,20 +40,20 @@ class Converted:
     """A state dict in another layout, and what to know about it."""
 
     state: dict[str, Tensor]
-    config: VideoConfig | AudioConfig
+    config: AnyConfig
     layout: str
     notes: list[str] = field(default_factory=list)
     """What was assumed, checked and left out, in sentences."""
     leftovers: dict[str, Tensor] = field(default_factory=dict)
-    """Tables of positions of an official AudioMAE that are ours but for rounding; hand them in again for the way back
-    to give the same bits. Empty for the others."""
+    """Tables of positions of an official AudioMAE or CAV-MAE that are ours but for rounding, and norms that CAV-MAE has
+    and never uses; hand them in again for the way back to give the same bits. Empty for the others."""
 
 
 def convert_state(
     state: Mapping[str, Tensor],
     to: str,
     *,
-    config: VideoConfig | AudioConfig | None = None,
+    config: AnyConfig | None = None,
     leftovers: Mapping[str, Tensor] | None = None,
     grid: tuple[int, ...] | None = None,
     heads: int | None = None,
@@ -81,8 +83,9 @@ def convert_state(
         raise ValueError(f"to must be one of {', '.join(LAYOUTS)}; got {to!r}")
     state = unwrapped(state)
     model, layout = detect(state)
-    if model == "audiomae" and to == "huggingface":
-        raise ValueError("transformers has no AudioMAE to convert to; choose smnoise or official")
+    if model != "videomae" and to == "huggingface":
+        name = {"audiomae": "AudioMAE", "cavmae": "CAV-MAE"}[model]
+        raise ValueError(f"transformers has no {name} to convert to; choose smnoise or official")
     notes = [f"read as {model} in the {layout} layout"]
     options: dict[str, Any] = {
         "grid": grid,
@@ -90,6 +93,8 @@ def convert_state(
         "decoder_heads": decoder_heads,
         "positions": positions,
     }
+    if model == "cavmae" and layout == "official":
+        return _joint(state, to, config, options, leftovers, notes)
     state = _parted(state, model, layout, notes)
     if config is None:
         if layout == "smnoise":
@@ -104,6 +109,8 @@ def convert_state(
     leftovers = found or dict(leftovers or {})
     if to == "smnoise":
         return Converted(ours, config, to, notes, leftovers)
+    if isinstance(config, JointConfig):
+        return Converted(cavmae.written_cavmae(config, ours, leftovers), config, to, notes)
     theirs = {
         name: part for entry in entries(config, to) for name, part in entry.split(ours[entry.ours]).items()
     }
@@ -116,12 +123,36 @@ def convert_state(
     return Converted(theirs, config, to, notes)
 
 
+def _joint(
+    state: dict[str, Tensor], to: str, config: AnyConfig | None, options: dict[str, Any],
+    leftovers: Mapping[str, Tensor] | None, notes: list[str],
+) -> Converted:  # fmt: skip
+    """Of CAV-MAE's layout, whose shapes tell all but the heads."""
+    if named := [name for name in ("grid", "positions") if options[name] is not None]:
+        raise ValueError(f"{named[0]} is told by the weights of a CAV-MAE: leave it out")
+    known = {}
+    for name, table in (("heads", "pos_embed_a"), ("decoder_heads", "decoder_pos_embed_a")):
+        own = None if config is None else getattr(config.size, name)
+        if table not in state or state[table].dim() != 3:
+            raise CheckpointError(f"there is no {table} [1, tokens, width], of CAV-MAE's pretraining model")
+        width = state[table].shape[2]
+        known[name] = options[name] or own or heads_of(HEADS["cavmae"], name, width, notes)
+    found = cavmae.read_cavmae(state, **known)
+    if config is not None and config != found.config:
+        raise CheckpointError(f"the config is of {config}, the weights are of {found.config}")
+    notes.append(f"grids {found.config.grid} and {found.config.audio_grid}, from the tables of positions")
+    beside = {**(leftovers or {}), **found.leftovers}
+    if to == "smnoise":
+        return Converted(found.state, found.config, to, notes, beside)
+    return Converted(cavmae.written_cavmae(found.config, found.state, beside), found.config, to, notes)
+
+
 def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
     """Model and layout of a state dict. Raises CheckpointError, with what else it is, where it is none of them."""
     found = _known(state)
     if len(found) != 1:
         raise CheckpointError(
-            f"these are no weights of VideoMAE or AudioMAE with a decoder; they are {others.name_of(state)}"
+            f"these are no weights of VideoMAE, AudioMAE or CAV-MAE with a decoder; they are {others.name_of(state)}"
         )
     return found[0]
 
@@ -206,7 +237,7 @@ def _parted(state: dict[str, Tensor], model: str, layout: str, notes: list[str])
 
 
 def _to_ours(
-    state: dict[str, Tensor], config: VideoConfig | AudioConfig, layout: str, notes: list[str]
+    state: dict[str, Tensor], config: AnyConfig, layout: str, notes: list[str]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Our state dict and the leftovers. Raises CheckpointError for what is missing, unknown or of another shape."""
     table = entries(config, layout)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..models.audiomae import sinusoid_2d
 from ..models.videomae import sinusoid
-from .architecture import AudioConfig, VideoConfig
+from .architecture import AnyConfig, AudioConfig, JointConfig, VideoConfig
 
 # Names of the encoder's and the decoder's table.
 NAMES = {
@@ -23,9 +23,9 @@ NAMES = {
 TOLERANCE = 2e-3  # half precision; entries of a wrong table are off by up to 2
 
 
-def computed(config: VideoConfig | AudioConfig, layout: str) -> dict[str, Tensor]:
+def computed(config: AnyConfig, layout: str) -> dict[str, Tensor]:
     """Their names and what we put there: [1, L, width], AudioMAE [1, 1 + L, width] with zeros for the class token."""
-    if (config.model, layout) not in NAMES:
+    if isinstance(config, JointConfig) or (config.model, layout) not in NAMES:
         return {}
     tables = [table_of(config, width) for width in (config.size.width, config.size.decoder_width)]
     return dict(zip(NAMES[config.model, layout], tables, strict=True))
@@ -40,8 +40,9 @@ def table_of(config: VideoConfig | AudioConfig, width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), table])[None]
 
 
-def check(found: Tensor, name: str, config: VideoConfig | AudioConfig, width: int) -> None:
+def check(found: Tensor, name: str, config: AnyConfig, width: int) -> None:
     """Raises CheckpointError unless the table of a file is the computed one, up to half precision."""
+    assert not isinstance(config, JointConfig)  # of which `computed` names no tables
     want = table_of(config, width)
     if config.model == "audiomae" and found.dim() == 3 and found.shape[1] == want.shape[1] - 1:
         want = want[:, 1:]

@@ -8,7 +8,9 @@ named and counted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -28,7 +30,7 @@ from .numbered import EveryItem, NumberedClips
 from .video.clips import crop_box
 from .video.decoding import FAILURES, Pass, open_file
 from .video.reader import VideoFile, open_video
-from .video.store import FrameStore
+from .video.store import FrameStore, StoredSound
 
 START = 0  # slot of a sample's choices; the crop has 1 and 2
 SHORT = 0.05  # share of a clip that a file may lack
@@ -36,7 +38,28 @@ JITTER = 0.02  # seconds that a stamp may be off where one part of the sound fol
 STEPS = 1 << 20  # of starts, however long a file is
 
 
-class SoundTrack:
+class Track:
+    """Sound on the clock of its file: wave, float32 [samples] at `rate` Hz, begins at `start` seconds."""
+
+    def __init__(self, wave: np.ndarray, start: float, rate: int):
+        self.wave, self.start, self.rate = wave, start, rate
+
+    @property
+    def end(self) -> float:
+        """The time behind its last sample, in seconds."""
+        return self.start + len(self.wave) / self.rate
+
+    def read(self, start: float, samples: int) -> np.ndarray:
+        """The sound from a time on: float32 [samples], 0 where there is none."""
+        first = round((start - self.start) * self.rate)
+        wave = np.zeros(samples, np.float32)
+        begin, end = max(first, 0), min(first + samples, len(self.wave))
+        if begin < end:
+            wave[begin - first : end - first] = self.wave[begin:end]
+        return wave
+
+
+class SoundTrack(Track):
     """The sound of a file, decoded once: mixed down to the mean of its channels, at one rate, each part where its time
     stamp says; silent where there is none.
 
@@ -67,17 +90,17 @@ class SoundTrack:
         if not parts or len(problems) > len(parts):
             raise DataError(f"{path}: no sound that decodes{f' ({problems[0]})' if problems else ''}")
         self.lost = len(problems)
-        self.start = min(at for at, _ in parts)
-        self.wave = self._at_rate(path, parts, own_rate, rate)
-        self.rate = rate
+        start = min(at for at, _ in parts)
+        super().__init__(self._at_rate(path, parts, start, own_rate, rate), start, rate)
 
+    @staticmethod
     def _at_rate(
-        self, path: Path, parts: list[tuple[float, np.ndarray]], own_rate: int, rate: int
+        path: Path, parts: list[tuple[float, np.ndarray]], start: float, own_rate: int, rate: int
     ) -> np.ndarray:
         places: list[int] = []
         end = 0
         for at, _ in parts:
-            place = round((at - self.start) * own_rate)
+            place = round((at - start) * own_rate)
             if places and abs(place - end) <= JITTER * own_rate:
                 place = end  # stamps may be whole milliseconds, but a part follows the other
             places.append(place)
@@ -91,20 +114,6 @@ class SoundTrack:
         if not np.isfinite(whole).all():
             raise DataError(f"{path}: its sound holds NaN or Inf")
         return whole if own_rate == rate else soxr.resample(whole, own_rate, rate)
-
-    @property
-    def end(self) -> float:
-        """The time behind its last sample, in seconds."""
-        return self.start + len(self.wave) / self.rate
-
-    def read(self, start: float, samples: int) -> np.ndarray:
-        """The sound from a time on: float32 [samples], 0 where there is none."""
-        first = round((start - self.start) * self.rate)
-        wave = np.zeros(samples, np.float32)
-        begin, end = max(first, 0), min(first + samples, len(self.wave))
-        if begin < end:
-            wave[begin - first : end - first] = self.wave[begin:end]
-        return wave
 
 
 def stamps_of(file: VideoFile) -> list[float]:
@@ -134,45 +143,83 @@ def stamps_of(file: VideoFile) -> list[float]:
     return times  # type: ignore[return-value]
 
 
-class PairFile:
-    """A film with its sound.
+class Pair(ABC):
+    """A film with its sound, of which a subclass reads the frames.
 
-    Attributes: video; sound; stamps, the time of each frame in seconds.
-
-    Raises DataError for a file that lacks either, or the time stamps of either.
+    Attributes: path; sound; stamps, the time of each frame in seconds, ascending.
     """
 
-    def __init__(self, path: Path, rate: int, threads: int = 1):
-        self.video = open_video(path, threads)
-        self.sound = SoundTrack(Path(path), rate)
-        self.stamps = stamps_of(self.video)
-        gaps = [b - a for a, b in pairwise(self.stamps)]
-        self.frame_seconds = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
+    def __init__(self, path: Path, stamps: Sequence[float] | np.ndarray, sound: Track):
+        self.path, self.stamps, self.sound = path, stamps, sound
+        gaps = np.sort(np.diff(stamps))
+        self.frame_seconds = float(gaps[len(gaps) // 2]) if len(gaps) else 0.0
 
     @property
     def begin(self) -> float:
         """From when on there are both, in seconds."""
-        return max(self.stamps[0], self.sound.start)
+        return max(float(self.stamps[0]), self.sound.start)
 
     @property
     def end(self) -> float:
         """Until when there are both."""
-        return min(self.stamps[-1] + self.frame_seconds, self.sound.end)
+        return min(float(self.stamps[-1]) + self.frame_seconds, self.sound.end)
 
     def frames_at(self, start: float, seconds: float, count: int) -> list[int]:
         """Which frames are shown at the middles of `count` equal parts of some seconds."""
         times = [start + (i + 0.5) * seconds / count for i in range(count)]
         return [max(0, bisect_right(self.stamps, time + 1e-6) - 1) for time in times]
 
+    @abstractmethod
+    def read(self, numbers: list[int], short_side: int | None) -> np.ndarray:
+        """Frames by number, as `VideoFile.read` gives them."""
+
     @property
+    @abstractmethod
     def note(self) -> str | None:
         """What a person should know of a file of which not all decodes."""
-        said = [self.video.note] if self.video.note else []
+
+
+class PairFile(Pair):
+    """One that is decoded. Raises DataError for a file that lacks picture or sound, or the time stamps of either."""
+
+    sound: SoundTrack
+
+    def __init__(self, path: Path, rate: int, threads: int = 1):
+        self.video = open_video(path, threads)
+        super().__init__(self.video.path, stamps_of(self.video), SoundTrack(Path(path), rate))
+
+    def read(self, numbers: list[int], short_side: int | None) -> np.ndarray:
+        return self.video.read(numbers, short_side)
+
+    @property
+    def loss(self) -> str:
+        """The note without the file's name; empty where all decodes."""
+        said = [self.video.loss] if self.video.loss else []
         if self.sound.lost:
-            said.append(
-                f"{self.video.path}: {self.sound.lost} packets of its sound did not decode and are silent"
-            )
-        return "; ".join(said) or None
+            said.append(f"{self.sound.lost} packets of its sound did not decode and are silent")
+        return "; ".join(said)
+
+    @property
+    def note(self) -> str | None:
+        return f"{self.path}: {self.loss}" if self.loss else None
+
+
+class StoredPair(Pair):
+    """One that lies in a cache."""
+
+    def __init__(self, path: Path, store: FrameStore, held: StoredSound):
+        assert store.rate is not None  # of a cache that has sound
+        super().__init__(path, held.stamps, Track(held.wave, held.start, store.rate))
+        self._store = store
+
+    def read(self, numbers: list[int], short_side: int | None) -> np.ndarray:
+        frames = self._store.frames(self.path)
+        assert frames is not None  # it has the sound beside them
+        return frames[numbers]
+
+    @property
+    def note(self) -> str | None:
+        return self._store.note(self.path)
 
 
 @lru_cache(maxsize=2)  # each holds its whole sound: 230 MB an hour at 16 kHz
@@ -189,8 +236,11 @@ def _refusal(path: Path, rate: int, threads: int) -> DataError | None:
     return None
 
 
-def open_pair(path: Path, rate: int, threads: int = 1) -> PairFile:
-    """A PairFile. One that cannot be used is looked at once a process; then its DataError is raised again."""
+def open_pair(path: Path, rate: int, threads: int = 1, store: FrameStore | None = None) -> Pair:
+    """A film with its sound, from the cache where that has both. A file that cannot be used is looked at once a
+    process; then its DataError is raised again."""
+    if store is not None and (held := store.sound(path)) is not None:
+        return StoredPair(path, store, held)
     if error := _refusal(path, rate, threads):
         raise error
     return _opened(path, rate, threads)
@@ -211,8 +261,8 @@ class PairClips(NumberedClips):
         clips_per_video: how often each file is drawn from in an epoch.
         short_side: frames are reduced to this while decoding; None keeps the file's own size.
         threads: decoder threads.
-        store: a cache of frames on disk, made with the same short_side, which is read instead of the videos it has; the
-            sound is the file's own.
+        store: a cache on disk, made with the same short_side, which is read instead of the videos it has. One that was
+            made with sound must have the same rate; of another the sound is the file's own.
 
     An item is {"clip": uint8 [3, frames, size, size], "wave": float32 [samples], "length": samples that are of the
     film, "start": the clip's first instant in the file's time, in seconds, "sample": n, "broken": [messages]}.
@@ -231,22 +281,16 @@ class PairClips(NumberedClips):
     store: FrameStore | None = None
 
     def __post_init__(self):
-        if self.store is not None and self.store.short_side != self.short_side:
-            raise ValueError(
-                f"the cache {self.store.folder} was made with short_side {self.store.short_side}, but clips are asked "
-                f"for with {self.short_side}; give both the same"
-            )
+        check_store(self)
         if self.views != 1:
-            raise ValueError(
-                f"a clip with its sound has one view, got {self.views}: others would be told apart from it"
-            )
+            raise ValueError(f"a clip with its sound has one view, got views {self.views}")
 
     @property
     def clips_per_file(self) -> int:
         return self.clips_per_video
 
     def read_clip(self, index: int, sample: int) -> dict:
-        file = open_pair(self.paths[index], self.rate, self.threads)
+        file = open_pair(self.paths[index], self.rate, self.threads, self.store)
         spare = spare_seconds(file, self.seconds)
         start = file.begin + spare * choose(self.seed, sample, START, STEPS) / STEPS
         images = read_frames(file, start, self.seconds, self.frames, self.short_side, self.store)
@@ -254,32 +298,36 @@ class PairClips(NumberedClips):
         return as_item(file, images, box, start, self)
 
     def note(self, index: int) -> str | None:
-        return open_pair(self.paths[index], self.rate, self.threads).note
+        return open_pair(self.paths[index], self.rate, self.threads, self.store).note
 
 
-def spare_seconds(file: PairFile, seconds: float) -> float:
+def check_store(of: PairClips | EveryPair) -> None:
+    if of.store is not None:
+        of.store.check_short_side(of.short_side)
+        of.store.check_rate(of.rate)
+
+
+def spare_seconds(file: Pair, seconds: float) -> float:
     """How much longer than a clip a file has both, 0 for one that is up to a twentieth shorter, of which the last frame
     is repeated and the rest is silent. Raises DataError for one that is shorter still."""
     spare = file.end - file.begin - seconds
     if spare < -SHORT * seconds:
         raise DataError(
-            f"{file.video.path}: picture and sound are there together for {max(0.0, file.end - file.begin):.2f} s, "
+            f"{file.path}: picture and sound are there together for {max(0.0, file.end - file.begin):.2f} s, "
             f"less than a clip of {seconds:g} s"
         )
     return max(0.0, spare)
 
 
 def read_frames(
-    file: PairFile, start: float, seconds: float, count: int, short_side: int | None, store: FrameStore | None
+    file: Pair, start: float, seconds: float, count: int, short_side: int | None, store: FrameStore | None
 ) -> np.ndarray:
-    """The frames of a clip, uint8 [count, H, W, 3]."""
     numbers = file.frames_at(start, seconds, count)
-    held = None if store is None else store.frames(file.video.path)
-    return file.video.read(numbers, short_side) if held is None else held[numbers]
+    held = None if store is None else store.frames(file.path)
+    return file.read(numbers, short_side) if held is None else held[numbers]
 
 
-def as_item(file: PairFile, images: np.ndarray, box: tuple[int, int, int, int], start: float, of) -> dict:
-    """The tensors of an item, of frames and a crop (top, left, height, width)."""
+def as_item(file: Pair, images: np.ndarray, box: tuple[int, int, int, int], start: float, of) -> dict:
     top, left, height, width = box
     crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     clip = torch.nn.functional.interpolate(
@@ -300,11 +348,9 @@ def as_item(file: PairFile, images: np.ndarray, box: tuple[int, int, int, int], 
 @dataclass
 class EveryPair(EveryItem):
     """`clips` clips of each file, equally spaced and cut from the middle of the picture, nothing drawn: what evaluation
-    looks at. Item i is of file i // clips.
+    looks at. Item i is of file i // clips. Arguments are as of `PairClips`.
 
-    Args: as of `PairClips`.
-
-    Item i has the keys of `PairClips`, but "place": i and "decodes": whether it does, for "sample". A file that does
+    An item has the keys of `PairClips`, but "place": i and "decodes": whether it does, for "sample". A file that does
     not decode is black and silent and has a message.
     """
 
@@ -317,16 +363,25 @@ class EveryPair(EveryItem):
     clips: int = 1
     short_side: int | None = None
     threads: int = 1
+    store: FrameStore | None = None
+
+    def __post_init__(self):
+        check_store(self)
 
     def __len__(self) -> int:
         return len(self.paths) * self.clips
 
+    @property
+    def apart(self) -> list[int]:
+        """All places, neighbours being of different files."""
+        return [f * self.clips + c for c in range(self.clips) for f in range(len(self.paths))]
+
     def __getitem__(self, place: int) -> dict:
         path, number = self.paths[place // self.clips], place % self.clips
         try:
-            file = open_pair(path, self.rate, self.threads)
+            file = open_pair(path, self.rate, self.threads, self.store)
             start = file.begin + spare_seconds(file, self.seconds) * (number + 0.5) / self.clips
-            images = read_frames(file, start, self.seconds, self.frames, self.short_side, None)
+            images = read_frames(file, start, self.seconds, self.frames, self.short_side, self.store)
             height, width = images.shape[1:3]
             side = min(height, width)
             box = (height - side) // 2, (width - side) // 2, side, side

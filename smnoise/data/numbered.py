@@ -7,7 +7,7 @@ Nothing here keeps a position: item n is the same in any process, for any number
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,7 +143,7 @@ class Share:
 
 def loader(
     clips: Dataset,
-    samples: range | Share,
+    samples: Sequence[int] | Share,
     batch_size: int,
     workers: int,
     device: torch.device | str = "cpu",

@@ -208,7 +208,8 @@ class CAVMAE(Cubes):
         if len(pixels) != len(spectrograms):
             raise ValueError(f"{len(pixels)} clips beside {len(spectrograms)} spectrograms; give pairs")
 
-    def _in_order(self, spectrograms: Tensor) -> Tensor:
+    def in_order(self, spectrograms: Tensor) -> Tensor:
+        """Spectrograms [B, time, mel] with the axes of `audio_order`."""
         return spectrograms if self.layout == "own" else spectrograms.transpose(1, 2)
 
     def encode_video(self, pixels: Tensor, ids: Tensor) -> Tensor:
@@ -220,7 +221,7 @@ class CAVMAE(Cubes):
 
     def encode_audio(self, spectrograms: Tensor, ids: Tensor) -> Tensor:
         """Own features of the patches ids [B, V] of spectrograms [B, time, mel]: [B, V, width]."""
-        patches = gather_patches(self._in_order(spectrograms), ids, self.patch)
+        patches = gather_patches(self.in_order(spectrograms), ids, self.patch)
         x = self.audio_embed(patches) + self.audio_positions[ids] + self.audio_modality
         return self._blocks(self.audio_blocks, x)
 
@@ -258,7 +259,7 @@ class CAVMAE(Cubes):
     def audio_loss(self, prediction: Tensor, spectrograms: Tensor, ids: Tensor) -> Tensor:
         """Mean squared error of predicted patches ids [B, M], a float32 scalar."""
         cube = (1, self.patch, self.patch)
-        pictures = as_clips(self._in_order(spectrograms))
+        pictures = as_clips(self.in_order(spectrograms))
         return ops.patch_loss(
             prediction, pictures, ids, cube, eps_inside=True, normalise=self.normalise_target
         )
@@ -313,14 +314,19 @@ class CAVMAE(Cubes):
         loss = video_loss + audio_loss + self.contrast_weight * found.loss
         return loss, Parts(video_loss, audio_loss, found.loss, found.accuracy)
 
+    def predict(self, pixels: Tensor, spectrograms: Tensor, masks: MaskPair) -> tuple[Tensor, Tensor]:
+        """Predictions of the hidden patches of the sound, and of the hidden cubes of the picture, as of `decode`, for
+        any pairing of clips and sounds."""
+        self.check(pixels, spectrograms)
+        audio = self.encode_audio(spectrograms, masks.audio.need("ids_keep"))
+        video = self.encode_video(pixels, masks.video.need("ids_keep"))
+        return self.decode(*self.join(audio, video), masks)
+
     @torch.no_grad()
     def errors(self, pixels: Tensor, spectrograms: Tensor, masks: MaskPair) -> tuple[Tensor, Tensor]:
         """The reconstruction errors of the sound and of the picture, float32 scalars, for any pairing of clips and
         sounds: the rows of a batch need not belong together, only their masks."""
-        self.check(pixels, spectrograms)
-        audio = self.encode_audio(spectrograms, masks.audio.need("ids_keep"))
-        video = self.encode_video(pixels, masks.video.need("ids_keep"))
-        to_audio, to_video = self.decode(*self.join(audio, video), masks)
+        to_audio, to_video = self.predict(pixels, spectrograms, masks)
         return (
             self.audio_loss(to_audio, spectrograms, masks.audio.need("ids_mask")),
             self.video_loss(to_video, pixels, masks.video.need("ids_mask")),
@@ -330,17 +336,23 @@ class CAVMAE(Cubes):
     def features(self, pixels: Tensor | None, spectrograms: Tensor | None) -> Tensor:
         """Frozen features, nothing hidden: float [B, width], the mean of the tokens. Of both, through the shared block
         together; of one alone, where the other is None, as the contrast has them."""
+        return self.tokens(pixels, spectrograms).mean(dim=1)
+
+    @torch.no_grad()
+    def tokens(self, pixels: Tensor | None, spectrograms: Tensor | None) -> Tensor:
+        """Frozen features of every token, nothing hidden: float [B, L, width], of the sound before those of the
+        picture."""
         own = {}
         if spectrograms is not None:
             own["audio"] = self.encode_audio(spectrograms, self._all(spectrograms, self.audio_positions))
         if pixels is not None:
             own["video"] = self.encode_video(pixels, self._all(pixels, self.video_positions))
         if not own:
-            raise ValueError("features needs clips, spectrograms, or both")
+            raise ValueError("features need clips, spectrograms, or both")
         if len(own) == 1:
             ((name, features),) = own.items()
-            return self.alone(features, name).mean(dim=1)
-        return torch.cat(self.join(own["audio"], own["video"]), dim=1).mean(dim=1)
+            return self.alone(features, name)
+        return torch.cat(self.join(own["audio"], own["video"]), dim=1)
 
     @staticmethod
     def _all(batch: Tensor, positions: Tensor) -> Tensor:

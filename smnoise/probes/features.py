@@ -46,7 +46,8 @@ def features_of(
     Args:
         model: has `features`, as `AudioMAE` and `VideoMAE` have; is moved to the device and put in evaluation mode.
         clips: an `EveryFile`, `EveryVideo` or `EveryMotion`.
-        inputs: makes of waveforms [B, samples] and lengths [B], or of clips, on the device, what the model reads.
+        inputs: makes of clips, or of waveforms [B, samples] and lengths [B], or of all three, on the device, what the
+            model reads.
         batch_size, workers: change the speed, and features by no more than rounding.
 
     Raises DataError where no file decodes.
@@ -68,7 +69,7 @@ def outputs_of(
     what was wrong with the others. Arguments and errors are those of `features_of`."""
     rows, places, broken = [], [], []
     for batch in loader(clips, range(len(clips)), batch_size, workers, device, drop_last=False):
-        media = ("clip",) if "clip" in batch else ("wave", "length")
+        media = [name for name in ("clip", "wave", "length") if name in batch]
         read = inputs(*(batch[name].to(device, non_blocking=True) for name in media))
         rows.append(function(read).cpu()[batch["decodes"]])
         places += batch["place"][batch["decodes"]].tolist()

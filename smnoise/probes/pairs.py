@@ -32,7 +32,8 @@ def pair_scores(
 
     Args:
         model: in evaluation mode.
-        batches: of `data.audiovisual.EveryPair`.
+        batches: of `data.audiovisual.EveryPair`, in an order in which the next clip is of another film (`apart`), whose
+            sound is more of another's than that of other seconds of the same film.
         inputs: makes spectrograms of waves and lengths.
         masks: of places, int64 [B] on the device.
         device: of the model.

@@ -3,6 +3,7 @@
 
     smnoise pretrain audiovisual --data FILMS --out runs/av --rho -1                      # masks that avoid each other
     smnoise pretrain audiovisual --recipe cavmae-base-audioset-1gpu --data FILMS --out runs/av
+    smnoise pretrain audiovisual --data FILMS --out runs/av --video-run runs/video --audio-run runs/audio
     smnoise pretrain audiovisual --resume --out runs/av
     torchrun --nproc-per-node 8 -m smnoise.train.audiovisual --recipe cavmae-base-audioset-8gpu --data FILMS \
         --out runs/av
@@ -32,6 +33,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ..convert.cavmae import begin_with
 from ..data.audio.clips import loader
 from ..data.audio.inputs import Spectrograms, Statistics, measure
 from ..data.audiovisual import EveryPair, PairClips
@@ -48,6 +50,7 @@ from ..samplers import Coupled, MaskPair, Sampler
 from .job import Job
 from .loop import run_job
 from .optim import decay_groups
+from .pretrained.find import pretrained as find_pretrained
 from .run.folder import command, digest_of_names
 from .settings import How, Pretraining, at_least, described, named_mask, positive, recipe_of
 from .world import World, processes
@@ -113,8 +116,13 @@ class Config(Pretraining):
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side while decoding."""
     frames_cache: How[Path | None] = None
-    """Folder that `smnoise.data.video.cache` made of these films with the same short_side: it is read instead of their
-    pictures."""
+    """Folder that `smnoise.data.video.cache` made of these films with the same short_side, with --rate also of their
+    sound: it is read instead of them."""
+    video_run: How[Path | None] = None
+    """With audio_run: begin with the encoders of two runs of one modality each, of smnoise.train.video and
+    smnoise.train.audio (or converted weights), of the same grids and widths and as many blocks."""
+    audio_run: How[Path | None] = None
+    """See video_run."""
     test: How[Path | None] = None
     """Other films, a folder or a list: scored after each epoch."""
     test_clips: How[int] = 8
@@ -158,6 +166,10 @@ class Config(Pretraining):
             )
         if self.contrast_ratio is not None and not 0 < self.contrast_ratio < 1:
             raise ValueError(f"contrast_ratio must be in (0, 1), got {self.contrast_ratio}")
+        if (self.video_run is None) != (self.audio_run is None):
+            raise ValueError(
+                "give both video_run and audio_run, or neither: a joint model begins with two encoders"
+            )
         if self.views != 1:
             raise ValueError(f"a clip with its sound has one view, got views {self.views}")
         if self.knn_every:
@@ -243,7 +255,11 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
     store = None if config.frames_cache is None else FrameStore(config.frames_cache)
     clips = PairClips(paths, seed=config.seed, clips_per_video=config.clips_per_video, store=store, **shape)
     clips[0]  # a data set that cannot be read is found out here, not in a worker
-    model = untrained(config).to(device)
+    model = untrained(config)
+    if config.video_run is not None and config.audio_run is not None and not config.resume:
+        begin_with(model, *(find_pretrained(run, of).model for run, of in (
+            (config.video_run, "video"), (config.audio_run, "audio"))))  # fmt: skip
+    model.to(device)
     masks, others = config.masks(), for_contrast(config)
 
     def begin(recipe: dict) -> list[str]:
@@ -283,9 +299,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
 
     def evaluate(last: bool) -> tuple[dict[str, float], list[str]]:
         every = EveryPair(tests, clips=config.test_clips, **shape)
-        batches = loader(
-            every, range(len(every)), min(32, len(every)), config.workers, device, drop_last=False
-        )
+        batches = loader(every, every.apart, min(32, len(every)), config.workers, device, drop_last=False)
         scores, broken = world.first(lambda: pair_scores(model, batches, inputs, masks, device))
         return scores, broken
 

@@ -6,7 +6,7 @@ A medium NAME is these modules of this folder:
     NAME              Config (with MEDIUM = NAME), job, pretrain, untrained, main: the program that pretrains
     pretrained/NAME   MODEL, a class of the medium's own, by which converted weights are told apart; of_run and
                       of_weights, which give a `pretrained.find.Pretrained`
-    finetune_NAME     Config, finetune, main: the program that fine-tunes
+    finetune_NAME     Config, finetune, main: the program that fine-tunes; of those in FINETUNED
 
 CONTRIBUTING.md has what is written for a new one, in five steps.
 """
@@ -16,7 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-MEDIA = ("video", "audio")
+MEDIA = ("video", "audio", "audiovisual")
+FINETUNED = ("video", "audio")
 
 
 def runs_of(medium: str) -> ModuleType:

@@ -3,10 +3,11 @@
 
     python -m smnoise.train.probe --run runs/audio --train TRAIN --test TEST            # folders TRAIN/LABEL/FILE
     python -m smnoise.train.probe --run runs/video --train train.txt --test test.txt    # lists: path label
+    python -m smnoise.train.probe --run runs/av --train TRAIN --test TEST --modality sound   # of a joint model
     python -m smnoise.train.probe --run runs/video --motion                             # eight motions, exact labels
     python -m smnoise.train.probe --run runs/video --motion --probes linear attentive nearest --all-checkpoints
 
-The run is one of smnoise.train.audio or smnoise.train.video, or in its place a folder of weights that smnoise convert
+The run is one of smnoise.train.audio, .video or .audiovisual, or in its place a folder of weights that smnoise convert
 wrote. --all-checkpoints scores every checkpoint that the run
 has kept, and the weights it began with as step 0: a curve over training, because reconstruction loss does not rank
 masks. Of a sound or video one clip from the middle is read; of a video --segments and --crops take more views,
@@ -55,6 +56,7 @@ from ..probes.attentive import attentive_probe
 from ..probes.features import Features, features_of, outputs_of
 from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from ..probes.nearest import nearest_probe
+from .pretrained.audiovisual import JointPretrained
 from .pretrained.find import Pretrained, check_is_folder, pretrained
 from .recipes import program
 from .run import checkpoint
@@ -71,7 +73,7 @@ class Config:
     """Score the features of a pretraining run by probes."""
 
     run: Path
-    """Folder of a run of smnoise.train.audio or smnoise.train.video; its newest whole checkpoint is read. Or of
+    """Folder of a run of smnoise.train.audio, .video or .audiovisual; its newest whole checkpoint is read. Or of
     converted weights."""
     train: Path | None = None
     """Folder with a folder a class, or list file with `path label` (or `path label;label`) a line. With motion:
@@ -102,6 +104,8 @@ class Config:
     """Views along the longer side."""
     stride: int | None = None
     """Frames of a video from one frame of the clip to the next; by default the run's, for converted weights 4."""
+    modality: Literal["both", "sound", "picture"] = "both"
+    """Of a joint run: whether features are of both together, or of one alone, the other missing."""
     seed: int = 0
     """Of few labels, of motions, and of the attentive probe; nothing else is drawn."""
     device: str = "auto"
@@ -204,6 +208,10 @@ def checkpoints(config: Config) -> tuple[Iterator[tuple[int | None, dict | None]
 def subject_of(config: Config) -> Subject:
     """The run's model and how it is fed. Raises CheckpointError where the run is of no trainer."""
     found: Pretrained = pretrained(config.run)
+    if config.modality != "both":
+        if not isinstance(found, JointPretrained):
+            raise ValueError(f"modality {config.modality} is of joint runs; {config.run} has one modality")
+        found = found._replace(modality=config.modality)
     views: dict[str, Any] = {"segments": config.segments, "crops": config.crops, "stride": config.stride}
     return Subject(
         found.first(), found.medium, found.inputs, partial(found.every, **views), found.through, found.notes
@@ -217,7 +225,7 @@ def task_of(
     no file."""
     if config.motion:
         if subject.medium is not VIDEO:
-            raise DataError(f"{config.run} is a run on sounds; --motion is for videos")
+            raise DataError(f"{config.run} is a run on {subject.medium.word}s; --motion is for videos")
         if config.train is None or config.test is None:
             found = installed_split()
         else:
@@ -285,7 +293,7 @@ def scores(
         found |= _pair("nearest_", nearest_probe(*sets, neighbours=config.neighbours))
     if "attentive" in config.probes:
         # Half the memory of float32; the tokens went through a LayerNorm and are of the order of 1.
-        function = subject.through(lambda inputs: model.tokens(inputs).half())
+        function = subject.through(lambda *inputs: model.tokens(*inputs).half())
         tokens = [outputs_of(function, side.clips, *read)[0] for side in sides]
         attentive = attentive_probe(
             *(tokens[0], labels[0], tokens[1], labels[1]),

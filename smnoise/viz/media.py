@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from ..data.audio.clips import open_audio, read_padded
+from ..data.audiovisual import PairFile
 from ..data.installed.videos import CREDIT, installed_clips
 from ..data.video.clips import clip_indices, open_video
 from ..errors import DataError
@@ -73,3 +74,30 @@ def read_sound(path: Path, rate: int, samples: int, start: float = 0.0) -> torch
     if not 0 <= first < sound.frames:
         raise DataError(f"{path}: the start lies outside of the sound; choose another one")
     return read_padded(sound, first, samples, rate)[0]
+
+
+def read_pair(
+    path: Path, frames: int, size: int, seconds: float, rate: int, samples: int, start: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A clip of a film, the largest square from its middle, with the sound of the same seconds, by the time stamps of
+    both: uint8 [3, frames, size, size], float32 [samples] at `rate` Hz, 0 past the end, and how many of these are the
+    film's, int64 [1].
+
+    Raises DataError for a file without picture or sound, and for seconds that lie outside of it.
+    """
+    file = PairFile(path, rate)
+    first = file.begin + start
+    if start < 0 or first + seconds > file.end + 1e-3 + 0.05 * seconds:
+        raise DataError(
+            f"{path} has picture and sound for {file.end - file.begin:.2f} s; {start:g} to {start + seconds:g} s are "
+            "not in it: choose another start, or fewer time steps"
+        )
+    images = file.read(file.frames_at(first, seconds, frames), None)
+    side = min(images.shape[1:3])
+    top, left = ((n - side) // 2 for n in images.shape[1:3])
+    crop = torch.from_numpy(images[:, top : top + side, left : left + side]).permute(0, 3, 1, 2)
+    clip = interpolate(crop.contiguous(), size=(size, size), mode="bilinear", antialias=True)
+    length = min(samples, round((min(first + seconds, file.end) - first) * rate))
+    wave = torch.zeros(samples)
+    wave[:length] = torch.from_numpy(file.sound.read(first, length))
+    return clip.transpose(0, 1), wave, torch.tensor([length])

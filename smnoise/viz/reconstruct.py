@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..masks import MaskBatch
 from ..models.audiomae import AudioMAE
-from ..models.filled import audio_views, video_views
+from ..models.cavmae import CAVMAE
+from ..models.filled import audio_views, joint_views, video_views
 from ..models.videomae import VideoMAE
+from ..samplers.coupled import MaskPair
 from . import film
 from .scenes import STRIP, colored, upright
 from .style import HIDDEN
@@ -47,15 +49,9 @@ def reconstruct_video(
     Returns how the views compare with the clip (see `errors`), and the paths.
     """
     views, loss = video_views(model, clip, masks)
-    rows = {TITLES[name]: _as_bytes(view) for name, view in views.items()}
-    frames = np.linspace(0, clip.shape[2] - model.tubelet, min(STRIP, masks.grid[0])).round().astype(int)
-    shown = {title: images[frames] for title, images in rows.items()}
-    footer = _footer(masks, loss, credit)
-    paths = film.strip(shown, [f"frame {f}" for f in frames], stem, footer=footer, formats=formats)
-    if moving:
-        paths.append(stem.with_name(f"{stem.name}.gif"))
-        film.gif({name: rows[TITLES[name]] for name in views}, paths[-1], footer=footer, columns=3)
-    return {"loss": loss, **errors(views, "clip")}, paths
+    return _draw_clip(
+        views, loss, clip.shape[2], model.tubelet, masks, stem, credit=credit, formats=formats, moving=moving
+    )
 
 
 def reconstruct_audio(
@@ -69,11 +65,60 @@ def reconstruct_audio(
 ) -> Written:
     """The same for one normalised spectrogram [1, frames, mel], without the frames."""
     views, loss = audio_views(model, spectrogram, masks)
+    return _draw_spectrogram(views, loss, masks, stem, model.normalise_target, credit=credit, formats=formats)
+
+
+def reconstruct_pair(
+    model: CAVMAE,
+    clip: Tensor,
+    spectrogram: Tensor,
+    masks: MaskPair,
+    stem: Path,
+    *,
+    credit: str = "",
+    formats: tuple[str, ...] = ("png",),
+    moving: bool = False,
+) -> Written:
+    """The same for one clip with its sound, as stem-picture and stem-sound. The numbers are of both, by "video_" and
+    "audio_" before their names; a loss is the error of that modality."""
+    seen, heard, error = joint_views(model, clip, spectrogram, masks)
+    pictures, paths = _draw_clip(
+        seen, error["video_error"], clip.shape[2], model.tubelet, masks.video,
+        stem.with_name(f"{stem.name}-picture"), credit=credit, formats=formats, moving=moving,
+    )  # fmt: skip
+    sounds, more = _draw_spectrogram(
+        heard, error["audio_error"], masks.audio, stem.with_name(f"{stem.name}-sound"),
+        model.normalise_target, credit=credit, formats=formats,
+    )  # fmt: skip
+    numbers = {f"{of}_{name}": value for of, found in (("video", pictures), ("audio", sounds))
+               for name, value in found.items()}  # fmt: skip
+    return numbers, [*paths, *more]
+
+
+def _draw_clip(
+    views: dict[str, Tensor], loss: float, frames: int, tubelet: int, masks: MaskBatch, stem: Path,
+    *, credit: str, formats: tuple[str, ...], moving: bool,
+) -> Written:  # fmt: skip
+    rows = {TITLES[name]: _as_bytes(view) for name, view in views.items()}
+    steps = np.linspace(0, frames - tubelet, min(STRIP, masks.grid[0])).round().astype(int)
+    shown = {title: images[steps] for title, images in rows.items()}
+    footer = _footer(masks, loss, credit)
+    paths = film.strip(shown, [f"frame {f}" for f in steps], stem, footer=footer, formats=formats)
+    if moving:
+        paths.append(stem.with_name(f"{stem.name}.gif"))
+        film.gif({name: rows[TITLES[name]] for name in views}, paths[-1], footer=footer, columns=3)
+    return {"loss": loss, **errors(views, "clip")}, paths
+
+
+def _draw_spectrogram(
+    views: dict[str, Tensor], loss: float, masks: MaskBatch, stem: Path, normalised: bool,
+    *, credit: str, formats: tuple[str, ...],
+) -> Written:  # fmt: skip
     true = views["spectrogram"].numpy()
     rows = {}
     for name, view in views.items():
         # Raw values of a model with normalised targets are on no scale of the spectrogram's.
-        scale = view.numpy() if name == "raw" and model.normalise_target else true
+        scale = view.numpy() if name == "raw" and normalised else true
         rows[TITLES[name]] = upright(colored(view.numpy(), scale))[None]
     footer = f"{_footer(masks, loss, '')}; time to the right, mel bins upwards. {credit}".strip()
     return {"loss": loss, **errors(views, "spectrogram")}, film.strip(

@@ -7,6 +7,7 @@ import torch
 from media import frame_number, write_film, write_video
 
 from smnoise.data.audiovisual import EveryPair, PairClips, PairFile, SoundTrack, open_pair
+from smnoise.data.installed.film import cut, film_of
 from smnoise.data.installed.videos import installed_clips
 from smnoise.data.numbered import loader
 from smnoise.data.video.cache import make
@@ -139,3 +140,58 @@ def test_every_pair(tmp_path):
 def test_a_clip_has_one_view(tmp_path):
     with pytest.raises(ValueError, match="one view"):
         PairClips([write_film(tmp_path / "film.mkv")], views=2, **SHAPE)
+
+
+def test_a_cache_with_sound_gives_the_same_clips(tmp_path):
+    """To the bit, without a look into the files; one without sound is left out by its name."""
+    films = tmp_path / "films"
+    films.mkdir()
+    paths = [write_film(films / f"{n}.mkv", 2.0 + n, channels="stereo", late=0.2 * n) for n in range(3)]
+    silent = write_video(films / "silent.mp4", 20)
+    store = make(films, tmp_path / "cache", 32, rate=8000)
+    assert "no sound track" in store.left_out[silent.name]
+    shape = {**SHAPE, "short_side": 32}
+    for kind in (PairClips, EveryPair):
+        plain, cached = kind(paths, **shape), kind(paths, store=store, **shape)
+        for n in range(3):
+            for name in ("clip", "wave", "start"):
+                assert torch.equal(plain[n][name], cached[n][name])
+            assert plain[n]["length"] == cached[n]["length"]
+    assert open_pair(paths[1], 8000, 1, store).note is None
+    with pytest.raises(ValueError, match="has sound at 8000 Hz, but 16000 Hz are asked for"):
+        PairClips(paths, store=store, **{**shape, "rate": 16000})
+    with pytest.raises(ValueError, match="made with short_side 32"):
+        EveryPair(paths, store=store, **SHAPE)
+    store.check()
+    paths[0].write_bytes(b"something else")
+    with pytest.raises(DataError, match="has changed since"):
+        open_pair(paths[0], 8000, 1, store)
+
+
+def test_a_cache_of_frames_alone_takes_the_sound_of_the_file(tmp_path):
+    film = write_film(tmp_path / "film.mkv", 3.0)
+    store = make(tmp_path, tmp_path / "cache", None)
+    assert store.rate is None
+    assert torch.equal(
+        PairClips([film], store=store, **SHAPE)[2]["wave"], PairClips([film], **SHAPE)[2]["wave"]
+    )
+
+
+def test_pieces_of_a_film(tmp_path):
+    """Of the same frames and samples as the film, that begin at 0."""
+    film = write_film(tmp_path / "film.mkv", 4.6, late=0.3)
+    pieces = cut(film, tmp_path / "pieces", 1.0, 32, 8000)
+    assert [path.name for path in pieces] == [f"piece-00{n}.mkv" for n in range(4)]
+    whole = PairFile(film, 8000)
+    for n, path in enumerate(pieces):
+        piece = PairFile(path, 8000)
+        assert piece.begin == pytest.approx(0, abs=0.1)
+        assert piece.end == pytest.approx(1.0, abs=0.11)
+        assert np.abs(piece.sound.read(0, 8000) - whole.sound.read(0.3 + n, 8000)).max() < 2e-4
+        wanted = whole.video.read(whole.frames_at(0.3 + n + piece.begin, 0.8, 8), 32)
+        found = piece.video.read(piece.frames_at(piece.begin, 0.8, 8))
+        assert (found == wanted[:, : found.shape[1], : found.shape[2]]).all()
+    with pytest.raises(DataError, match="shorter than half a piece"):
+        cut(film, tmp_path / "none", 20.0, 32, 8000)
+    with pytest.raises(DataError, match=r"make \.venv/film"):
+        film_of(tmp_path / "none")

@@ -3,6 +3,7 @@
 
     python -m smnoise.data.video.cache --data VIDEOS --out CACHE --short-side 128 --workers 8
     python -m smnoise.data.video.cache --data VIDEOS --out CACHE --short-side 128 --share 0 4   # one of four machines
+    python -m smnoise.data.video.cache --data FILMS --out CACHE --short-side 128 --rate 16000   # with their sound
     python -m smnoise.data.video.cache --out CACHE --check           # read all of it and compare checksums
 
     VideoClips(paths, short_side=128, store=FrameStore(CACHE))        # the same clips, bit for bit
@@ -12,6 +13,9 @@ last and has the sha256 of every shard, how each video is turned to be shown upr
 not decode. A share lies in a folder of its own in CACHE, part-0-of-4 and so on; the cache can be read when all are
 there. A video of which nothing decodes is left to the decoder, so that it is skipped as without a cache. A frame
 takes height * width * 3 bytes: 49 KB at 128 pixels square, so choose the short side that training needs.
+
+With --rate the sound of each video lies behind its frames, for `data.audiovisual` and `smnoise pretrain audiovisual`:
+the stamps of the frames (float64), and the samples (float32, mono). A video without sound is then left out.
 
 The shards are the same for any number of workers. After a stop the same command goes on behind the last whole shard.
 """
@@ -39,6 +43,7 @@ from ... import lock
 from ...errors import DataError
 from ...files import write_text
 from .. import tars
+from ..audiovisual import PairFile
 from ..found import file_notes
 from ..signals import ignore_interrupts
 from .clips import VIDEO, VideoFile, find_videos
@@ -54,6 +59,7 @@ def make(
     short_side: int | None,
     shard_mib: int = 256,
     *,
+    rate: int | None = None,
     share: tuple[int, int] = (0, 1),
     workers: int = 0,
     progress: bool = False,
@@ -66,6 +72,7 @@ def make(
         out: folder of the cache.
         short_side: frames are reduced to so many pixels along the shorter side; None: they keep their size.
         shard_mib: size of a shard in MiB. A larger video has a shard of its own.
+        rate: in Hz, at which the sound is kept too; None: frames alone.
         share: (K, N), every N-th video from the K-th, K from 0; the others are decoded by others.
         workers: processes that decode; 0: this one does.
         progress: whether a bar is drawn on standard error.
@@ -86,10 +93,10 @@ def make(
         raise DataError(f"{out} already holds {INDEX}; choose another --out, or delete it")
     with lock.held(folder):
         root = (data if data.is_dir() else data.parent).absolute()
-        making = _Making(folder, root, mine, short_side, shard_mib << 20)
+        making = _Making(folder, root, mine, short_side, rate, shard_mib << 20)
         making.begin(tell)
         with _bar(progress, len(mine), len(making.done)) as advance:
-            for path, decoded in _decoded(mine[len(making.done) :], short_side, workers):
+            for path, decoded in _decoded(mine[len(making.done) :], short_side, rate, workers):
                 making.add(path, decoded)
                 advance()
         making.end()
@@ -100,12 +107,21 @@ class _Making:
     """A cache while it is made. Files and frames are kept until they fill a shard; then it is written, and what is in
     it beside it, so that one who goes on knows."""
 
-    def __init__(self, folder: Path, root: Path, paths: list[Path], short_side: int | None, shard_bytes: int):
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        paths: list[Path],
+        short_side: int | None,
+        rate: int | None,
+        shard_bytes: int,
+    ):
         self.folder, self.root, self.shard_bytes = folder, root, shard_bytes
         named = [[self._name(path), tars.size_of(path)] for path in paths]
         self.settings = {
             "version": VERSION,
             "short_side": short_side,
+            "rate": rate,
             "shard_bytes": shard_bytes,
             "videos": named,
         }
@@ -143,14 +159,14 @@ class _Making:
         if isinstance(decoded, str):
             self._since["left_out"][self._name(path)] = decoded
             return
-        frames = decoded.pop("frames")
+        frames, *_ = arrays = decoded.pop("arrays")
         held = sum(array.nbytes for array in self._waiting)
-        if self._waiting and held + frames.nbytes > self.shard_bytes:
+        if self._waiting and held + sum(array.nbytes for array in arrays) > self.shard_bytes:
             self._write()
             held = 0
         where = {"shard": SHARD.format(len(self.shards)), "start": held, "shape": list(frames.shape)}
         self._since["files"][self._name(path)] = where | decoded
-        self._waiting.append(frames)
+        self._waiting += arrays
 
     def end(self) -> None:
         """Write what is left and the index. Raises DataError where no video decoded."""
@@ -162,7 +178,8 @@ class _Making:
             self._write()
         self.left_out |= self._since["left_out"]  # of videos behind the last one that decodes
         index = {"version": VERSION, "root": str(self.root), "short_side": self.settings["short_side"],
-                 "shards": self.shards, "files": self.files, "left_out": self.left_out}  # fmt: skip
+                 "rate": self.settings["rate"], "shards": self.shards, "files": self.files,
+                 "left_out": self.left_out}  # fmt: skip
         write_text(self.folder / INDEX, json.dumps(index, indent=1))
         for name in (MAKING, *map(_contents_of, self.shards)):
             (self.folder / name).unlink()
@@ -206,28 +223,34 @@ def _contents_of(shard: str) -> str:
     return f"{shard}.json"
 
 
-def _decode(path: Path, short_side: int | None) -> dict | str:
-    """All frames of a video and what the index says of it; or why there are none."""
+def _decode(path: Path, short_side: int | None, rate: int | None) -> dict | str:
+    """All frames of a video, its sound if that is asked for, and what the index says of both; or why there are none."""
+    sound: dict[str, Any] = {}
     try:
-        video = VideoFile(path)
-        frames = video.read_whole(short_side)
+        if rate is None:
+            video = VideoFile(path)
+            arrays, loss = [video.read_whole(short_side)], video.loss
+        else:
+            pair = PairFile(path, rate)
+            video, track = pair.video, pair.sound
+            arrays = [video.read_whole(short_side), np.array(pair.stamps), track.wave]
+            if len(arrays[0]) != len(arrays[1]):
+                raise DataError(f"{path}: {len(arrays[1])} frames have stamps, but {len(arrays[0])} decode")
+            sound, loss = {"sound": {"samples": len(track.wave), "start": track.start}}, pair.loss
         size = tars.size_of(path)
     except (DataError, OSError) as error:
         return str(error)
     orientation = video.index.orientation._asdict()
-    return {
-        "frames": frames,
-        "bytes": size,
-        "lost": video.index.lost,
-        "loss": video.loss,
-        "orientation": orientation,
-    }
+    told = {"bytes": size, "lost": video.index.lost, "loss": loss, "orientation": orientation, **sound}
+    return {"arrays": arrays, **told}
 
 
-def _decoded(paths: list[Path], short_side: int | None, workers: int) -> Iterator[tuple[Path, dict | str]]:
+def _decoded(
+    paths: list[Path], short_side: int | None, rate: int | None, workers: int
+) -> Iterator[tuple[Path, dict | str]]:
     """What `_decode` gives of each path, in order. Processes decode a few videos ahead, not more: each is in memory."""
     if not workers:
-        yield from ((path, _decode(path, short_side)) for path in paths)
+        yield from ((path, _decode(path, short_side, rate)) for path in paths)
         return
     # Not forked: a fork copies locks of threads, which FFmpeg and torch have.
     context = multiprocessing.get_context("spawn")
@@ -235,7 +258,7 @@ def _decoded(paths: list[Path], short_side: int | None, workers: int) -> Iterato
         ahead: deque = deque()
         try:
             for path in paths:
-                ahead.append((path, pool.submit(_decode, path, short_side)))
+                ahead.append((path, pool.submit(_decode, path, short_side, rate)))
                 if len(ahead) > workers:
                     first, result = ahead.popleft()
                     yield first, result.result()
@@ -284,6 +307,8 @@ class Config:
     """Folder of videos, or list file with one path a line."""
     short_side: int | None = None
     """Reduce frames to this many pixels along the shorter side; training must be given the same."""
+    rate: int | None = None
+    """Keep the sound too, mono at so many Hz; pretraining of both must be given the same."""
     shard_mib: int = 256
     """Size of a shard; also about the memory that is needed. A larger video has a shard of its own."""
     share: tuple[int, int] = (0, 1)
@@ -301,6 +326,8 @@ class Config:
                 "shard_mib and short_side must be at least 1 and workers not negative, got "
                 f"{self.shard_mib}, {self.short_side} and {self.workers}"
             )
+        if self.rate is not None and not 1000 <= self.rate <= 384_000:
+            raise ValueError(f"rate must be in 1000 .. 384000 Hz, got {self.rate}")
         part, parts = self.share
         if not 0 <= part < parts:
             raise ValueError(f"share must be K N with K from 0 to N - 1, got {part} {parts}")
@@ -313,8 +340,9 @@ def main() -> None:
             store = FrameStore(config.out)
             store.check()
         else:
-            store = make(config.data, config.out, config.short_side, config.shard_mib, share=config.share,
-                         workers=config.workers, progress=sys.stderr.isatty(), tell=print)  # fmt: skip
+            store = make(config.data, config.out, config.short_side, config.shard_mib, rate=config.rate,
+                         share=config.share, workers=config.workers, progress=sys.stderr.isatty(),
+                         tell=print)  # fmt: skip
     except KeyboardInterrupt:
         raise SystemExit(
             "smnoise: interrupted; the same command goes on behind the last whole shard"

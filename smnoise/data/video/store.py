@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,17 @@ PART = "part-{}-of-{}"
 BLOCK = 1 << 22
 
 
+class StoredSound(NamedTuple):
+    """The sound of a video, as it lies in a cache."""
+
+    wave: np.ndarray
+    """float32 [samples], mono, mapped read-only."""
+    start: float
+    """The time of its first sample in seconds, on the clock of `stamps`."""
+    stamps: np.ndarray
+    """When each frame is shown, float64 [frames], ascending."""
+
+
 class FrameStore:
     """The frames of a cache by the path of their video. Shards are mapped when they are first used, in each process.
 
@@ -30,6 +42,9 @@ class FrameStore:
 
     Raises DataError for a folder without a whole cache: no index, a share missing or made otherwise than the first one,
     or a shard missing or of another size than the index says. `check` reads all of it.
+
+    Attributes: short_side, to which frames were reduced, or None; rate, in Hz, of the sound that lies beside the
+    frames, or None where it has none.
     """
 
     def __init__(self, folder: Path, root: Path | None = None):
@@ -40,11 +55,17 @@ class FrameStore:
         parts = self._parts()
         indices = [self._index(part) for part in parts]
         self.short_side: int | None = indices[0]["short_side"]
+        self.rate: int | None = indices[0].get("rate")
         for part, index in zip(parts, indices, strict=True):
             if index["short_side"] != self.short_side:
                 raise DataError(
                     f"{self.folder / part} was made with short_side {index['short_side']}, {self.folder / parts[0]} "
                     f"with {self.short_side}; make one of them anew"
+                )
+            if index.get("rate") != self.rate:
+                raise DataError(
+                    f"{self.folder / part} was made with sound at {index.get('rate')} Hz, {self.folder / parts[0]} at "
+                    f"{self.rate} Hz; make one of them anew"
                 )
             within = Path(root or index["root"]).absolute()
             self.shards |= {os.path.join(part, name): shard for name, shard in index["shards"].items()}
@@ -64,6 +85,13 @@ class FrameStore:
             raise ValueError(
                 f"the cache {self.folder} was made with short_side {self.short_side}, but clips are asked for with "
                 f"{short_side}; give both the same"
+            )
+
+    def check_rate(self, rate: int) -> None:
+        """ValueError where it has sound, but at another rate than is asked for."""
+        if self.rate not in (None, rate):
+            raise ValueError(
+                f"the cache {self.folder} has sound at {self.rate} Hz, but {rate} Hz are asked for; give both the same"
             )
 
     def _parts(self) -> list[str]:
@@ -115,6 +143,26 @@ class FrameStore:
 
         Raises DataError where the video is of another size in bytes than the one that was decoded.
         """
+        entry = self._entry(path)
+        if entry is None:
+            return None
+        shape = entry["shape"]
+        return self._bytes(entry, entry["start"], int(np.prod(shape))).reshape(shape)
+
+    def sound(self, path: Path) -> StoredSound | None:
+        """The sound of a video at `rate`, and when its frames are shown; None for one that the cache has not, or has
+        without sound. Raises as `frames`."""
+        entry = self._entry(path)
+        if entry is None or "sound" not in entry:
+            return None
+        told, count = entry["sound"], entry["shape"][0]
+        behind = entry["start"] + int(np.prod(entry["shape"]))
+        stamps = self._bytes(entry, behind, 8 * count).view(np.float64)
+        wave = self._bytes(entry, behind + 8 * count, 4 * told["samples"]).view(np.float32)
+        return StoredSound(wave, told["start"], stamps)
+
+    def _entry(self, path: Path) -> dict | None:
+        """What the index says of a video that it has, and that is still as large as it was."""
         entry = self.entries.get(self._name(path))
         if entry is None:
             return None
@@ -124,13 +172,16 @@ class FrameStore:
             raise DataError(f"{path}: {error}") from None
         if size != entry["bytes"]:
             raise DataError(f"{path} has changed since {self.folder} was made of it; make the cache anew")
-        name, shape = entry["shard"], entry["shape"]
+        return entry
+
+    def _bytes(self, entry: dict, start: int, count: int) -> np.ndarray:
+        name = entry["shard"]
         if name not in self._mapped:
             self._mapped[name] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        return self._mapped[name][entry["start"] : entry["start"] + np.prod(shape)].reshape(shape)
+        return self._mapped[name][start : start + count]
 
     def note(self, path: Path) -> str | None:
-        """What `VideoFile.note` said of a video that it has."""
+        """What `VideoFile.note`, or `PairFile.note`, said of a video that it has."""
         loss = self.entries[self._name(path)]["loss"]
         return f"{Path(path).absolute()}: {loss}" if loss else None
 

@@ -14,7 +14,6 @@ from ...convert.files import holds_weights, load_model_and_notes
 from ...data.medium import Medium
 from ...data.numbered import EveryItem
 from ...errors import CheckpointError
-from ...samplers import Sampler
 from ..media import MEDIA, runs_of
 from ..run import checkpoint
 
@@ -45,8 +44,9 @@ class Pretrained(Protocol):
     def first(self) -> nn.Module:
         """The model with a run's first weights, or with the converted ones, on the CPU."""
 
-    def sampler(self) -> Sampler:
-        """The run's masks; for converted weights the trainer's usual ones."""
+    def sampler(self) -> Callable[[list[int]], Any]:
+        """Makes of sample numbers the run's masks, as its model takes them; for converted weights the trainer's usual
+        ones."""
 
     def every(self, paths: list[Path], *, segments: int, crops: int, stride: int | None) -> EveryItem:
         """One item of each file. A medium without views along time or space leaves out what it does not have."""
