@@ -50,18 +50,18 @@ UNUSED = re.compile(r"(blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\.(weight|
 
 
 def theirs(name: str) -> str:
-    """Our name of a weight as CAV-MAE calls it."""
+    """Return the name that CAV-MAE has for a weight of ours."""
     own = max((prefix for prefix in PREFIXES if name.startswith(prefix)), key=len)
     return PREFIXES[own] + name[len(own) :]
 
 
 def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: int = 16, **options) -> CAVMAE:
-    """The model of weights in CAV-MAE's layout, of layout "cavmae"; sizes and grids are read from the shapes.
+    """Build the model of weights in CAV-MAE's layout, of layout "cavmae"; sizes and grids are read from the shapes.
 
     Args:
         weights: tensors by name, also with the "module." that DataParallel puts before names.
-        heads, decoder_heads: which no shape tells; those of the published model.
-        options: others of `CAVMAE`'s.
+        heads, decoder_heads: attention heads, which no shape tells; by default those of the published model.
+        options: other arguments of `CAVMAE`.
 
     Raises CheckpointError for weights that are not of that layout, of other positions, or not finite.
     """
@@ -115,8 +115,8 @@ def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: i
 
 
 def to_cavmae(model: CAVMAE) -> dict[str, Tensor]:
-    """The weights of a model of layout "cavmae" as CAV-MAE's pretraining model has them, bit for bit; the norms that it
-    never uses are ones and zeros.
+    """Return the weights of a model of layout "cavmae" as CAV-MAE's pretraining model has them, bit for bit; the norms
+    that it never uses are ones and zeros.
 
     Raises ValueError for another layout.
     """
