@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache, cached_property
 from importlib import import_module
@@ -92,12 +93,13 @@ def everything() -> dict[str, list[Public]]:
 
 
 @cache
-def docs_by_name() -> dict[str, str]:
+def docs_by_name() -> dict[str, list[str]]:
     """Docstrings by the last word of their name, and by the last two."""
-    found = {}
+    found = defaultdict(list)
     for public in (one for module in MODULES for one in everything()[module]):
         words = public.name.split(".")
-        found[words[-1]] = found[".".join(words[-2:])] = public.doc
+        found[words[-1]].append(public.doc)
+        found[".".join(words[-2:])].append(public.doc)
     return found
 
 
@@ -131,9 +133,11 @@ def says_of_arrays(doc: str, depth: int = 2) -> bool:
     """Whether a docstring, or one that it refers to, says shape and dtype."""
     if SHAPE.search(doc) and DTYPE.search(doc):
         return True
-    referred = [docs_by_name().get(".".join(name.split(".")[-2:]), "") for name in REFERENCE.findall(doc)]
-    referred += [docs_by_name().get(name.split(".")[-1], "") for name in REFERENCE.findall(doc)]
-    return depth > 0 and any(says_of_arrays(other, depth - 1) for other in referred if other)
+    names = [name.split(".") for name in REFERENCE.findall(doc)]
+    referred = [
+        doc for words in names for doc in docs_by_name()[".".join(words[-2:])] + docs_by_name()[words[-1]]
+    ]
+    return depth > 0 and any(says_of_arrays(other, depth - 1) for other in referred)
 
 
 def test_the_rules_themselves():
