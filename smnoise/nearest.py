@@ -15,7 +15,7 @@ def meant(name: object, known: Iterable[str]) -> list[str]:
     the case, dashes and underscores.
 
     >>> meant("videomae", ["mae", "videomae-tube", "videomaev2-decoder"])
-    ['videomae-tube', 'videomaev2-decoder', 'mae']
+    ['videomae-tube', 'videomaev2-decoder']
     >>> meant("Green_3D", ["green-2d", "green-3d"])[0]
     'green-3d'
     """

@@ -6,7 +6,8 @@
 
 The page shows masks; how often each token is visible, against what chance does; the power of the noise with the band
 that the filters promise; the power of the masks in space and time; distances between visible tokens; and how long a
-token stays visible from one step to the next.
+token stays visible from one step to the next. Masks that flicker from one step to the next, or that have holes in a
+spectrum, are named.
 """
 
 from __future__ import annotations
@@ -65,5 +66,7 @@ def run(options: Options) -> int:
         f"  a token is visible in {seen['least']:.3f} to {seen['most']:.3f} of them, expected {seen['expected']:.3f}"
     )
     print(f"  {touching[0]:.3f} of the visible tokens touch another one (random masks: {touching[1]:.3f})")
+    for said in values["signs"].values():
+        print(f"  {said}")
     print("\n".join(map(str, paths)))
     return 0

@@ -74,7 +74,7 @@ class Measures:
     in_time: Spectrum | None
     """Of the visible tokens of each place over time; None for grids of one time step."""
     noise: NoiseSpectrum | None
-    """None for samplers that cut their masks from no noise."""
+    """None for samplers that cut their masks from no noise, or where it was not measured."""
 
     @property
     def z(self) -> Tensor:
@@ -92,10 +92,13 @@ def measure(
     count: int = 512,
     first: int = 0,
     step: Callable[[int], object] = lambda n: None,
+    *,
+    noise: bool = True,
 ) -> Measures:
     """Measure masks first .. first + count - 1 of a sampler.
 
     step: called with a number of masks after each part of the work, for a progress bar.
+    noise: measure also the noise behind a sampler of colours, which takes about a second.
 
     Raises ValueError for fewer than two masks, or a single visible token.
     """
@@ -152,7 +155,7 @@ def measure(
         if min((n for n in grid[1:] if n > 1), default=1) < 4
         else radial(planes / (count * grid[0] * grid[1] * grid[2] * even)),
         in_time=None if grid[0] < 4 else radial(lines / (count * grid[0] * grid[1] * grid[2] * even)),
-        noise=noise_spectrum(sampler) if isinstance(sampler, Color3D) else None,
+        noise=noise_spectrum(sampler) if noise and isinstance(sampler, Color3D) else None,
     )
 
 

@@ -29,7 +29,7 @@ def noise_at(
     >>> spec = smnoise.Green3D((2, 3, 4), 0.5).spec.to_json()
     >>> seed, samples = torch.tensor(0), torch.arange(2)
     >>> points = torch.cartesian_prod(*(torch.arange(n).float() for n in (2, 3, 4))).expand(2, -1, -1)
-    >>> torch.equal(noise_at(seed, samples, points, spec), color_noise(seed, samples, spec).flatten(1))
+    >>> torch.equal(noise_at(seed, samples, points, spec), smnoise.ops.color_noise(seed, samples, spec).flatten(1))
     True
 
     Args:

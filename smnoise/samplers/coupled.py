@@ -53,7 +53,8 @@ class Coupled:
     are shown is the modality's own strategy's choice. Counts are exact, and the law of each modality's masks does not
     depend on rho: only the pair does.
 
-    >>> sampler = Coupled(Green3D((8, 14, 14), num_visible=160), OptimBlue((64, 8), 0.8), rho=-1)
+    >>> video, audio = smnoise.Green3D((8, 14, 14), num_visible=160), smnoise.OptimBlue((64, 8), 0.8)
+    >>> sampler = Coupled(video, audio, rho=-1)
     >>> masks = sampler(batch_size=2, step=0)
     >>> masks.video.ids_keep.shape, masks.audio.ids_keep.shape
     (torch.Size([2, 160]), torch.Size([2, 102]))

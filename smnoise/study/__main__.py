@@ -19,7 +19,7 @@ from smnoise.data.video.clips import find_videos
 from smnoise.files import write_text
 
 from . import __doc__ as about
-from . import audio, cells, gate, picture, table, video
+from . import audio, cells, gate, losses, picture, table, video
 from .plan import EXPERIMENTS, SIZES, Cell, Name, Plan
 
 TABLE, RESULTS, PICTURE = "table.md", "study.json", "study.png"
@@ -181,6 +181,8 @@ def run(study: Study, stop=lambda: False) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["gate"]:
         return gate.main(sys.argv[2:])
+    if sys.argv[1:2] == ["losses"]:
+        return losses.main(sys.argv[2:])
     program = sys.argv[0] if sys.argv[0].startswith("smnoise ") else "python -m smnoise.study"
     try:
         study = tyro.cli(Study, prog=program, description=about)

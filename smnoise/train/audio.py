@@ -42,6 +42,7 @@ from ..data.draws import torch_seeded
 from ..data.found import file_notes
 from ..data.numbered import collate
 from ..lock import one_at_a_time
+from ..measures.signs import signs_of
 from ..models.audiomae import AudioMAE
 from ..models.common import MASK_OUTPUTS
 from ..probes.knn import KnnProbe
@@ -232,7 +233,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             **{REVISION: 2},
             **config.samplers(),
         ),
-        notes=file_notes(config.data, SOUND),
+        notes=file_notes(config.data, SOUND) + [sign.said for sign in signs_of(sampler)],
         advice=config.advice(),
         probe=probe,
         pictures=pictures,

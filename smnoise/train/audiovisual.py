@@ -40,6 +40,7 @@ from ..data.found import file_notes
 from ..data.video.clips import VIDEO, find_videos
 from ..data.video.store import FrameStore
 from ..lock import one_at_a_time
+from ..measures.signs import signs_of
 from ..models.cavmae import CAVMAE
 from ..probes.pairs import pair_scores
 from ..reference_coupled import SOUND
@@ -306,7 +307,7 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             contrast_clips=config.batch_size * processes(),
             **config.samplers(),
         ),
-        notes=file_notes(config.data, VIDEO),
+        notes=file_notes(config.data, VIDEO) + [sign.said for sign in (*signs_of(video), *signs_of(audio))],
         advice=f"raise --workers ({config.workers} now), or store the films smaller, or make a --frames-cache",
         evaluate=None if config.test is None else evaluate,
     )

@@ -42,6 +42,9 @@ class Job(Generic[Model]):
     person should be told of that."""
     notes: list[str] = field(default_factory=list)
     """What a person should be told."""
+    normalised: bool = False
+    """Whether the loss is a mean over values of patches that were normalised by their own mean and deviation, as
+    VideoMAE's is."""
     advice: str = ""
     """Where the loader is the limit."""
     probe: KnnProbe | None = None

@@ -43,6 +43,7 @@ from ..dual import DualMasks, dual
 from ..errors import DataError
 from ..lock import one_at_a_time
 from ..masks import MaskBatch
+from ..measures.signs import signs_of
 from ..models.common import MASK_OUTPUTS
 from ..models.videomae import VideoMAE
 from ..probes.knn import KnnProbe
@@ -237,7 +238,8 @@ def job(config: Config, device: torch.device, bfloat16: bool, world: World) -> J
             videos=digest_of_names(config.data, paths),
             **config.samplers(),
         ),
-        notes=notes + file_notes(config.data, VIDEO),
+        notes=notes + file_notes(config.data, VIDEO) + [sign.said for sign in signs_of(sampler)],
+        normalised=True,
         advice=config.advice(),
         probe=probe,
         pictures=pictures,

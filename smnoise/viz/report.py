@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from ..files import write_text
+from ..measures.signs import signs
 from ..measures.spectra import AXES, Measures, NoiseSpectrum, Spectrum, measure
 from ..samplers import White3D
 from ..samplers.base import Sampler
@@ -59,6 +60,7 @@ def as_json(sampler: Sampler, name: str, found: Measures, reference: Measures) -
         "masks": found.masks,
         "tokens": math.prod(found.grid),
         **_numbers(found),
+        "signs": {sign.name: sign.said for sign in signs(found)},
         "random masks of the same budget": _numbers(reference),
     }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make quick`: which folders there are, and what runs for one of them."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,9 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 
 
 def make(*arguments):
-    return subprocess.run(["make", *arguments], cwd=TESTS.parent, capture_output=True, text=True)
+    # As from a shell: these tests may have been started by make.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return subprocess.run(["make", *arguments], cwd=TESTS.parent, capture_output=True, text=True, env=env)
 
 
 def test_without_a_folder_it_says_which_there_are():

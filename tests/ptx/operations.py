@@ -275,7 +275,9 @@ def _set_predicates(o: Operation, value: str) -> list[str]:
 @form(r"ld(\.volatile|\.weak)?(\.(shared|global|param))?(::cta)?(\.v[248])?\.[busf](8|16|32|64)")
 def _(o):
     names, memory = vector(o.args[0]), f"'{o.ins.space}', {o.code.address(o.args[1])}"
-    lines = [f"v = T.load({memory}, '{o.kind}', {len(names)}, {o.mask}, {o.number})"]
+    # A compiler widens a load over a part that it does not need: what stands there is nobody's fault.
+    used = [i for i, name in enumerate(names) if name in o.code.kernel.read] if len(names) > 1 else [0]
+    lines = [f"v = T.load({memory}, '{o.kind}', {len(names)}, {o.mask}, {o.number}, {used})"]
     return lines + [o.to(name, f"v[{i}]") for i, name in enumerate(names) if name != "_"]
 
 

@@ -22,7 +22,7 @@ from .unreachable import FACTS
 
 CREATE = ("empty", "empty_like", "zeros", "ones", "full", "arange", "tensor", "cat")
 KIB = 1024
-SHARED_LIMITS = {80: 163 * KIB, 90: 227 * KIB, 100: 227 * KIB}  # bytes that a block may have
+SHARED_LIMITS = {80: 163 * KIB, 89: 99 * KIB, 90: 227 * KIB, 100: 227 * KIB}  # bytes that a block may have
 DEFAULT_SHARED = 48 * KIB  # without funcSetAttribute
 MULTIPROCESSORS = 132
 

@@ -101,6 +101,11 @@ def test_bounds_alignment_and_what_nobody_wrote():
     assert kinds("ld.shared.u32 %r1, [%r21];") == ["read of memory that nobody wrote"]
     assert kinds("st.shared.u8 [%r21], 1; ld.shared.u32 %r1, [%r21];") == ["read of memory that nobody wrote"]
     assert {f.kind for f in run("ld.global.u64 %d1, [%a0+512];", out()).faults} == {"out of bounds"}
+    # Of a vector, what nothing reads is no read, but for its bounds; what is read is one.
+    half = "st.shared.u32 [memory+8], 1; bar.sync 0; ld.shared.v2.u32 {%r1, %r3}, [memory+8];"
+    assert not kinds(half + "add.u32 %r2, %r1, 1;", threads=32)
+    assert kinds(half + "add.u32 %r2, %r3, 1;", threads=32) == ["read of memory that nobody wrote"]
+    assert kinds("ld.shared.v2.u32 {%r1, %r3}, [memory+-8];") == ["out of bounds"]
     assert {f.kind for f in run("ld.global.u64 %d1, [%a0+505];", out()).faults} == {
         "out of bounds",
         "misaligned",

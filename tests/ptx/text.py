@@ -122,6 +122,7 @@ class Kernel:
         self._statements(body, line)
         self.dynamic_base = -(-self.static_shared // 16) * 16
         self.shared |= dict.fromkeys(module.extern_shared, self.dynamic_base)
+        self.read = set[str]().union(*(ins.reads for ins in self.instructions))
         self.blocks = self._blocks()
         self.index = {r: i for i, r in enumerate(self.registers)}
         self.local_registers = self._local_registers()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -70,15 +70,24 @@ class Threads:
     # Memory.
 
     def load(
-        self, space: str, base, offset: int, kind: str, count: int, mask, number: int
+        self,
+        space: str,
+        base,
+        offset: int,
+        kind: str,
+        count: int,
+        mask,
+        number: int,
+        used: Sequence[int] = (0,),
     ) -> list[np.ndarray]:
-        """`count` neighbouring elements of each thread, of those in the mask."""
+        """`count` neighbouring elements of each thread, of those in the mask. Of those that are not `used`, by their
+        place among them, only the bounds are judged, and 0 is given."""
         kind = np.dtype(kind)
         if space == "param":
             return self._load_parameters(base, offset, kind, count, mask)
         out = [np.zeros(self.n, kind) for _ in range(count)]
         for region, lanes, at in self._accesses(space, base, offset, kind.itemsize * count, mask, number):
-            for i in range(count):
+            for i in used:
                 out[i][lanes] = region.load(
                     at + i * kind.itemsize, kind, self._who(lanes), self._report(number)
                 )

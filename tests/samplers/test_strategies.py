@@ -243,7 +243,7 @@ def test_a_tube_of_another_count_is_refused_with_the_nearest_ones():
     ("make", "error", "words"),
     [
         (lambda: strategy("cube", VIDEO, 0.9), ValueError, "one of random, tube, frame"),
-        (lambda: strategy("grean-3d", VIDEO, 0.9), ValueError, r"got 'grean-3d', did you mean green-3d\?"),
+        (lambda: strategy("grean-3d", VIDEO, 0.9), ValueError, r"got 'grean-3d', did you mean green-3d, "),
         (lambda: strategy("random", VIDEO), ValueError, "either mask_ratio or num_visible"),
         (lambda: strategy("random", VIDEO, 0.9, per="row"), ValueError, "clip, frame"),
         (lambda: strategy("tube", VIDEO, 1.5), ValueError, r"\(0, 1\)"),

@@ -282,7 +282,7 @@ def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
     elsewhere = {"out", "resume", "recipe", "device", "dtype", "compile", "checkpoint_blocks", "shard", "workers",
                  "log_every", "tensorboard", "save_every", "keep_every", "knn_every", "knn_train", "knn_test", "train",
                  "test", "run", "preset", "classes", "model", "tubelet", "patch", "frames", "stride",
-                 "size"}  # fmt: skip
+                 "size", "frames_cache"}  # fmt: skip
     assert set(recipe_fields(Config)) == {f.name for f in fields(Config)} - elsewhere
 
 

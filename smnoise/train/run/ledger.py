@@ -18,6 +18,7 @@ from . import checkpoint
 from .curves import Watch
 from .folder import Opened
 from .log import RunLog, read
+from .scale import Scale
 from .shards import local, whole
 from .throughput import LoaderWaits, Verdict
 
@@ -58,6 +59,7 @@ class Ledger:
         records = read(config.out)
         self.best = max((r["score"] for r in records if "score" in r), default=-math.inf)
         self.watch = Watch(self.recipe, config.log_every, type(config), records)
+        self.scale = Scale(records, steps) if job.normalised else None
         self.verdict = Verdict(job.advice)
         self.loss_sum = torch.zeros((), device=device)
         self.logged, self.since = opened.first_step, time.perf_counter()
@@ -128,7 +130,8 @@ class Ledger:
             "loader_wait": self.world.largest(self.waits.take()),
         }
         self.log.step(record)
-        for said in (self.verdict(record["loader_wait"]), self.watch(record)):
+        of_scale = self.scale and self.scale(record)
+        for said in (self.verdict(record["loader_wait"]), self.watch(record), of_scale):
             if said:
                 self.log.event(step, said)
         self.logged, self.since = step, time.perf_counter()

@@ -59,7 +59,8 @@ def whole_pass(path: Path, kind: Kind) -> list[np.ndarray]:
 class Held(SimpleNamespace):
     """Frames in memory, as a cache has them."""
 
-    short_side = None
+    def check_short_side(self, short_side):
+        assert short_side is None  # the frames are whole ones
 
     def __contains__(self, path):
         return True
