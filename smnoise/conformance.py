@@ -23,6 +23,8 @@ from .spec import ColorSpec, OptimBlueSpec, StrategySpec, as_int, signed64, visi
 
 
 class Result(NamedTuple):
+    """What a backend answered to an entry of the known answers."""
+
     backend: str
     entry: str
     expected: Any
@@ -30,21 +32,26 @@ class Result(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """Whether the answer is the known one."""
         return self.expected == self.got
 
 
 def built_in() -> Path:
-    """The contract's known answers."""
+    """Return the path of the contract's known answers."""
     return Path(__file__).parent / "contract" / "kat.json"
 
 
 def extensions() -> Path:
-    """The known answers of the contract's extensions."""
+    """Return the path of the known answers of the contract's extensions."""
     return Path(__file__).parent / "contract" / "extensions.json"
 
 
 def shipped(sections: list[str] | None = None) -> dict[str, list[dict]]:
-    """The entries of each section, or of the named ones, of the two files. Raises ValueError for a name of none."""
+    """Load the known answers that come with the package: the entries of each section, or of the named ones, of both
+    files.
+
+    Raises ValueError for the name of a section that there is not.
+    """
     known = load(built_in()) | load(extensions())
     if absent := set(sections or ()) - set(known):
         raise ValueError(f"no section {', '.join(sorted(absent))}; there are {', '.join(known)}")
@@ -52,9 +59,10 @@ def shipped(sections: list[str] | None = None) -> dict[str, list[dict]]:
 
 
 def load(path: Path, sections: list[str] | None = None) -> dict[str, list[dict]]:
-    """The entries of each section of a file, all of them known and complete.
+    """Load a file of known answers: the entries of each of its sections, all of them known and complete.
 
-    Raises ValueError for a section, a key or a type that the checks below do not know; OSError.
+    Raises ValueError for a section, a key or a type that the checks below do not know, and OSError for a file that
+    cannot be read.
     """
     try:
         file = json.loads(Path(path).read_text())
@@ -127,7 +135,9 @@ def _check_values(where: str, entry: dict, lengths: dict[str, int]) -> None:
 
 
 def run(known: dict[str, list[dict]], backend: str) -> Iterator[Result]:
-    """Check every entry against one backend. Raises ValueError for values that no backend could take."""
+    """Check every entry against one backend, and yield a `Result` for each. Raises ValueError for values that no
+    backend could take.
+    """
     module = import_module(f"{backends.__name__}.{backend}")
     for section, entries in known.items():
         check = CHECKS[section][0]

@@ -34,7 +34,7 @@ class DualMasks(NamedTuple):
     """int64 [B, D], ascending: the tokens that are decoded, all hidden from the encoder."""
 
     def to(self, device, non_blocking: bool = False) -> DualMasks:
-        """The same on another device."""
+        """Return the masks on another device."""
         return DualMasks(
             self.encoder.to(device, non_blocking=non_blocking),
             self.ids_decode.to(device, non_blocking=non_blocking),
@@ -42,7 +42,7 @@ class DualMasks(NamedTuple):
 
 
 def dual(encoder: MaskBatch, decoder: MaskBatch, num_decoded: int) -> DualMasks:
-    """Of the tokens hidden from the encoder choose `num_decoded` in every sample, at first those that `decoder` shows.
+    """Choose `num_decoded` of the tokens hidden from the encoder in every sample, at first those that `decoder` shows.
 
     >>> masks = smnoise.Green3D((8, 14, 14), 0.9, seed=0)([0, 1])
     >>> decode = smnoise.RunningCell((8, 14, 14), 0.5, seed=1)([0, 1])

@@ -27,12 +27,13 @@ NONE_HERE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)  # of a fi
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Within, no other process of this machine or, where the file system is shared and knows locks, of another one is
-    in here for the same folder. A folder that is missing is made, and taken away again if nothing came into it.
+    """Keep all other processes, of this machine or, where the file system is shared and knows locks, of another one,
+    out of such a block for the same folder. A folder that is missing is made, and taken away again if nothing came into
+    it.
 
     Where the file system knows no locks, that is said on standard error and nothing is held.
 
-    Raises FolderInUseError where another process holds it, NotADirectoryError where a file is in the way.
+    Raises FolderInUseError where another process holds the folder, NotADirectoryError where a file is in the way.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)

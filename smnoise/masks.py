@@ -147,15 +147,17 @@ class MaskBatch(_Fields):
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """The outputs that were asked for."""
+        """The outputs that were asked for: mask, bool [B, L], and the ids, int64, in the order of the fields."""
         return tuple(v for v in self[:4] if v is not None)
 
     @property
     def batch_size(self) -> int:
+        """B, the number of samples."""
         return self.tensors[0].shape[0]
 
     @property
     def device(self) -> torch.device:
+        """The device that the masks are on."""
         return self.tensors[0].device
 
     def bool_masked_pos(self) -> torch.Tensor:
@@ -172,7 +174,9 @@ class MaskBatch(_Fields):
         return self.need("mask").unflatten(1, self.grid)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskBatch:
-        """The same masks on another device."""
+        """Return the masks on another device. With non_blocking=True the host does not wait for a copy from pinned
+        memory.
+        """
         device = as_device(device)  # no dtype: ids and masks keep theirs
         mask, keep, hide, restore = (
             v if v is None else v.to(device, non_blocking=non_blocking) for v in self[:4]
@@ -180,7 +184,10 @@ class MaskBatch(_Fields):
         return MaskBatch(mask, keep, hide, restore, self.grid, self.num_visible)
 
     def need(self, name: str) -> torch.Tensor:
-        """One of the outputs. Raises ValueError if it was not asked for."""
+        """Return one of the outputs by its name: mask, bool [B, L], or ids, int64 [B, V], [B, L - V] or [B, L].
+
+        Raises ValueError if it was not asked for.
+        """
         value = getattr(self, name)
         if value is None:
             raise ValueError(f"{name} was not computed: include it in the sampler call's outputs")
@@ -188,7 +195,7 @@ class MaskBatch(_Fields):
 
 
 def check_masks(masks) -> None:
-    """Raises TypeError for what no sampler gives."""
+    """Raise TypeError for what no sampler gives."""
     if not isinstance(masks, MaskBatch):
         raise TypeError(
             f"masks must be a MaskBatch, what a sampler gives, not its tensors; got {type(masks).__name__}"

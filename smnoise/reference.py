@@ -39,7 +39,7 @@ def philox(counter, seed: int) -> np.ndarray:
 
 
 def words(seed: int, sample: int, purpose: int, block=0, y=0, t=0) -> np.ndarray:
-    """Section 1. The four words at each (block, y, t): uint32, last axis of size 4."""
+    """Section 1. The four words at each (block, y, t): uint32, shape [..., 4]."""
     block, y, t = np.broadcast_arrays(*(np.asarray(v, dtype=np.int64) for v in (block, y, t)))
     sample &= 0xFFFFFFFFFFFFFFFF
     counter = np.stack(
@@ -106,7 +106,7 @@ def taps(sigma: float, truncate: float) -> np.ndarray:
 
 
 def filter_axis(v: np.ndarray, g: np.ndarray, axis: int, wrap: bool) -> np.ndarray:
-    """Section 4 along one axis. Field: the result is shorter by the radius at both ends."""
+    """Section 4 along one axis of v, float32 of any shape. Field: shorter by the radius at both ends."""
     v = np.moveaxis(v, axis, 0)
     n, radius = v.shape[0], len(g) - 1
     at = np.arange(n) if wrap else np.arange(radius, n - radius)
@@ -128,7 +128,7 @@ def low_pass(seed: int, sample: int, spec, sigma: float, origin=(0, 0, 0)) -> np
 
 
 def window(seed: int, sample: int, spec, reach=(0, 0, 0), origin=(0, 0, 0)) -> np.ndarray:
-    """Section 2, extension 13. White noise over the grid at its origins, with `reach` more cells on every side."""
+    """Section 2, extension 13. White noise, float32, over the grid's shape and `reach` more on every side."""
     first = [(o + moved) % period for o, moved, period in zip(spec.origin, origin, PERIOD, strict=True)]
     t, y, x = (o + np.arange(-r, n + r) for o, n, r in zip(first, spec.grid, reach, strict=True))
     return white(seed, sample, t[:, None, None], y[None, :, None], x[None, None, :])
@@ -164,7 +164,7 @@ def color_noise(
 
 
 def key(scores: np.ndarray) -> np.ndarray:
-    """Section 6. uint32 keys that order as the float32 scores do."""
+    """Section 6. uint32 keys that order as the float32 scores do, of their shape."""
     with np.errstate(invalid="ignore"):  # signalling NaNs
         bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.uint32)
     sign = np.uint32(0x80000000)

@@ -33,7 +33,7 @@ def point_taps(sigma: float, truncate: float, phase: int) -> np.ndarray:
 
 
 def place_of(points: np.ndarray) -> np.ndarray:
-    """Coordinates float32 in sixteenths: int64, halves going up."""
+    """Round coordinates, float32 of any shape, to sixteenths: int64, halves going up."""
     return np.floor(points.astype(np.float64) * PHASES + 0.5).astype(np.int64)
 
 
@@ -43,7 +43,7 @@ def nearest(place):
 
 
 def point_sum(values: np.ndarray, g: np.ndarray, paired: bool) -> np.ndarray:
-    """The sum over the last axis, in the contract's order."""
+    """Sum float32 values [..., n], weighted by g, over the last axis, in the contract's order."""
     if not paired:
         acc = g[0] * values[..., 0]
         for j in range(1, len(g)):
@@ -57,7 +57,7 @@ def point_sum(values: np.ndarray, g: np.ndarray, paired: bool) -> np.ndarray:
 
 
 def low_pass_at(seed: int, sample: int, spec, sigma: float, place) -> np.ndarray:
-    """Sections 3 and 4 at one place, three integers (t, y, x) of sixteenths: one float32."""
+    """Compute sections 3 and 4 at one place, three integers (t, y, x) of sixteenths: a float32 scalar."""
     axes = []
     for scale, q in zip(spec.anisotropy, place, strict=True):
         radius = len(taps(sigma * scale, spec.truncate)) - 1

@@ -132,7 +132,7 @@ class MaskStream:
             self._ahead.drop()
 
     def state_dict(self) -> dict[str, int]:
-        """What a checkpoint needs: the number of the next batch. Waits for the device."""
+        """Return what a checkpoint needs: the number of the next batch. Waits for the device."""
         return {"step": self.step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

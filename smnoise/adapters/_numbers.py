@@ -21,8 +21,9 @@ class Numbers:
         self.consumed = as_int("consumed", consumed, 0, EVALUATION)
 
     def take(self, rows: int, batch: int, rank: int, world_size: int, device=None) -> torch.Tensor:
-        """The numbers of the next batch of this rank, int64 [rows]; a batch of fewer rows leaves the rest of its own
-        out. Raises ValueError for more rows than batch."""
+        """Return the numbers of the next batch of this rank, int64 [rows]. A batch of fewer rows leaves the rest of its
+        numbers out. Raises ValueError for more rows than batch.
+        """
         if not 0 <= rows <= batch:
             raise ValueError(
                 f"a batch has {rows} rows, more than the {batch} promised: give the loader's batch size"

@@ -32,7 +32,14 @@ class SampledModule(torch.nn.Module):
         self._passes: list[weakref.ref[_Pass]] = []  # those whose graphs may still be needed
 
     def masks_for(self, tokens: torch.Tensor, outputs: str) -> MaskBatch:
-        """Masks for tokens [B, L, D]. Raises RuntimeError without samples, ValueError where shapes do not fit."""
+        """Make the masks for a pass over tokens.
+
+        Args:
+            tokens: float [B, L, D], of any floating type.
+            outputs: the outputs of the masks that are needed, as in `color_mask`.
+
+        Raises RuntimeError where no samples were set, and ValueError where shapes do not fit.
+        """
         if self.samples is None and _in_backward():
             self.samples = self._samples_again()
         if self.samples is None:
@@ -55,7 +62,9 @@ class SampledModule(torch.nn.Module):
         return self.sampler(samples, device=tokens.device, outputs=outputs)
 
     def visible(self, tokens: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """Tokens [B, L, D] by number [B, V]: [B, V, D]."""
+        """Pick the tokens `ids` [B, V], int64, out of tokens [B, L, D] of any floating type; what comes back is [B, V,
+        D].
+        """
         found = tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[2]))
         if not torch.compiler.is_compiling():
             if self._pass is not None and found.grad_fn is not None and not _in_backward():

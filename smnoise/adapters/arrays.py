@@ -31,9 +31,11 @@ class MaskArrays(NamedTuple):
 
 
 def as_arrays(masks: MaskBatch, library: Any) -> MaskArrays:
-    """Arrays of `library` that share the masks' memory, on their device.
+    """Return the outputs of a MaskBatch as arrays of another library, which share the masks' memory, on their device.
+    `library` is its module, such as jax.numpy or cupy.
 
-    Raises TypeError where library has no from_dlpack, and what library raises for a device that it does not know.
+    Raises TypeError where the library has no from_dlpack, and what the library raises for a device that it does not
+    know.
     """
     if not hasattr(library, "from_dlpack"):
         raise TypeError(f"expected a library with from_dlpack, such as numpy or cupy; got {library!r}")
@@ -41,7 +43,8 @@ def as_arrays(masks: MaskBatch, library: Any) -> MaskArrays:
 
 
 def from_array(samples: Any) -> torch.Tensor:
-    """Sample numbers as int64 [B], on the device of the array; without a copy if it is of 64-bit integers.
+    """Return sample numbers, an array of integers [B] of any library, as int64 [B] on the array's device; without a
+    copy if the integers have 64 bits.
 
     Raises TypeError for what is no array of integers.
     """

@@ -45,7 +45,7 @@ class EpochNumbers(Sampler[int]):
         self.order, self.size, self.epoch = order, size, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The next pass is this epoch."""
+        """Say which epoch the next pass is."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -119,7 +119,9 @@ class Pretrained(
         self._hub_mixin_config = None  # the mixin's own record of the arguments; ours are files
 
     def push_to_hub(self, repo_id: str, *, model_card_kwargs: dict | None = None, **options: Any) -> str:
-        """As the mixin's; its card names the repository."""
+        """Push the files to a repository, as the mixin's method of that name does; the model card then names the
+        repository.
+        """
         told = {"repo_id": repo_id} | (model_card_kwargs or {})
         return super().push_to_hub(repo_id, model_card_kwargs=told, **options)
 
@@ -176,6 +178,9 @@ class Pretrained(
         return cls(found, sampler)
 
     def generate_model_card(self, *arguments: Any, **values: Any) -> ModelCard:
+        """Write the model card from huggingface_hub's template: what the model and its masks are, and how they are
+        loaded.
+        """
         lines = []
         if self.sampler is not None:
             lines.append("masks = found.sampler(batch_size=8, step=0)")
@@ -207,7 +212,7 @@ class Pretrained(
 
 
 def config_of(model: VideoMAE | AudioMAE) -> VideoConfig | AudioConfig:
-    """What a model is built from."""
+    """Give the config that a model can be built from again."""
     if isinstance(model, VideoMAE):
         mean, std = (tuple(getattr(model, name).flatten().tolist()) for name in ("mean", "std"))
         return VideoConfig(model.size, model.grid, model.tubelet, model.patch, model.channels, mean, std)

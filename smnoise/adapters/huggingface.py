@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def grid_of(config: VideoMAEConfig) -> tuple[int, int, int]:
-    """Tokens of a clip along (T, H, W). Raises ValueError where cubes do not divide the clip."""
+    """Return the tokens of a clip along (T, H, W). Raises ValueError where cubes do not divide the clip."""
     height, width = _pair(config.image_size)
     down, across = _pair(config.patch_size)
     if config.num_frames % config.tubelet_size or height % down or width % across:
@@ -42,15 +42,15 @@ def grid_of(config: VideoMAEConfig) -> tuple[int, int, int]:
 def checked(
     bool_masked_pos: torch.Tensor, config: VideoMAEConfig, num_masked: int | None = None
 ) -> torch.Tensor:
-    """The same masks, if the model means by them what they say; they may come from anywhere.
+    """Check that masks, wherever they come from, mean what the model takes them for, and return them as they are.
 
     Args:
-        bool_masked_pos: bool [B, L], True = masked, L tokens of the config's clips.
+        bool_masked_pos: bool [B, L], True = masked, of the L tokens of the config's clips.
         config: the model's.
         num_masked: True values that each row must have. None: any number of at least half of L, so that a mask with
             True for visible tokens is found out.
 
-    Waits for the device once, if the masks are not on the CPU.
+    The host waits for the device once if the masks are not on the CPU.
 
     Raises:
         TypeError: for anything but booleans.

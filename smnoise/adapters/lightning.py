@@ -50,7 +50,7 @@ class StepMasks:
         self.sampler, self.batch_size = sampler, as_int("batch_size", batch_size, 1, 2**31)
 
     def samples(self, trainer: Trainer, rows: int) -> torch.Tensor:
-        """Sample numbers of the current training batch, int64 [rows], on the trainer's device.
+        """Return the sample numbers of the current training batch, int64 [rows], on the trainer's device.
 
         Raises ValueError for more rows than batch_size, RuntimeError outside of training.
         """

@@ -51,12 +51,12 @@ class MaskedModule(LightningModule):
         self.numbers = Numbers()
 
     def loss(self, batch: Any, masks: MaskBatch) -> torch.Tensor:
-        """The loss of a batch: replace it where your model is called in another way."""
+        """Compute the loss of a batch, a scalar. Replace this method where your model is called in another way."""
         found = self.model(batch, masks)
         return found[0] if isinstance(found, tuple) else found
 
     def rows(self, batch: Any) -> int:
-        """How many masks a batch needs: its length, or that of the first tensor in a tuple, list or dict."""
+        """Return how many masks a batch needs: its length, or that of the first tensor in a tuple, list or dict."""
         while not isinstance(batch, torch.Tensor):
             batch = next(iter(batch.values())) if isinstance(batch, dict) else batch[0]
         return len(batch)

@@ -33,17 +33,18 @@ class RandomMasking(SampledModule):
     def forward(
         self, x: torch.Tensor, mask_ratio: float | None = None, noise: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Visible tokens of x [B, L, D].
+        """Keep the visible tokens of x, float [B, L, D] of any floating type.
 
         Args:
-            mask_ratio: what the caller believes; must leave as many tokens as the sampler does.
+            mask_ratio: the ratio that the caller believes in; it must leave as many tokens as the sampler does.
             noise: must be None; ViTMAE has it for masks of the caller's own.
 
         Returns:
-            x_masked [B, V, D]; mask float32 [B, L], 1 = removed; ids_restore int64 [B, L].
+            x_masked, float [B, V, D]; mask, float32 [B, L], 1 = removed; ids_restore, int64 [B, L].
 
         Raises:
-            ValueError: for another number of tokens, of samples, or another ratio. RuntimeError: without samples.
+            ValueError: for another number of tokens or of samples, or another ratio.
+            RuntimeError: without samples.
         """
         if (
             isinstance(mask_ratio, torch.Tensor) or noise is not None

@@ -43,7 +43,14 @@ class PatchDrop(SampledModule):
         self.masks = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor | None]:
-        """Prefix tokens and visible patches of x [B, prefix + L, D], in their order: [B, prefix + V, D]."""
+        """Keep the prefix tokens and the visible patches.
+
+        Args:
+            x: float [B, prefix + L, D], of any floating type.
+
+        Returns float [B, prefix + V, D] in the order of the tokens; with return_indices also ids_keep, int64 [B, V],
+        which is None in evaluation mode.
+        """
         if not self.training:
             self.samples = self.masks = None  # or the next training pass would have those of this one
             return (x, None) if self.return_indices else x

@@ -70,7 +70,7 @@ class MaskCallback(TrainerCallback, ExportableState):
         self._arguments: Any = None
 
     def state(self) -> dict:
-        """What a checkpoint of the Trainer keeps."""
+        """Return what a checkpoint of the Trainer keeps."""
         return {"args": {}, "attributes": {"consumed": self.numbers.consumed}}
 
     def on_init_end(self, args, state, control, model=None, **others) -> None:
@@ -164,7 +164,9 @@ class LoopMasks:
         return self.sampler(samples, outputs=outputs)
 
     def state_dict(self) -> dict:
+        """Return what a checkpoint needs: how many rows all ranks together have had."""
         return {"consumed": self.numbers.consumed}
 
     def load_state_dict(self, state: dict) -> None:
+        """Go on where the run was whose `state_dict` this is."""
         self.numbers = Numbers(state["consumed"])

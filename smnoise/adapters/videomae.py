@@ -65,7 +65,7 @@ class MaskingGenerator:
         self._end: int | None = None  # and of the first that is not of the sample it was told
 
     def tell(self, number: int) -> None:
-        """The next calls are for this sample."""
+        """Say for which sample the next calls are."""
         self._next = number * self.masks_per_sample
         self._end = self._next + self.masks_per_sample
 

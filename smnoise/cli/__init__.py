@@ -26,6 +26,7 @@ BEGIN = """\
 
 
 def usage() -> str:
+    """Return the text of `smnoise --help`."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
     return (
@@ -37,7 +38,7 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line, by default that of the program; its exit code."""
+    """Run a command line, by default that of the program, and return its exit code."""
     try:
         if arguments is None:
             arguments = sys.argv[1:]

@@ -131,7 +131,7 @@ def run(options: Options) -> int:
 
 
 class Times(NamedTuple):
-    """Of calls, in microseconds a mask."""
+    """How long a call takes, in microseconds a mask."""
 
     median: float
     low: float
@@ -142,15 +142,17 @@ class Times(NamedTuple):
     """Of the elapsed time, what this thread had a core for."""
 
     def as_json(self) -> dict[str, float]:
+        """Return the median and both ends, each to three digits."""
         return {name: significant(getattr(self, name)) for name in ("median", "low", "high")}
 
 
 def significant(value: float) -> float:
-    """To three digits, of whatever size."""
+    """Round a number of any size to three digits."""
     return float(f"{value:.3g}")
 
 
 def shown(times: dict[str, float]) -> str:
+    """Write times as a cell of the table."""
     return f"{times['median']:g} ({times['low']:g} to {times['high']:g})"
 
 
@@ -159,7 +161,7 @@ WIDE = 1.5  # how much longer the slow tenth may take than the quick one
 
 
 def doubts(share: float | None, rows: list[dict[str, Any]]) -> list[str]:
-    """What speaks against the numbers."""
+    """Say what speaks against the numbers."""
     notes = []
     if share is not None and share < BUSY:
         notes.append(
@@ -180,7 +182,11 @@ def doubts(share: float | None, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def mae_random(batch: int, tokens: int, visible: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Random masking as masked autoencoders usually do it: two sorts of uniform numbers, from torch's generator."""
+    """Random masking as masked autoencoders usually do it: two sorts of uniform numbers, from a generator of torch.
+
+    Returns ids_keep, int64 [batch, visible]; the mask, float32 [batch, tokens], 1 = removed; and ids_restore, int64
+    [batch, tokens].
+    """
     import torch
 
     order = torch.rand(batch, tokens, device=device, generator=_generator(device)).argsort(dim=1)

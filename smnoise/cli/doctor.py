@@ -116,7 +116,7 @@ def status() -> dict:
 
 
 def cuda_versions() -> dict | None:
-    """Of compiler and driver; None where nothing compiles."""
+    """Return the versions of the CUDA compiler and the driver; None where nothing compiles."""
     from ..backends import nvrtc
 
     if nvrtc.why_not() is not None:
@@ -130,6 +130,7 @@ def cuda_versions() -> dict | None:
 
 
 def print_ops(table: dict) -> None:
+    """Print which backend runs which op, and why the others do not."""
     print(f"{'op':<18}{'device':<8}{'backend':<12}runs")
     for op, devices in table.items():
         for device, reasons in devices.items():
@@ -138,6 +139,7 @@ def print_ops(table: dict) -> None:
 
 
 def machine() -> list[Finding]:
+    """Look at smnoise, torch and the GPUs."""
     import numpy
     import torch
 
@@ -154,6 +156,7 @@ def machine() -> list[Finding]:
 
 
 def threads() -> list[Finding]:
+    """Look at the CPU's instructions and threads."""
     from ..backends import cpu
 
     isas = cpu.isas()
@@ -211,7 +214,7 @@ def occupancies(name: str) -> list[Finding]:
 
 
 def backends_here() -> list[Finding]:
-    """The fast ones; that of the CPU must run, the others need a GPU."""
+    """Look at the fast backends. That of the CPU must run, the others need a GPU."""
     from .. import backends
 
     found = []
@@ -231,6 +234,7 @@ def backends_here() -> list[Finding]:
 
 
 def packages() -> list[Finding]:
+    """Look at the packages that smnoise can use."""
     return [package(*row) for row in PACKAGES]
 
 
@@ -255,7 +259,9 @@ def package(name: str, module: str | None, purpose: str, extra: str) -> Finding:
 
 
 def torchvision() -> Finding:
-    """Of a build for GPUs beside a torch for CPUs `import timm` dies; smnoise.compat mends it within smnoise."""
+    """Look at torchvision. Beside a torch for CPUs, a build of it for GPUs makes `import timm` die; within smnoise the
+    module smnoise.compat mends that.
+    """
     from ..compat import _declare_torchvision_operators
 
     if find_spec("torchvision") is None:
@@ -276,6 +282,7 @@ def torchvision() -> Finding:
 
 
 def torchcodec() -> Finding:
+    """Look at torchcodec, an optional reader of videos."""
     from ..data.video import torchcodec_reader
 
     why = torchcodec_reader.reason()
@@ -285,7 +292,7 @@ def torchcodec() -> Finding:
 
 
 def known_answers() -> Finding:
-    """The contract's own, on the fast backend of the CPU, or where there is none on the reference."""
+    """Check the contract's known answers, on the CPU's fast backend or, where there is none, on the reference."""
     from .. import backends, conformance
 
     backend = "cpu" if backends.reason("cpu", "color_mask", "cpu") is None else "reference"

@@ -22,6 +22,7 @@ from rich.table import Table
 
 
 def print_json(value, indent: int | None = 2) -> None:
+    """Print a value as JSON."""
     print(json.dumps(value, indent=indent))
 
 

@@ -33,7 +33,7 @@ Theme = Literal["paper", "slides", "dark"]
 
 @dataclass(frozen=True)
 class Scene:
-    """Files and looks."""
+    """Where pictures go, and how they look."""
 
     out: Path
     """Folder of the pictures; made if it does not exist."""
@@ -51,7 +51,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Animation(Scene):
-    """Of masks."""
+    """How an animation of masks looks."""
 
     milliseconds: int | None = None
     """A picture of the GIF; by default 80 of a clip, 800 of a spectrogram."""
@@ -213,6 +213,7 @@ def samplers_of(names: tuple[str, ...], budget: Budget, usual_grid: tuple[int, .
 
 
 def scene_of(what: Animation, name: str):
+    """Return the options as smnoise.viz takes them."""
     from ..viz.scenes import Scene
 
     return Scene(
@@ -221,6 +222,7 @@ def scene_of(what: Animation, name: str):
 
 
 def video(what: Video) -> list[Path]:
+    """Draw masks over a clip, and return the paths of the pictures."""
     from ..viz import media, scenes
 
     return scenes.video(
@@ -237,6 +239,7 @@ def video(what: Video) -> list[Path]:
 
 
 def audio(what: Audio) -> list[Path]:
+    """Draw masks over a spectrogram, and return the paths of the pictures."""
     from ..viz import media, scenes
 
     return scenes.audio(
@@ -252,7 +255,9 @@ def audio(what: Audio) -> list[Path]:
 
 
 def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
-    """Of a run of any trainer, whose newest checkpoint tells which, or of converted weights."""
+    """Draw what a model fills in: the model of a run of any trainer, whose newest checkpoint tells which, or of
+    converted weights. Returns the numbers of the picture and the paths.
+    """
 
     from ..train.pretrained.find import Pretrained, pretrained
     from ..viz import media

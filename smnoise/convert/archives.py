@@ -21,7 +21,7 @@ NEVER = "; torch.save writes no such file, so it is damaged, or was packed by an
 
 
 class Place(NamedTuple):
-    """Of an entry's bytes in the file."""
+    """Where the bytes of an entry lie in the file."""
 
     begin: int
     size: int

@@ -49,7 +49,7 @@ UNUSED = re.compile(r"(blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\.(weight|
 
 
 def theirs(name: str) -> str:
-    """Our name of a weight as CAV-MAE calls it."""
+    """Return the name that CAV-MAE has for a weight of ours."""
     own = max((prefix for prefix in PREFIXES if name.startswith(prefix)), key=len)
     return PREFIXES[own] + name[len(own) :]
 
@@ -181,8 +181,8 @@ def from_cavmae(weights: Mapping[str, Tensor], heads: int = 12, decoder_heads: i
 
 
 def to_cavmae(model: CAVMAE) -> dict[str, Tensor]:
-    """The weights of a model of layout "cavmae" as CAV-MAE's pretraining model has them, bit for bit; the norms that it
-    never uses are ones and zeros.
+    """Return the weights of a model of layout "cavmae" as CAV-MAE's pretraining model has them, bit for bit; the norms
+    that it never uses are ones and zeros.
 
     Raises ValueError for another layout.
     """

@@ -42,13 +42,14 @@ class Source:
 
 
 def read(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Source:
-    """Weights of a file (safetensors, or what torch.save wrote: .pth, .pt, .bin, .ckpt), of a folder with
+    """Read the weights of a file (safetensors, or what torch.save wrote: .pth, .pt, .bin, .ckpt), of a folder with
     model.safetensors or pytorch_model.bin (or an index and its parts) and config.json, or of a training run or one of
     its checkpoints.
 
-    Pickled files go through torch.load(weights_only=True) only, which builds tensors and plain containers; settings
-    and optimisers beside the weights are not built, and all else is refused. Raises CheckpointError for what is unsafe,
-    damaged, too large or of another kind, OSError for what is not there.
+    Pickled files go through torch.load(weights_only=True) only, which builds tensors and plain containers; settings and
+    optimisers beside the weights are not built, and all else is refused.
+
+    Raises CheckpointError for what is unsafe, damaged, too large or of another kind, and OSError for what is not there.
     """
     path = Path(path)
     if (path / checkpoint.FOLDER).is_dir():
@@ -73,8 +74,11 @@ def read(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Source:
 
 
 def write(converted: Converted, out: Path | str) -> None:
-    """A new folder with model.safetensors and config.json (and leftovers.safetensors if there are any), or, where out
-    ends in .pth, a file as the official programs read it. Raises CheckpointError if it is there or cannot be made."""
+    """Write a new folder with model.safetensors and config.json (and leftovers.safetensors if there are any), or, where
+    `out` ends in .pth, a file as the official programs read it.
+
+    Raises CheckpointError if it is there already or cannot be made.
+    """
     out = Path(out)
     if out.exists():
         raise CheckpointError(f"{out} exists already; choose another name, or remove it first")
@@ -101,7 +105,9 @@ def write(converted: Converted, out: Path | str) -> None:
 def convert_files(
     source: Path | str, out: Path | str, to: str = "smnoise", *, max_bytes: int = MOST_BYTES, **options
 ) -> Converted:
-    """Read source, write out in layout `to`; options and errors are those of `convert_state`, `read` and `write`."""
+    """Read `source` and write it to `out` in the layout `to`. Options and errors are those of `convert_state`, `read`
+    and `write`.
+    """
     if Path(out).exists():
         raise CheckpointError(f"{out} exists already; choose another name, or remove it first")
     converted = _convert(source, to, max_bytes, options)
@@ -116,10 +122,10 @@ def holds_weights(path: Path) -> bool:
 
 
 def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> AnyModel:
-    """The model of a file or folder in any layout, with its weights, in float32 on the CPU.
+    """Load the model of a file or folder in any layout, with its weights, in float32 on the CPU.
 
-    What was assumed on the way is not told: use `load_model_and_notes`, or `convert_state` for its notes. No random
-    state is touched. Options and errors are those of `convert_state` and `read`.
+    What was assumed on the way is not told: use `load_model_and_notes` for that, or `convert_state` for its notes. No
+    random state is touched. Options and errors are those of `convert_state` and `read`.
     """
     return load_model_and_notes(path, max_bytes=max_bytes, **options)[0]
 
@@ -127,7 +133,7 @@ def load_model(path: Path | str, *, max_bytes: int = MOST_BYTES, **options) -> A
 def load_model_and_notes(
     path: Path | str, *, max_bytes: int = MOST_BYTES, **options
 ) -> tuple[AnyModel, list[str]]:
-    """As `load_model`, and what was assumed, checked and left out on the way."""
+    """Load a model as `load_model` does, and return with it what was assumed, checked and left out on the way."""
     converted = _convert(path, "smnoise", max_bytes, options)
     with torch.random.fork_rng(devices=[]):
         model = converted.config.build()

@@ -19,7 +19,7 @@ FIXED = {
 
 
 def config(video: VideoConfig) -> dict:
-    """Theirs for ours."""
+    """Return the config.json of transformers' VideoMAEForPreTraining for a model of ours."""
     size, (t, h, w) = video.size, video.grid
     return {
         "architectures": ["VideoMAEForPreTraining"],
@@ -45,7 +45,8 @@ def config(video: VideoConfig) -> dict:
 
 
 def options(text: Mapping, notes: list[str]) -> dict:
-    """Of theirs what the weights do not tell, as options of `convert_state`. Absent values are transformers' defaults.
+    """Read from transformers' config.json what the weights do not tell, as options of `convert_state`. Values that are
+    absent are transformers' defaults.
 
     Raises CheckpointError where it is of another model, or asks for what smnoise's VideoMAE does not do.
     """

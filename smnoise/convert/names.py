@@ -88,11 +88,13 @@ class Entry:
     """Shape of each of theirs."""
 
     def join(self, parts: list[Tensor]) -> Tensor:
-        """Ours, a new tensor."""
+        """Make our weight of the parts that they have, as a new tensor of `shape` and of the parts' dtype."""
         return torch.cat(parts).reshape(self.shape)
 
     def split(self, tensor: Tensor) -> dict[str, Tensor]:
-        """Theirs, new tensors that share no memory."""
+        """Cut our weight, a tensor of `shape` and any dtype, into the parts that they have, which are new tensors and
+        share no memory.
+        """
         parts = tensor.reshape(len(self.theirs) * self.part[0], *self.part[1:]).chunk(len(self.theirs))
         return {name: part.clone() for name, part in zip(self.theirs, parts, strict=True)}
 

@@ -71,7 +71,7 @@ OWN = {"torch", "torchvision", "torchaudio", "numpy", "smnoise"} | sys.stdlib_mo
 
 
 def full_name(module: str, name: str) -> str:
-    """As torch reads a pickle's global, which may be of Python 2."""
+    """Return the name of a pickle's global, which may be of Python 2, as torch reads it."""
     module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
     return f"{module}.{name}"
 

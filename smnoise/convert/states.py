@@ -60,24 +60,25 @@ def convert_state(
     decoder_heads: int | None = None,
     positions: str | None = None,
 ) -> Converted:
-    """A state dict of a pretraining model, in another layout.
+    """Convert a state dict of a pretraining model into another layout.
 
     Args:
-        state: in any of the layouts, which its keys and shapes tell; `module.` and `_orig_mod.` before them are cut
-            off, and so is another name that is in front of all, as Lightning's modules have it.
+        state: tensors by name, in any of the layouts, which its keys and shapes tell; `module.` and `_orig_mod.` before
+            the names are cut off, and so is another name that is in front of all, as Lightning's modules have it.
         to: "smnoise", "huggingface" or "official".
         config: what the model is built from; needed for smnoise's layout, else inferred from the shapes.
         leftovers: those of an earlier conversion from "official"; without them the tensors are made anew.
-        grid: tokens of the usual input, (T, H, W) or (time, frequency); default: the published.
-        heads, decoder_heads: where the widths are not published ones.
+        grid: tokens of the usual input, (T, H, W) or (time, frequency); by default the published one.
+        heads, decoder_heads: attention heads, needed where the widths are not published ones.
         positions: "right" or "published", for an AudioMAE without a table of positions.
 
     Returns:
-        Its state is of new tensors. Any dtype is kept.
+        The converted state, of new tensors whose dtype is kept, and what to know about it.
 
     Raises:
-        CheckpointError: no such layout, or keys are missing, unknown or of another shape; all are listed.
-        ValueError: an option does not fit.
+        CheckpointError: where there is no such layout, or keys are missing, unknown or of another shape; all are
+            listed.
+        ValueError: where an option does not fit.
     """
     if to not in LAYOUTS:
         raise ValueError(f"to must be one of {', '.join(LAYOUTS)}; got {to!r}")
@@ -148,7 +149,9 @@ def _joint(
 
 
 def detect(state: Mapping[str, Tensor]) -> tuple[str, str]:
-    """Model and layout of a state dict. Raises CheckpointError, with what else it is, where it is none of them."""
+    """Tell the model and the layout of a state dict. Raises CheckpointError, with what else it is, where it is none of
+    them.
+    """
     found = _known(state)
     if len(found) != 1:
         raise CheckpointError(
@@ -169,8 +172,9 @@ def _known(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by their names without wrappers' prefixes. Raises CheckpointError for anything that is no dense tensor of
-    floats, and for two of one name."""
+    """Return the tensors by their names without wrappers' prefixes. Raises CheckpointError for anything that is no
+    dense tensor of floats, and for two of one name.
+    """
     plain: dict[str, Tensor] = {}
     wrong = []
     for name, tensor in state.items():

@@ -24,7 +24,9 @@ TOLERANCE = 2e-3  # half precision; entries of a wrong table are off by up to 2
 
 
 def computed(config: AnyConfig, layout: str) -> dict[str, Tensor]:
-    """Their names and what we put there: [1, L, width], AudioMAE [1, 1 + L, width] with zeros for the class token."""
+    """Return the tables of positions by the names that they have in a layout: float32 [1, L, width], for an AudioMAE
+    [1, 1 + L, width] with zeros for the class token.
+    """
     if isinstance(config, JointConfig) or (config.model, layout) not in NAMES:
         return {}
     tables = [table_of(config, width) for width in (config.size.width, config.size.decoder_width)]
@@ -32,6 +34,9 @@ def computed(config: AnyConfig, layout: str) -> dict[str, Tensor]:
 
 
 def table_of(config: VideoConfig | AudioConfig, width: int) -> Tensor:
+    """Compute the fixed positions of a model at a width: float32 [1, L, width], for an AudioMAE [1, 1 + L, width] with
+    zeros for the class token.
+    """
     if config.model == "videomae":
         t, h, w = config.grid
         return sinusoid(t * h * w, width)[None]
@@ -41,7 +46,9 @@ def table_of(config: VideoConfig | AudioConfig, width: int) -> Tensor:
 
 
 def check(found: Tensor, name: str, config: AnyConfig, width: int) -> None:
-    """Raises CheckpointError unless the table of a file is the computed one, up to half precision."""
+    """Raise CheckpointError unless the table of a file, `found`, is the computed one up to half precision: floats [1,
+    L, width], for an AudioMAE [1, (1 +) L, width].
+    """
     assert not isinstance(config, JointConfig)  # of which `computed` names no tables
     want = table_of(config, width)
     if config.model == "audiomae" and found.dim() == 3 and found.shape[1] == want.shape[1] - 1:
@@ -60,7 +67,7 @@ def check(found: Tensor, name: str, config: AnyConfig, width: int) -> None:
 
 
 def positions_kind(found: Tensor, grid: tuple[int, int], width: int) -> str | None:
-    """Which order AudioMAE's table [1, (1 +) L, width] is in: "right", "published", or neither."""
+    """Tell which order AudioMAE's table, floats [1, (1 +) L, width], is in: "right", "published", or neither."""
     tokens = grid[0] * grid[1]
     if found.dim() != 3 or found.shape[1] not in (tokens, tokens + 1) or found.shape[2] != width:
         return None

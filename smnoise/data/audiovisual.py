@@ -328,6 +328,7 @@ def read_frames(
 
 
 def as_item(file: Pair, images: np.ndarray, box: tuple[int, int, int, int], start: float, of) -> dict:
+    """Make the tensors of an item of frames, uint8 [count, H, W, 3], and a crop (top, left, height, width)."""
     top, left, height, width = box
     crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
     clip = torch.nn.functional.interpolate(

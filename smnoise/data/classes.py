@@ -9,9 +9,11 @@ SPARE = 1000  # classes that a small set may leave without a clip
 
 
 def check_classes(classes: int, clips: int, where: str, *, guessed: bool = False) -> None:
-    """ValueError for more classes than can be meant, or than a table of `clips` rows of them can hold.
+    """Raise ValueError for more classes than can be meant, or than a table of `clips` rows of them can hold.
 
     Args:
+        classes: number of classes.
+        clips: number of labelled clips.
         where: for the message, such as "train.txt".
         guessed: `classes` is one more than the highest label; then it may not be far beyond the number of clips either.
     """

@@ -20,7 +20,7 @@ PURPOSE_EPOCH, PURPOSE_CLIP, PURPOSE_STEP = 8, 9, 10
 
 
 def choose(seed: int, sample: int, slot: int, count: int) -> int:
-    """One of 0 .. count - 1 for a sample; `slot` tells its choices apart."""
+    """Choose one of 0 .. count - 1 for a sample; `slot` keeps a sample's choices apart."""
     word = int(words(seed, sample, PURPOSE_CLIP, block=slot >> 2)[slot & 3])
     return word * count >> 32
 
@@ -34,7 +34,7 @@ def beta_10_10(seed: int, sample: int, slot: int) -> float:
 
 @lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of an epoch: int64 [count], items sorted by one random word each."""
+    """Draw the order of an epoch: int64 [count], the items sorted by one random word each."""
     item = np.arange((count + 3) // 4)
     keys = words(seed, epoch, PURPOSE_EPOCH, block=item & 0xFFFF, y=item >> 16).reshape(-1)[:count]
     return np.argsort(keys, kind="stable")
@@ -42,8 +42,9 @@ def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @contextmanager
 def torch_seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Within, torch's generators of the CPU and of `device` (dropout draws from them) begin at a state that is a
-    function of (seed, step); behind it they are the caller's again, as they were."""
+    """Let torch's generators of the CPU and of `device`, from which dropout draws, begin inside of the block at a state
+    that is a function of (seed, step). After the block they are the caller's again, as they were.
+    """
     low, high, *_ = (int(word) for word in words(seed, step, PURPOSE_STEP))
     gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if gpu else []):

@@ -39,30 +39,30 @@ class LabelledFiles(NamedTuple):
 def labelled_sounds(
     train: Path, test: Path, classes: int | None = None
 ) -> tuple[LabelledFiles, LabelledFiles]:
-    """The sound files of both sets; see `labelled_files`."""
+    """Find the sound files of both sets; arguments and errors are those of `labelled_files`."""
     return labelled_files(train, test, SOUND, classes)
 
 
 def labelled_videos(
     train: Path, test: Path, classes: int | None = None
 ) -> tuple[LabelledFiles, LabelledFiles]:
-    """The videos of both sets; see `labelled_files`."""
+    """Find the videos of both sets; arguments and errors are those of `labelled_files`."""
     return labelled_files(train, test, VIDEO, classes)
 
 
 def labelled_files(
     train: Path, test: Path, medium: Medium, classes: int | None = None
 ) -> tuple[LabelledFiles, LabelledFiles]:
-    """The files of both sets, with the same numbers for the same classes.
+    """Find the files of both sets, with the same numbers for the same classes.
 
     Args:
-        train, test: both a folder of folders (FOLDER/LABEL/.../FILE), whose classes are those of `train`; or both
-            a list file with `path label` or `path label;label` a line.
+        train, test: both a folder of folders (FOLDER/LABEL/.../FILE), whose classes are those of `train`; or both a
+            list file with `path label` or `path label;label` a line.
         medium: which files are looked for.
-        classes: of lists; by default one more than the highest label of `train`.
+        classes: number of classes of lists; by default one more than the highest label of `train`.
 
     Raises DataError for files without a label, test labels that are no class, one class only, and labels far beyond the
-    number of files; ValueError for a number of classes that is no such.
+    number of files; ValueError for a number of classes that cannot be.
     """
     train, test = Path(train), Path(test)
     if train.is_dir() != test.is_dir():

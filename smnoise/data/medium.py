@@ -18,6 +18,7 @@ class Medium:
 
     @property
     def looked_for(self) -> str:
+        """The suffixes of the medium's files, for messages."""
         return ", ".join(sorted(self.suffixes))
 
     def has(self, path: Path) -> bool:

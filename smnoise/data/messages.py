@@ -31,7 +31,7 @@ def is_served(message: str) -> bool:
 
 
 def unheard(messages: Iterable[str], told: set[tuple[str, bool]]) -> list[str]:
-    """Those of the messages, sorted, of whose files nothing was said yet; `told` remembers them."""
+    """Return, sorted, the messages about files of which nothing was said yet; `told` remembers them."""
     new = []
     for message in sorted(messages):
         about = (message.file if isinstance(message, FileMessage) else message), is_served(message)
@@ -42,5 +42,5 @@ def unheard(messages: Iterable[str], told: set[tuple[str, bool]]) -> list[str]:
 
 
 def as_event(message: str, which: str) -> str:
-    """A line of the log; which: of what files, such as (a test file)."""
+    """Write a message as a line of the log; `which` says of what files it is, such as (a test file)."""
     return f"{message} {which}" if is_served(message) else f"skipped: {message} {which}"

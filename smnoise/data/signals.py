@@ -39,8 +39,10 @@ class StopOnSignal:
 
 
 def ignore_interrupts(worker: int = 0) -> None:
-    """For the workers of a loader: a terminal sends Ctrl-C to them too, and a cluster's scheduler SIGTERM, but the
-    main process decides. A SIGTERM of its own ends them, or it would wait for them for ever after an error."""
+    """Let a loader's worker outlive the signals that a terminal (Ctrl-C) and a cluster's scheduler (SIGTERM) send to it
+    as well, since the main process decides. A SIGTERM sent to the worker alone ends it, or the main process would wait
+    for it for ever after an error.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()

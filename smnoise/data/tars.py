@@ -39,11 +39,12 @@ class Place:
 
     @property
     def address(self) -> str:
-        """By which FFmpeg opens it, with its protocol subfile."""
+        """The address by which FFmpeg opens the file, with its protocol subfile."""
         return f"subfile,,start,{self.begin},end,{self.begin + self.size},,:{self.tar}"
 
 
 def is_tar(path: Path) -> bool:
+    """Whether a path is that of a tar file."""
     return path.suffix.lower() == SUFFIX
 
 

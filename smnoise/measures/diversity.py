@@ -16,9 +16,10 @@ from ..spec import as_int
 
 
 class Diversity(NamedTuple):
-    """Of N masks of L tokens, V of them visible. Masks that have nothing to do with each other, and are fair to all
-    tokens, have bias 1, correlation 0, deviation 1 / sqrt(L - 1) if their tokens are independent too (else more), and
-    as many distinct ones as masks."""
+    """How much N masks of L tokens, V of them visible, differ. Masks that have nothing to do with each other, and are
+    fair to all tokens, have bias 1, correlation 0, deviation 1 / sqrt(L - 1) if their tokens are independent too (else
+    more), and as many distinct ones as masks.
+    """
 
     masks: int
     """N."""

@@ -34,7 +34,9 @@ class Spectrum(NamedTuple):
 
 @dataclass(frozen=True)
 class NoiseSpectrum:
-    """Of the noise behind a sampler, over the length of the frequency vector, and what its filters promise."""
+    """The spectrum of the noise behind a sampler, over the length of the frequency vector, and what its filters
+    promise.
+    """
 
     measured: Spectrum
     expected: Tensor
@@ -46,7 +48,7 @@ class NoiseSpectrum:
 
 @dataclass(frozen=True)
 class Measures:
-    """Of N masks over a grid of L tokens, V of them visible in each."""
+    """What was measured of N masks over a grid of L tokens, V of them visible in each."""
 
     masks: int
     grid: tuple[int, int, int]
@@ -76,7 +78,7 @@ class Measures:
 
     @property
     def z(self) -> Tensor:
-        """`seen` in standard deviations from V / L."""
+        """`seen`, as float64 [T, H, W], in standard deviations from V / L."""
         return (self.seen - self.num_visible / self.seen.numel()) / self.deviation
 
     @property
@@ -93,7 +95,7 @@ def measure(
     *,
     noise: bool = True,
 ) -> Measures:
-    """Measure masks first .. first + count - 1.
+    """Measure masks first .. first + count - 1 of a sampler.
 
     step: called with a number of masks after each part of the work, for a progress bar.
     noise: measure also the noise behind a sampler of colours, which takes about a second.
@@ -158,7 +160,9 @@ def measure(
 
 
 def pairs_apart(shown: Tensor, dim: int) -> Tensor:
-    """How many pairs of visible tokens are 1, 2, ... apart along a dimension of volumes [B, T, H, W]."""
+    """Count how many pairs of visible tokens are 1, 2, ... apart along a dimension of volumes, float [B, T, H, W], 1 =
+    visible: float64 [size - 1].
+    """
     size = shown.shape[dim]
     # Padded, a line does not meet itself around the end. The sums are whole numbers, and far below 2^52.
     power = torch.fft.rfft(shown, 2 * size, dim).abs().square()
@@ -174,8 +178,9 @@ def conditional(pairs: Tensor, grid: tuple[int, int, int], axis: int, seen: Tens
 
 
 def nearest_visible(masks: MaskBatch, most: int) -> list[Tensor]:
-    """Of the first `most` masks the distances, float64 [V], from visible tokens to the nearest other one; no
-    wrapping."""
+    """Return, for each of the first `most` masks, the distances, float64 [V], from its visible tokens to the nearest
+    other one, without wrapping.
+    """
     keep = masks.need("ids_keep").cpu()[: max(most, 0)]
     every = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64, device="cpu") for n in masks.grid))
     found = []
@@ -191,8 +196,9 @@ def nearest_visible(masks: MaskBatch, most: int) -> list[Tensor]:
 
 
 def radial(power: Tensor, bins: int = BINS) -> Spectrum:
-    """The mean power over frequency vectors of one length, of a discrete Fourier transform of any dimension. Frequency
-    0 is left out, and so are lengths beyond 0.5."""
+    """Average the power, floats of a discrete Fourier transform of any shape, over frequency vectors of one length.
+    Frequency 0 is left out, and so are lengths beyond 0.5.
+    """
     axes = [torch.fft.fftfreq(n, dtype=torch.float64, device="cpu") for n in power.shape]
     squares = torch.stack([f.square() for f in torch.meshgrid(*axes, indexing="ij")]).sum(0)
     bins = min(bins, max(power.shape) // 2)
@@ -205,7 +211,7 @@ def radial(power: Tensor, bins: int = BINS) -> Spectrum:
 
 
 def noise_spectrum(sampler: Color3D) -> NoiseSpectrum:
-    """Of the noise itself, on a larger window of the same sampler, against that of white noise.
+    """Measure the noise itself, on a larger window of the same sampler, against white noise.
 
     A window that does not wrap is tapered (Hann), so that its edges do not spread the band; the power of one bin then
     leaks into its neighbours, but not further.
@@ -233,7 +239,7 @@ def noise_spectrum(sampler: Color3D) -> NoiseSpectrum:
 
 
 def drawn_sigmas(sampler: Color3D, samples: int) -> list[tuple[float, float]]:
-    """Those of samples 0, 1, ... (contract, section 3)."""
+    """Return the sigmas of samples 0, 1, ... (contract, section 3), in tokens."""
     one, two = sampler.spec.banks
     first = first_partner(one, two) if sampler.spec.two_sigmas else None
     draws = (draw_sigmas(sampler.seed, sample, first) for sample in range(samples))
@@ -241,7 +247,7 @@ def drawn_sigmas(sampler: Color3D, samples: int) -> list[tuple[float, float]]:
 
 
 def possible_sigmas(sampler: Color3D) -> list[tuple[float, float]]:
-    """A selection of all that a sample may draw, the extremes among them."""
+    """Return a selection of all pairs of sigmas that a sample may draw, the extremes among them."""
     one, two = sampler.spec.banks
     if not sampler.spec.two_sigmas:
         return [(a, a) for a in {*one[::4], one[-1]}]
@@ -251,7 +257,9 @@ def possible_sigmas(sampler: Color3D) -> list[tuple[float, float]]:
 
 
 def response(sampler: Color3D, grid: tuple[int, int, int], sigma1: float, sigma2: float) -> Tensor:
-    """Power that the sampler's filters leave of white noise, at each frequency of a Fourier transform over `grid`."""
+    """Compute the power that the sampler's filters leave of white noise, at each frequency of a Fourier transform over
+    `grid`: float64 of that shape.
+    """
     low1, low2 = (low_pass(sampler, grid, sigma) for sigma in (sigma1, sigma2))
     passed = {
         "white": torch.ones_like(low1),
@@ -264,7 +272,9 @@ def response(sampler: Color3D, grid: tuple[int, int, int], sigma1: float, sigma2
 
 
 def low_pass(sampler: Color3D, grid: tuple[int, int, int], sigma: float) -> Tensor:
-    """The transfer function of the sampler's Gaussian filter, from the very weights that it uses."""
+    """Compute the transfer function of the sampler's Gaussian filter, from the very weights that it uses: float64, of
+    the grid's shape.
+    """
     passed = torch.ones(grid, dtype=torch.float64, device="cpu")
     for axis, (size, factor) in enumerate(zip(grid, sampler.anisotropy, strict=True)):
         if sigma * factor:
@@ -276,5 +286,5 @@ def low_pass(sampler: Color3D, grid: tuple[int, int, int], sigma: float) -> Tens
 
 
 def along(axis: int, values: Tensor) -> Tensor:
-    """A vector along one axis of a volume [T, H, W], of size 1 along the others."""
+    """Lay a vector, float [n], along one axis of a volume [T, H, W], of size 1 along the others."""
     return values.reshape([-1 if a == axis else 1 for a in range(3)])

@@ -55,7 +55,9 @@ class AudioEncoder(nn.Module):
         nn.init.normal_(self.class_token, std=0.02)
 
     def grid_of(self, spectrograms: Tensor) -> tuple[int, int]:
-        """Patches (T, F) of spectrograms [B, time, mel]; TypeError or ValueError where they do not fit."""
+        """Return the patches (T, F) of spectrograms, float [B, time, mel]. Raises TypeError or ValueError where they do
+        not fit.
+        """
         mel = self.grid[1] * self.patch
         if spectrograms.dim() != 3 or spectrograms.shape[2] != mel:
             raise ValueError(f"spectrograms must be [B, time, {mel} mel], got {tuple(spectrograms.shape)}")
@@ -162,7 +164,15 @@ class AudioMAE(nn.Module):
         return set()
 
     def decode(self, features: Tensor, ids_keep: Tensor, ids_mask: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Features [B, 1 + V, width], normalised: prediction [B, M, P] in the order of ids_mask [B, M]."""
+        """Predict the hidden patches.
+
+        Args:
+            features: float [B, 1 + V, width], normalised, the class token first.
+            ids_keep, ids_mask: int64 [B, V] and [B, M], the visible and the hidden tokens.
+            grid: (T, F) that the token numbers refer to.
+
+        Returns float [B, M, P] in the order of ids_mask.
+        """
         features = self.bridge(features)
         class_token, visible = features[:, :1], features[:, 1:]
         mask_token, positions = self.mask_token.flatten(), self.decoder_positions(grid)
@@ -213,13 +223,16 @@ class AudioMAE(nn.Module):
 
     @torch.no_grad()
     def features(self, spectrograms: Tensor) -> Tensor:
-        """Frozen features of spectrograms [B, time, mel], nothing hidden: float [B, width], the mean over the
-        patches after the encoder's last norm."""
+        """Frozen features of spectrograms, float [B, time, mel], nothing hidden: float [B, width], the mean over the
+        patches after the encoder's last norm.
+        """
         return self.tokens(spectrograms).mean(dim=1)
 
     @torch.no_grad()
     def tokens(self, spectrograms: Tensor) -> Tensor:
-        """The same without the mean: float [B, L, width], in the order of the patches."""
+        """Frozen features of spectrograms, float [B, time, mel], as `features` but without the mean: float [B, L,
+        width], in the order of the patches.
+        """
         grid = self.encoder.grid_of(spectrograms)
         tokens = self.encoder(to_patches(spectrograms, self.patch), None, grid)
         return self.encoder_norm(tokens[:, 1:])
@@ -238,7 +251,7 @@ class Positions(nn.Module):
         self.register_buffer("usual", self._table(grid), persistent=False)
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        """float32 [T * F, width]."""
+        """Return the codes of a grid's tokens: float32 [T * F, width]."""
         if not self.transposed and grid[1] == self.grid[1] and grid[0] <= self.grid[0]:
             return self.usual[: grid[0] * grid[1]]  # a place has its code at any length
         return self.usual if grid == self.grid else self._table(grid, self.usual.device)
@@ -283,21 +296,24 @@ def as_clips(spectrograms: Tensor) -> Tensor:
 
 
 def gather_patches(spectrograms: Tensor, ids: Tensor, patch: int) -> Tensor:
-    """The patches ids [B, N] of spectrograms: float32 [B, N, P]; the others are not read."""
+    """Gather the patches `ids`, int64 [B, N], of spectrograms, float [B, time, mel], as float32 [B, N, P]; the others
+    are not read.
+    """
     clips = as_clips(spectrograms)
     one = clips.new_ones(1)
     return ops.gather_patches(clips, ids, (1, patch, patch), one, one - one)[:, :, 0]
 
 
 def from_patches(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The way back: patches [B, L, P] of grid (T, F) as spectrograms [B, T * patch, F * patch]."""
+    """Put patches together again: float [B, L, P] of grid (T, F) become spectrograms [B, T * patch, F * patch]."""
     patch = round(patches.shape[2] ** 0.5)
     x = patches.unflatten(2, (patch, patch)).unflatten(1, grid)
     return x.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of patches [..., P], both [..., 1]; the deviation is the root of (unbiased variance +
-    1e-6), as AudioMAE divides by."""
+    """Compute mean and deviation of patches, float [..., P], both [..., 1]. The deviation is the root of (unbiased
+    variance + 1e-6), as AudioMAE divides by.
+    """
     var, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
     return mean, (var + 1e-6).sqrt()

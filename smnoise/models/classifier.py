@@ -58,7 +58,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def classify(self, tokens: Tensor) -> Tensor:
-        """Logits [B, num_classes] of tokens [B, L, width]."""
+        """Compute logits, float [B, num_classes], of tokens, float [B, L, width]."""
         return self.head(self.drop(self.norm(tokens.mean(dim=1))))
 
     def no_weight_decay(self) -> set[str]:
@@ -66,7 +66,7 @@ class Classifier(nn.Module):
         return {"encoder.class_token"}
 
     def group_matcher(self, coarse: bool = False) -> dict:
-        """The layers by parameter name, as timm asks for them; what matches none is the last layer."""
+        """Return the layers by parameter name, as timm asks for them; what matches none is the last layer."""
         return {"stem": r"^encoder\.(?:embed|class_token)", "blocks": [(r"^encoder\.blocks\.(\d+)", None)]}
 
 
@@ -82,8 +82,9 @@ class AudioClassifier(Classifier):
         super().__init__(encoder, num_classes, drop_path=drop_path)
 
     def forward(self, spectrograms: Tensor, masks: MaskBatch | None = None) -> Tensor:
-        """Logits [B, num_classes] of normalised spectrograms [B, time, mel]. Given masks of grid (1, T, F) drop
-        their hidden patches (a regulariser in training; only ids_keep is read)."""
+        """Compute logits, float [B, num_classes], of normalised spectrograms, float [B, time, mel]. If masks of grid
+        (1, T, F) are given, their hidden patches are dropped (a regulariser in training; only ids_keep is read).
+        """
         grid = self.encoder.grid_of(spectrograms)
         if masks is None:
             tokens = self.encoder(to_patches(spectrograms, self.encoder.patch), None, grid)
@@ -94,7 +95,7 @@ class AudioClassifier(Classifier):
         return self.classify(tokens[:, 1:])
 
     def features(self, spectrograms: Tensor) -> Tensor:
-        """What the head reads of whole spectrograms: float [B, width]."""
+        """Return what the head reads of whole spectrograms, float [B, time, mel]: float [B, width]."""
         grid = self.encoder.grid_of(spectrograms)
         tokens = self.encoder(to_patches(spectrograms, self.encoder.patch), None, grid)
         return self.norm(tokens[:, 1:].mean(dim=1))
@@ -120,7 +121,9 @@ class VideoEncoder(Cubes):
         self.register_buffer("positions", model.encoder_positions.clone(), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """All tokens, float [B, L, width], of clips [B, C, T, H, W], uint8 or floats in [0, 1]; any grid."""
+        """Return all tokens, float [B, L, width], of clips [B, C, T, H, W], uint8 or floats in [0, 1]; any grid will
+        do.
+        """
         t, h, w = self.grid_of(pixels)
         count = t * h * w
         if count > len(self.positions):
@@ -140,11 +143,11 @@ class VideoClassifier(Classifier):
     encoder: VideoEncoder
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits [B, num_classes] of clips [B, C, T, H, W], uint8 or floats in [0, 1]."""
+        """Compute logits, float [B, num_classes], of clips [B, C, T, H, W], uint8 or floats in [0, 1]."""
         return self.classify(self.encoder(pixels))
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the head reads of clips: float [B, width]."""
+        """Return what the head reads of clips [B, C, T, H, W], uint8 or floats in [0, 1]: float [B, width]."""
         return self.norm(self.encoder(pixels).mean(dim=1))
 
 

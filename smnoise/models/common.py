@@ -39,28 +39,29 @@ class Size:
 
 
 def find_size(name: str, sizes: dict[str, Size]) -> Size:
-    """The size of that name. Raises ValueError where there is none."""
+    """Return the size of that name. Raises ValueError where there is none."""
     if name not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, or a Size; got {name!r}")
     return sizes[name]
 
 
 def gather_tokens(x: Tensor, ids: Tensor) -> Tensor:
-    """Rows ids [B, N], int64 or int32, of x [B, L, ...]: [B, N, ...]."""
+    """Gather the rows `ids`, int64 or int32 [B, N], of x [B, L, ...], of any dtype, as [B, N, ...]."""
     index = ids.long().reshape(*ids.shape, *(1,) * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return x.gather(1, index)
 
 
 def run_blocks(blocks: nn.ModuleList, x: Tensor, *constants, recompute: bool) -> Tensor:
-    """x through blocks, each called as block(x, *constants); recompute drops their activations and computes
-    them anew in the backward pass."""
+    """Send x, float [B, L, width], through blocks, each called as block(x, *constants). With `recompute` their
+    activations are dropped, and computed anew in the backward pass.
+    """
     for block in blocks:
         x = checkpoint(block, x, *constants, use_reentrant=False) if recompute else block(x, *constants)
     return x
 
 
 def check_masks(masks: MaskBatch, grid: tuple[int, int, int], batch_size: int, inputs: str) -> None:
-    """ValueError unless there is one mask for each input, for the inputs' grid."""
+    """Raise ValueError unless there is one mask for each input, for the inputs' grid."""
     if masks.grid != grid:
         raise ValueError(f"masks are for grid {masks.grid}, but the {inputs} have grid {grid}")
     if masks.batch_size != batch_size:
@@ -68,7 +69,7 @@ def check_masks(masks: MaskBatch, grid: tuple[int, int, int], batch_size: int, i
 
 
 def init_linears(module: nn.Module) -> None:
-    """Every linear layer within gets Xavier-uniform weights and a zero bias."""
+    """Give every linear layer within a module Xavier-uniform weights and a zero bias."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -48,8 +48,9 @@ def contrast(audio: Tensor, video: Tensor, temperature: float, both_directions: 
 
 
 def gathered(features: Tensor) -> Tensor:
-    """The rows of all processes, in their order: [processes * B, width], differentiable; without several processes the
-    features themselves."""
+    """Gather the rows of all processes, in their order: features, float [B, width], become [processes * B, width],
+    differentiable. Without several processes they are returned as they are.
+    """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return features
     return _Gather.apply(features)

@@ -127,7 +127,9 @@ def read_patches(
 
 
 def near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
-    """Values of the visible tokens [1, V, C] spread to the hidden ones [1, M, C], by inverse squared distance."""
+    """Spread values of the visible tokens, float32 [1, V, C], to the hidden ones, [1, M, C], by inverse squared
+    distance.
+    """
     _, h, w = masks.grid
     keep, hide = (
         torch.stack([ids[0] // (h * w), ids[0] // w % h, ids[0] % w], dim=1).float()
@@ -138,15 +140,18 @@ def near_by(visible: Tensor, masks: MaskBatch) -> Tensor:
 
 
 def cube_statistics(cubes: Tensor, together: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean and unbiased standard deviation of each channel of each cube [..., C, P]: [..., C, 1] both; or together, of
-    all channels of a cube: [..., 1, 1]."""
+    """Return the mean and the unbiased standard deviation of each channel of each cube, float [..., C, P]: [..., C, 1]
+    both; or together, of all channels of a cube: [..., 1, 1].
+    """
     dims = (-2, -1) if together else (-1,)
     std, mean = torch.std_mean(cubes, dim=dims, keepdim=True, correction=1)
     return mean, std
 
 
 def as_frames(model: Cubes, cubes: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """Inverse of VideoMAE.cubes: [B, C, T, H, W]."""
+    """Put cubes, float [B, L, C, P] of grid (T, H, W), together as a clip, the inverse of `Cubes.cubes` without its
+    normalisation: [B, C, frames, height, width].
+    """
     t, h, w = grid
     x = cubes.reshape(len(cubes), t, h, w, model.channels, model.tubelet, model.patch, model.patch)
     x = x.permute(0, 4, 1, 5, 2, 6, 3, 7)

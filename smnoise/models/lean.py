@@ -49,6 +49,7 @@ class Linear(nn.Linear):
     """nn.Linear; see the module's head."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute x @ weight.T + bias of x, float [..., D]: float [..., E]."""
         if _onednn(x, self.weight) and not torch.is_autocast_enabled("cpu"):
             return _by_rows(_Linear, x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
@@ -62,13 +63,14 @@ class Mlp(nn.Module):
         self.fc1, self.fc2 = fc1, fc2
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute fc2 of the GELU of fc1 of x, float [..., D]: float [..., E]."""
         return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
 
 
 def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
     """gelu(x @ weight1.T + bias1) @ weight2.T + bias2, in autocast's type where that is on.
 
-    x [..., D], weight1 [H, D], bias1 [H], weight2 [E, H], bias2 [E]: [..., E].
+    All are floats: x [..., D], weight1 [H, D], bias1 [H], weight2 [E, H], bias2 [E]; the result is [..., E].
     """
     weights: Sequence[Tensor] = (weight1, bias1, weight2, bias2)
     device = x.device.type

@@ -41,8 +41,10 @@ class LocalBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor, grid: tuple[int, int], real: Tensor | None = None) -> Tensor:
-        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]. real: bool [B, L], False for padding, which the
-        others do not see; None: all are real."""
+        """Send x, float [B, L, D], the tokens of grid (T, F) in order, through the block: float [B, L, D].
+
+        real: bool [B, L], False for padding, which the others do not see; None: all are real.
+        """
         x = x + self.norm1(self.attention(x, grid, real))
         first, _, second = self.mlp
         return x + self.norm2(mlp(x, first.weight, first.bias, second.weight, second.bias))  # type: ignore[arg-type]
@@ -71,7 +73,11 @@ class WindowAttention(nn.Module):
         self.register_load_state_dict_pre_hook(_with_last_bias)
 
     def forward(self, x: Tensor, grid: tuple[int, int], real: Tensor | None = None) -> Tensor:
-        """x [B, L, D], the tokens of grid (T, F) in order: [B, L, D]. real: as of `LocalBlock`."""
+        """Let x, float [B, L, D], the tokens of grid (T, F) in order, attend to each other within windows: float [B, L,
+        D].
+
+        real: as of `LocalBlock.forward`.
+        """
         # Each [B, L, heads, D / heads].
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
         query = unit(query) / self.temperature.clamp(min=MIN_TEMPERATURE)[:, None]
@@ -124,7 +130,7 @@ def _with_last_bias(attention: WindowAttention, state: dict[str, Tensor], prefix
 
 
 def unit(x: Tensor) -> Tensor:
-    """float32 vectors of length 1 along the last axis, also under autocast."""
+    """Scale x, floats of any shape, to float32 vectors of length 1 along the last axis, also under autocast."""
     return nn.functional.normalize(x.float(), dim=-1)
 
 

@@ -63,11 +63,13 @@ class Cubes(nn.Module):
 
     @property
     def values(self) -> int:
-        """Of a cube, over all channels."""
+        """The number of values of a cube, over all channels."""
         return self.channels * self.tubelet * self.patch * self.patch
 
     def grid_of(self, pixels: Tensor) -> tuple[int, int, int]:
-        """Tokens along (T, H, W) of clips [B, C, T, H, W]; ValueError where cubes do not fit."""
+        """Return the tokens along (T, H, W) of clips [B, C, T, H, W], of any dtype. Raises ValueError where cubes do
+        not fit.
+        """
         if pixels.dim() != 5 or pixels.shape[1] != self.channels:
             raise ValueError(f"pixels must be [B, {self.channels}, T, H, W], got {tuple(pixels.shape)}")
         if any(n % c for n, c in zip(pixels.shape[2:], self.cube, strict=True)):
@@ -78,8 +80,9 @@ class Cubes(nn.Module):
         return t, h, w
 
     def cubes(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """The cubes `ids` [B, N] of clips [B, C, T, H, W], normalised by the model's mean and std: float32
-        [B, N, C, P], the pixels of a cube ordered (frame, row, column)."""
+        """Gather the cubes `ids`, int64 [B, N], of clips [B, C, T, H, W], uint8 or floats in [0, 1], normalised by the
+        model's mean and std: float32 [B, N, C, P], the pixels of a cube ordered (frame, row, column).
+        """
         unit = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
         return ops.gather_patches(pixels, ids, self.cube, unit / self.std, -self.mean / self.std)
 
@@ -153,17 +156,24 @@ class VideoMAE(Cubes):
         nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters without weight decay, besides biases and other vectors."""
+        """Return the names of parameters without weight decay, besides biases and other vectors."""
         return {"mask_token"}
 
     def encode(self, cubes: Tensor, ids_keep: Tensor) -> Tensor:
-        """Normalised cubes [B, V, C, P], at ids_keep [B, V]: features [B, V, width]."""
+        """Encode normalised cubes, float32 [B, V, C, P], at ids_keep, int64 [B, V]: float [B, V, width]."""
         x = self.embed(cubes.flatten(2)) + self.encoder_positions[ids_keep]
         return self.encoder_norm(self._blocks(self.encoder, x))
 
     def decode(self, features: Tensor, ids_keep: Tensor, ids_decode: Tensor) -> Tensor:
-        """Features [B, V, width] of tokens ids_keep: normalised pixels of cubes ids_decode [B, D], as [B, D, P * C],
-        channel fastest. The decoder sees these V + D tokens alone."""
+        """Predict cubes.
+
+        Args:
+            features: float [B, V, width], of the visible tokens.
+            ids_keep, ids_decode: int64 [B, V] and [B, D], the visible tokens and those that are predicted. The decoder
+                sees these V + D tokens alone.
+
+        Returns the normalised pixels of the cubes ids_decode, float [B, D, P * C], channel fastest.
+        """
         mask_token = self.mask_token.flatten()
         x = ops.decoder_tokens(
             self.bridge(features), mask_token, self.decoder_positions, ids_keep, ids_decode
@@ -208,12 +218,16 @@ class VideoMAE(Cubes):
 
     @torch.no_grad()
     def features(self, pixels: Tensor) -> Tensor:
-        """Frozen features of clips [B, C, T, H, W], nothing hidden: float [B, width], the mean over the cubes."""
+        """Frozen features of clips [B, C, T, H, W], uint8 or floats in [0, 1], nothing hidden: float [B, width], the
+        mean over the cubes.
+        """
         return self.tokens(pixels).mean(dim=1)
 
     @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
-        """The same without the mean: float [B, L, width], in the order of the tokens."""
+        """Frozen features of clips [B, C, T, H, W], uint8 or floats in [0, 1], as `features` but without the mean:
+        float [B, L, width], in the order of the tokens.
+        """
         t, h, w = self.grid_of(pixels)
         self._extend_positions(t * h * w)
         ids = torch.arange(t * h * w, device=pixels.device).expand(len(pixels), -1)
@@ -244,7 +258,9 @@ def sinusoid(tokens: int, width: int) -> Tensor:
 
 
 def bytes_or_unit_floats(pixels: Tensor) -> Tensor:
-    """uint8 as it is; floats, which are in [0, 1], as float32. Raises TypeError for anything else."""
+    """Return clips of any shape as the ops take them: uint8 as it is; floats, which are in [0, 1], as float32. Raises
+    TypeError for anything else.
+    """
     if pixels.dtype != torch.uint8 and not pixels.is_floating_point():
         raise TypeError(f"pixels must be uint8, or floats in [0, 1]; got {pixels.dtype}")
     return pixels if pixels.dtype == torch.uint8 else pixels.float()

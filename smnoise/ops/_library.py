@@ -61,7 +61,9 @@ def register_masks(name: str, spec_type, shape: Callable[..., tuple[int, int, in
 
 
 def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """All four in order; an output that was not asked for has shape [0]."""
+    """Return all four outputs in order: mask, bool [B, L], and the ids, int64. An output that was not asked for has
+    shape [0].
+    """
     return tuple(
         outputs[n]
         if n in outputs
@@ -71,6 +73,7 @@ def as_returned(outputs: dict, device: torch.device) -> tuple[torch.Tensor, ...]
 
 
 def check_scores(scores: torch.Tensor) -> None:
+    """Raise TypeError or ValueError for scores that are not float32 [B, L]."""
     if scores.dtype != torch.float32:
         raise TypeError(f"scores must be float32, got {scores.dtype}; convert with scores.float()")
     if scores.dim() != 2:
@@ -80,7 +83,10 @@ def check_scores(scores: torch.Tensor) -> None:
 
 
 def check_sigma_table(table: torch.Tensor | None, device: torch.device, values: bool) -> None:
-    """values: look at them too, where no GPU must be waited for."""
+    """Raise TypeError or ValueError for a table that is not int64 [31] on that device; None is fine.
+
+    values: look at the numbers too, where no GPU must be waited for.
+    """
     if table is None:
         return
     if table.dtype != torch.int64:
@@ -105,6 +111,9 @@ def check_sigma_table(table: torch.Tensor | None, device: torch.device, values: 
 
 
 def check_origin(origin: torch.Tensor | None, samples: torch.Tensor, boundary: str) -> None:
+    """Raise TypeError or ValueError for origins that are not int64 [B, 3] beside samples [B], on one device; None is
+    fine.
+    """
     if origin is None:
         return
     if boundary == "wrap":
@@ -125,11 +134,12 @@ def check_origin(origin: torch.Tensor | None, samples: torch.Tensor, boundary: s
 
 
 def given(**tensors: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Those that are not None."""
+    """Return the tensors, of any shape and dtype, that are not None."""
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def check_seed_and_samples(seed: torch.Tensor, samples: torch.Tensor) -> None:
+    """Raise TypeError or ValueError for a seed that is not one int64, samples not int64 [B], or two devices."""
     for name, tensor in (("seed", seed), ("samples", samples)):
         if tensor.dtype != torch.int64:
             raise TypeError(

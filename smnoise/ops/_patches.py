@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 def check_pixels(pixels: Tensor, patch) -> tuple[int, int, int]:
-    """The grid (T / t, H / h, W / w) of clips. Raises TypeError or ValueError where patches do not fit."""
+    """Return the grid (T / t, H / h, W / w) of clips [B, C, T, H, W], uint8 or float32. Raises TypeError or ValueError
+    where patches do not fit.
+    """
     if pixels.dtype not in (torch.uint8, torch.float32):
         raise TypeError(f"pixels must be uint8 or float32, got {pixels.dtype}; convert with pixels.float()")
     if pixels.dim() != 5 or not all(pixels.shape[1:]):
@@ -24,12 +26,14 @@ def check_pixels(pixels: Tensor, patch) -> tuple[int, int, int]:
 
 
 def as_ids(ids: Tensor) -> Tensor:
-    """int32 as the int64 that the ops read; anything else as it is, for them to refuse."""
+    """Return int32 ids [B, N] as the int64 that the ops read, and anything else as it is, for them to refuse."""
     return ids.long() if ids.dtype == torch.int32 else ids
 
 
 def check_ids(ids: Tensor, like: Tensor, grid: tuple[int, int, int], name: str = "ids") -> None:
-    """Raise unless ids are int64 [B, N], N > 0, on the device of `like` [B, ...]; what they hold: see check_range."""
+    """Raise TypeError or ValueError unless ids are int64 [B, N], N > 0, on the device of `like` [B, ...]. What they
+    hold is looked at by `check_range`.
+    """
     if ids.dtype != torch.int64:
         raise TypeError(f"{name} must be int64, got {ids.dtype}; convert with {name}.long()")
     if ids.dim() != 2 or ids.shape[0] != like.shape[0] or not ids.shape[1]:
@@ -42,7 +46,9 @@ def check_ids(ids: Tensor, like: Tensor, grid: tuple[int, int, int], name: str =
 
 
 def check_range(ids: Tensor, tokens: int, name: str) -> None:
-    """Raise ValueError for token numbers outside of 0 .. tokens - 1, where looking at them costs no wait."""
+    """Raise ValueError for token numbers, int64 [B, N], outside of 0 .. tokens - 1, where looking at them costs no
+    wait.
+    """
     if ids.device.type == "cpu" and not torch.compiler.is_compiling() and type(ids) is Tensor and ids.numel():
         low, high = (int(v) for v in ids.aminmax())
         if low < 0 or high >= tokens:

@@ -23,8 +23,9 @@ def strategy_mask(
     [[0, 2, 8, 10], [4, 6, 12, 14]]
 
     Args:
+        seed, samples: int64, one element and [B], as in `color_mask`.
         spec: JSON of a `smnoise.spec.StrategySpec`.
-        seed, samples, backend, outputs, returns: as in `color_mask`.
+        backend, outputs: as in `color_mask`, which returns the same four.
     """
     check_tensors(seed=seed, samples=samples)
     return torch.ops.smnoise.strategy_mask(seed, samples, spec, backend, outputs)

@@ -25,13 +25,13 @@ Report = bool | Callable[[int, int], None]
 def build_masks(
     sampler: Sampler, k: int, *, device="cpu", backend: str = "auto", progress: Report = False
 ) -> MaskPool:
-    """The masks of samples 0 .. k - 1.
+    """Make a pool of the masks of samples 0 .. k - 1.
 
     Args:
         sampler: any sampler; its seed is used.
-        k: how many, 1 .. 2^31 - 1. A pool takes ceil(L / 8) bytes a mask.
-        device, backend: where they are made, and how; the pool is the same.
-        progress: True for a bar on the terminal (needs rich), or a function called with (made, k).
+        k: how many masks, 1 .. 2^31 - 1. A pool takes ceil(L / 8) bytes a mask.
+        device, backend: where masks are made, and how, as in `color_mask`; the pool is the same.
+        progress: True for a bar on standard error (needs rich), or a function called with (made, k).
     """
     k = _checked(sampler, k, device)
     bits = torch.empty(k, -(-sampler.num_tokens // 8), dtype=torch.uint8, device="cpu")
@@ -44,7 +44,8 @@ def build_masks(
 def build_noise(
     sampler: Color3D, k: int, size=None, *, device="cpu", backend: str = "auto", progress: Report = False
 ) -> NoisePool:
-    """The noise of samples 0 .. k - 1, larger than the grid, so that masks can be cut from it in many places.
+    """Make a pool of the noise of samples 0 .. k - 1, larger than the grid, so that masks can be cut from it in many
+    places.
 
     Args:
         sampler: a colour sampler (`Green3D`, ...); its grid and count are not used.

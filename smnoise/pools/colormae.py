@@ -35,12 +35,13 @@ EXACT = ("f2", "f4", "u1", "i1", "u2", "i2")  # what float32 holds without round
 
 
 def load_colormae(path: Path | str, name: str | None = None, *, max_bytes: int = MOST_BYTES) -> NoisePool:
-    """The noise of an .npz file as a pool of volumes (1, height, width), for grids (1, H, W).
+    """Load the noise of one of ColorMAE's .npz files as a pool of volumes (1, height, width), for grids (1, H, W).
 
-    path: the archive. Nothing in it is unpickled.
-    name: of the array; may be left out where there is only one.
-    max_bytes: the most that the array may take, in the archive unpacked as in the pool, which has 4 bytes a value. No
-        more memory is needed than the pool's own.
+    Args:
+        path: the archive. Nothing in it is unpickled.
+        name: name of the array; may be left out where there is only one.
+        max_bytes: the most that the array may take, in the archive unpacked as in the pool, which has 4 bytes a value.
+            No more memory is needed than the pool's own.
 
     float64 is rounded to float32, which may make ties of values that differ by less.
 

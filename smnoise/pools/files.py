@@ -43,7 +43,7 @@ def save(pool: Pool, path: Path | str) -> None:
 
 
 def load(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Pool:
-    """The pool of a file that `save` wrote.
+    """Load the pool of a file that `save` wrote.
 
     Raises PoolError, with what is wrong and what to do, for a file that is damaged, of another kind, another version,
     or larger than max_bytes; OSError for one that is not there or cannot be opened.
@@ -70,8 +70,9 @@ def load(path: Path | str, *, max_bytes: int = MOST_BYTES) -> Pool:
 
 
 def info(path: Path | str, *, max_bytes: int = MOST_BYTES) -> dict:
-    """What a file says of its pool: `Pool.header`, with sha256 and bytes, the file's size. The data is not read, and so
-    not checked: `load` does that. Errors as for `load`."""
+    """Return what a file says of its pool: `Pool.header`, with sha256 and bytes, the file's size. The data is not read,
+    and so not checked: `load` does that. Errors are those of `load`.
+    """
     with _opened(path, max_bytes) as (_, header, digest):
         return {**header, "sha256": digest, "bytes": Path(path).stat().st_size}
 

@@ -71,7 +71,7 @@ class Pool:
         return self.data.nbytes
 
     def header(self) -> dict:
-        """What a file says of the pool, besides its hash."""
+        """Return what a file says of the pool, besides its hash."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -92,7 +92,9 @@ class Pool:
         return digest.hexdigest()
 
     def on(self, device: torch.device) -> Tensor:
-        """The patterns on a device; copied there the first time, and kept."""
+        """Return the patterns on a device, with the shape and dtype of `data`; they are copied there the first time,
+        and kept.
+        """
         if device not in self._copies:
             if device.type == "cuda":
                 outside_capture("copying a pool to the device")
@@ -141,7 +143,7 @@ class MaskPool(Pool):
 
     @classmethod
     def of_masks(cls, masks: Tensor, grid, *, periodic: bool = False, source=None) -> MaskPool:
-        """A pool of masks from anywhere, bool [K, L], True = masked; all must show the same number of tokens."""
+        """Make a pool of masks from anywhere, bool [K, L], True = masked; all must show the same number of tokens."""
         check_tensors(masks=masks)
         if masks.dtype != torch.bool or masks.dim() != 2 or not masks.numel():
             raise TypeError(f"masks must be bool [K, L], got {masks.dtype} {list(masks.shape)}")
@@ -149,7 +151,7 @@ class MaskPool(Pool):
         return cls(packed(masks), grid, visible, periodic=periodic, source=source)
 
     def masks(self) -> Tensor:
-        """All of them: bool [K, L], True = masked."""
+        """Return all masks: bool [K, L], True = masked."""
         return unpacked(self.data, math.prod(self.size)).bool()
 
 
@@ -202,5 +204,5 @@ def unpacked(rows: Tensor, tokens: int) -> Tensor:
 
 
 def canonical(header: dict) -> str:
-    """The one JSON text of a header."""
+    """Return the one JSON text of a header."""
     return json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -49,6 +49,7 @@ class AttentiveClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Compute logits, float [B, C], of tokens, float [B, L, D]."""
         x = (tokens.float() - self.mean) * self.scale
         key, value = (
             layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.key, self.value)
@@ -82,13 +83,15 @@ def attentive_probe(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Attentive:
-    """Train on the training set, score on the test set.
+    """Train an attentive probe on the training set, and score it on the test set.
 
     Args:
         train_x, test_x: tokens [N, L, D] and [M, L, D] of any float type, on the CPU; float16 halves their memory.
         train_y, test_y: as in `linear_probe`.
-        epochs, batch_size, lr, weight_decay: of AdamW; the rate warms up over a twentieth of the steps, then
-            falls to 0 by half a cosine.
+        epochs, batch_size, lr, weight_decay: of AdamW; the rate warms up over a twentieth of the steps, then falls to 0
+            by half a cosine.
+        seed: 0 .. 2^64 - 1, of the first weights and of the order of the clips.
+        device: where it is trained.
 
     Raises ValueError and TypeError as `linear_probe` does, and for tokens that are not [N, L, D]; FloatingPointError
     where training diverges.

@@ -16,9 +16,14 @@ from ..errors import DataError
 class Frozen(Protocol):
     """A module with `features`, such as `AudioMAE` and `VideoMAE`."""
 
-    def features(self, inputs: Tensor, /) -> Tensor: ...
-    def to(self, device: torch.device | str, /) -> Frozen: ...
-    def eval(self) -> Frozen: ...
+    def features(self, inputs: Tensor, /) -> Tensor:
+        """Return features, float [B, D], of what the model reads, whose shape [B, ...] is the model's own."""
+
+    def to(self, device: torch.device | str, /) -> Frozen:
+        """Move the model to a device."""
+
+    def eval(self) -> Frozen:
+        """Put the model into evaluation mode."""
 
 
 class Features(NamedTuple):

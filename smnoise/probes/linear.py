@@ -60,20 +60,19 @@ def linear_probe(
     groups: Sequence[Hashable] | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Probe:
-    """Fit on the training set, score on the test set.
+    """Fit a linear probe on the training set, and score it on the test set.
 
-    Computed in float64 where the features are. The same numbers come out for any order of the rows.
+    It is computed in float64 where the features are. The same numbers come out for any order of the rows.
 
     Args:
         train_x, test_x: features, floats [N, D] and [M, D].
-        train_y, test_y: class numbers, integers [N] and [M]; or for several labels a clip 0 and 1, [N, C] and
-            [M, C].
-        groups: what each training clip was cut from (a track, a speaker). Clips of one group are never both
-            fitted and left out while the strength is chosen; by default each clip is its own.
-        strengths: those to choose from. With just one nothing is left out and it is used.
+        train_y, test_y: class numbers, integers [N] and [M]; or for several labels a clip 0 and 1, [N, C] and [M, C].
+        groups: what each training clip was cut from (a track, a speaker). Clips of one group are never both fitted and
+            left out while the strength is chosen; by default each clip is its own.
+        strengths: the L2 penalties to choose from. If there is just one, it is used and nothing is left out.
 
-    Raises ValueError for sets that are empty or of different lengths, features that are NaN or infinite, less than
-    two classes, and test labels that the training set lacks; TypeError for labels that are no integers.
+    Raises ValueError for sets that are empty or of different lengths, features that are NaN or infinite, less than two
+    classes, and test labels that the training set lacks; TypeError for labels that are no integers.
     """
     train = Labelled.checked("train", train_x, train_y)
     test = Labelled.checked("test", test_x, test_y, classes=train.y.shape[1])
@@ -88,7 +87,7 @@ def linear_probe(
 
 
 def scores_of(logits: Tensor, targets: Tensor, several: bool) -> tuple[float, MeanAveragePrecision]:
-    """Accuracy (NaN for several labels a clip) and mAP of logits [N, C] for targets [N, C], 0 or 1."""
+    """Compute accuracy (NaN for several labels a clip) and mAP of logits, float [N, C], for targets [N, C], 0 or 1."""
     if several:
         return math.nan, mean_average_precision(logits, targets)
     return accuracy(logits, targets.argmax(dim=1)), mean_average_precision(logits.log_softmax(dim=1), targets)
@@ -104,8 +103,8 @@ def few_shot(
     draws: int = 20,
     seed: int = 0,
 ) -> FewShot:
-    """The mean of probes that see just `per_class` training clips of each class, drawn anew `draws` times as
-    functions of (seed, draw). The strength is FEW. Arguments and errors as in `linear_probe`, with one label a
+    """Return the mean of probes that see just `per_class` training clips of each class, drawn anew `draws` times as
+    functions of (seed, draw). The strength is FEW. Arguments and errors are as in `linear_probe`, with one label a
     clip; ValueError too where a class has fewer clips.
     """
     train_x, labels = torch.as_tensor(train_x), torch.as_tensor(train_y)

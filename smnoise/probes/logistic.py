@@ -55,8 +55,9 @@ class Labelled:
 
     @staticmethod
     def checked(name: str, x: Tensor, y: Tensor | Sequence[int], classes: int = 0) -> Labelled:
-        """Of features [N, D] and labels [N] (of at least so many classes) or [N, C]; `name` is for messages.
-        Raises ValueError or TypeError where they cannot be used."""
+        """Check features, float [N, D], and labels, integers [N] (of at least so many classes) or [N, C], 0 or 1, and
+        put them together; `name` is for messages. Raises ValueError or TypeError where they cannot be used.
+        """
         x, y = torch.as_tensor(x), torch.as_tensor(y)
         if x.dim() != 2 or not len(x) or y.dim() not in (1, 2) or len(y) != len(x):
             raise ValueError(
@@ -82,11 +83,11 @@ class Labelled:
         return Labelled(x.double(), y, several)
 
     def rows(self, chosen: Tensor) -> Labelled:
-        """Those clips, by bool [N]."""
+        """Return the clips that are chosen, by bool [N]."""
         return Labelled(self.x[chosen], self.y[chosen], self.several)
 
     def check_test(self, test: Labelled) -> None:
-        """ValueError unless these labels can be learned, and `test` can be scored by what is."""
+        """Raise ValueError unless these labels can be learned, and `test` can be scored by what is."""
         positives = self.y.sum(dim=0)
         if not self.several and (positives > 0).sum() < 2:
             raise ValueError(
@@ -108,8 +109,9 @@ class Labelled:
 
 
 def fit(data: Labelled, strengths: Sequence[float]) -> list[Linear]:
-    """The minimum of the loss for each strength, by L-BFGS in float64; each is the next one's first guess, so give
-    them from strong to weak."""
+    """Find the minimum of the loss for each strength, by L-BFGS in float64. Each is the next one's first guess, so give
+    them from strong to weak.
+    """
     deviation, mean = torch.std_mean(data.x, dim=0, correction=0)
     scale = torch.where(deviation > CONSTANT * deviation.max(), 1 / deviation, 0.0)
     standard = (data.x - mean) * scale
@@ -139,15 +141,15 @@ def fit(data: Labelled, strengths: Sequence[float]) -> list[Linear]:
 
 
 def mean_cross_entropy(logits: Tensor, data: Labelled) -> Tensor:
-    """The loss without its penalty."""
+    """Compute the loss without its penalty, a float64 scalar, of logits, float64 [N, C]."""
     if data.several:
         return binary_cross_entropy_with_logits(logits, data.y, reduction="sum") / len(logits)
     return cross_entropy(logits, data.y)
 
 
 def choose_strength(data: Labelled, groups: Sequence[Hashable] | None, strengths: Sequence[float]) -> float:
-    """Of `strengths` the one with the lowest cross-entropy over the parts of `folds`, each left out once; of
-    equal ones the strongest. Where nothing can be scored (every class is one group) the middle one.
+    """Choose the strength with the lowest cross-entropy over the parts of `folds`, each left out once; of equal ones
+    the strongest. Where nothing can be scored, since every class is one group, it is the middle one.
 
     A clip of a class that the other parts lack is not scored: no strength could know of it.
     """
@@ -169,8 +171,9 @@ def choose_strength(data: Labelled, groups: Sequence[Hashable] | None, strengths
 
 
 def folds(data: Labelled, groups: Sequence[Hashable] | None) -> Tensor:
-    """A part 0 .. FOLDS - 1 for each clip, int64 [N]: groups sorted by class and dealt out in turn, so that each
-    part has as much of a class as can be. By what clips hold, not by their order."""
+    """Deal the clips out to parts 0 .. FOLDS - 1, int64 [N]: groups are sorted by class and dealt in turn, so that each
+    part has as much of a class as can be. The parts depend on what clips hold, not on their order.
+    """
     labels = data.y.argmax(dim=1).tolist()
     content = [
         row.tobytes() for row in data.x.cpu().numpy().astype(">f8")
@@ -186,6 +189,6 @@ def folds(data: Labelled, groups: Sequence[Hashable] | None) -> Tensor:
 
 
 def most_frequent(labels: list[int]) -> int:
-    """Of equally frequent ones the smallest."""
+    """Return the most frequent label; of equally frequent ones the smallest."""
     counts = Counter(labels)
     return min(counts, key=lambda label: (-counts[label], label))

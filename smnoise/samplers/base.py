@@ -316,6 +316,7 @@ def check_texts(**texts) -> None:
 
 
 def without_scores(sampler: Sampler, others: str = ", or a pool of noise") -> str:
+    """Return the message that a sampler does not cut its masks from scores, and which ones do."""
     return (
         f"{type(sampler).__name__} does not cut its masks, at any count, from the same scores of tokens; take a colour "
         f"(but no tube), random, or a function of your own{others}"
@@ -323,7 +324,7 @@ def without_scores(sampler: Sampler, others: str = ", or a pool of noise") -> st
 
 
 def as_bias(bias, batch: int, grid: tuple[int, ...]) -> torch.Tensor:
-    """A bias as [B, L]; TypeError or ValueError for what is none."""
+    """Return a bias as [B, L], with its dtype. Raises TypeError or ValueError for what is none."""
     tokens = math.prod(grid)
     check_tensors(bias=bias)
     if tuple(bias.shape) not in ((batch, tokens), (batch, *grid)):
@@ -334,6 +335,6 @@ def as_bias(bias, batch: int, grid: tuple[int, ...]) -> torch.Tensor:
 
 
 def check_sampler(sampler) -> None:
-    """Raises TypeError for what is no sampler."""
+    """Raise TypeError for what is no sampler."""
     if not isinstance(sampler, Sampler):
         raise TypeError(f"sampler must be one of smnoise's, such as Green3D, got {sampler!r}")

@@ -102,7 +102,9 @@ class Color3D(Sampler, abstract=True):
         sigma_table: torch.Tensor | None = None,
         origin=None,
     ) -> torch.Tensor:
-        """The noise behind the masks, float32 [B, T, H, W]; its largest values are visible. Arguments as in a call."""
+        """Return the noise behind the masks, float32 [B, T, H, W]; its largest values are visible. Arguments are those
+        of a call.
+        """
         samples = as_samples(samples, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
         return ops.color_noise(

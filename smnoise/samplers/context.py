@@ -180,8 +180,10 @@ class ContextTargets(Sampler):
         sigma_table: Tensor | None = None,
         origin=None,
     ) -> ContextBatch:
-        """Context and targets for a batch. Arguments and errors as of every sampler's call; a bias moves the ranking,
-        so that tokens with more of it are context more often, and targets less often."""
+        """Make context and targets for a batch. Arguments and errors are those of every sampler's call, see
+        `Sampler.scores` for the shapes. A bias, float32 [B, L], moves the ranking, so that tokens with more of it are
+        context more often, and targets less often.
+        """
         samples = batch_indices(samples, batch_size, step, rank, world_size, device)
         seed = as_seed(self.seed if seed is None else seed, samples.device)
         tables = self._given(sigma_table, origin, samples)

@@ -197,7 +197,7 @@ class Coupled:
 
 
 def check_strategy(name: str, sampler) -> None:
-    """Raises TypeError or ValueError for a sampler whose slots cannot have counts of their own."""
+    """Raise TypeError or ValueError for a sampler whose slots cannot have counts of their own."""
     check_sampler(sampler)
     kind = type(sampler).__name__
     if isinstance(sampler, Tube) or getattr(sampler, "tube", False):
@@ -225,7 +225,9 @@ def check_strategy(name: str, sampler) -> None:
 
 
 def slots_of(video: Sampler, audio: Sampler) -> tuple[int, int]:
-    """Frames of the picture and time steps of the sound. Raises ValueError for grids that do not go together."""
+    """Return the frames of the picture and the time steps of the sound. Raises ValueError for grids that do not go
+    together.
+    """
     (frames, height, width), (planes, steps, bins) = with_ones(video.grid), with_ones(audio.grid)
     if frames < 2:
         raise ValueError(
@@ -243,6 +245,9 @@ def slots_of(video: Sampler, audio: Sampler) -> tuple[int, int]:
 
 
 def checked_counts(name: str, sampler: Sampler, slots: int, share: float) -> tuple[int, ...]:
+    """Return how many tokens each slot shows, by rank. Raises ValueError where a slot would have to show more than it
+    has.
+    """
     visible, size = sampler.visible_per_sample, sampler.num_tokens // slots
     counts = counts_by_rank(visible, slots, share)
     if counts[0] > size:
@@ -256,7 +261,7 @@ def checked_counts(name: str, sampler: Sampler, slots: int, share: float) -> tup
 
 
 def crowding_of(sampler: Sampler) -> Crowding:
-    """Displacements (t, y, x) of Optim Blue, and how much each crowds."""
+    """Return the displacements (t, y, x) of Optim Blue, and how much each crowds."""
     if not isinstance(sampler, OptimBlue):
         return ()
     spec = sampler.spec
@@ -264,7 +269,9 @@ def crowding_of(sampler: Sampler) -> Crowding:
 
 
 def scores_of(sampler: Sampler, seed: Tensor, samples: Tensor, backend: str, crowding: Crowding) -> Tensor:
-    """What the tokens of a slot are ranked by, float32 [B, L], the largest first."""
+    """Compute what the tokens of a slot are ranked by, float32 [B, L], the largest first. Arguments are as in
+    `Sampler.scores`.
+    """
     if not isinstance(sampler, OptimBlue):
         return sampler.scores(seed, samples, backend)
     hidden = ops.optim_blue(seed, samples, sampler._spec_json, backend, "mask")[0]

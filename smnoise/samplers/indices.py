@@ -73,15 +73,14 @@ def check_device(device) -> None:
 def sample_indices(
     step: int | torch.Tensor, batch_size: int, *, rank: int = 0, world_size: int = 1, device=None
 ) -> torch.Tensor:
-    """Sample indices of one rank's batch: (step * world_size + rank) * batch_size + (0 .. batch_size - 1).
+    """Return the sample indices of one rank's batch, int64 [batch_size]: (step * world_size + rank) * batch_size + (0
+    .. batch_size - 1).
 
-    Ranks and steps never share an index as long as batch_size and world_size stay the same; where they may
-    change (elastic runs), pass your own global sample numbers instead.
+    Ranks and steps never share an index as long as batch_size and world_size stay the same. Where they may change
+    (elastic runs), pass your own global sample numbers instead.
 
     >>> sample_indices(1, 2, rank=1, world_size=2)
     tensor([6, 7])
-
-    Returns int64 [batch_size].
     """
     if not isinstance(step, (torch.Tensor, torch.SymInt)):
         first, batch_size = first_index(step, batch_size, rank, world_size)
@@ -115,7 +114,7 @@ def numbered_device(device) -> torch.device | None:
 
 
 def as_ranks(batch_size, rank, world_size) -> tuple[int, int, int]:
-    """The three, checked."""
+    """Return the three as integers. Raises TypeError or ValueError where they do not go together."""
     batch_size = as_int("batch_size", batch_size, 1, 2**31)
     world_size = as_int("world_size", world_size, 1, 2**31)
     return batch_size, as_int("rank", rank, 0, world_size - 1), world_size
@@ -149,6 +148,11 @@ def batch_indices(samples, batch_size, step, rank: int, world_size: int, device)
 
 
 def as_samples(samples, device) -> torch.Tensor:
+    """Return sample numbers, a tensor, array, list or range of integers [B], as int64 [B] on a device: the given one,
+    else that of a tensor, else the CPU. Numbers up to 2^64 - 1 keep their bits.
+
+    Raises TypeError or ValueError for anything else.
+    """
     check_device(device)
     if not isinstance(samples, torch.Tensor):
         device = "cpu" if device is None else device  # not torch's default device
@@ -200,6 +204,10 @@ def _same_device(found: torch.device, asked: torch.device) -> bool:
 
 
 def as_seed(seed, device) -> torch.Tensor:
+    """Return a seed, an integer or an int64 or uint64 tensor of one element, as an int64 tensor of the same bits.
+
+    Raises TypeError or ValueError for what is no seed.
+    """
     if isinstance(seed, torch.Tensor):
         check_tensors(seed=seed)
         return seed.view(torch.int64) if seed.dtype == torch.uint64 else seed

@@ -9,7 +9,9 @@ from ..spec import as_int
 
 
 def as_origin(origin, samples: torch.Tensor) -> torch.Tensor:
-    """Places of windows as int64 [B, 3] where the samples are; TypeError or ValueError for what is none."""
+    """Return places of windows as int64 [B, 3] on the device of the samples, int64 [B]. Raises TypeError or ValueError
+    for what is none.
+    """
     if isinstance(origin, torch.Tensor):
         return origin  # which the op checks
     rows = tuple(origin) if isinstance(origin, (tuple, list)) else None

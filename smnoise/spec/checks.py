@@ -33,6 +33,7 @@ def visible_of_ratio(tokens: int, mask_ratio: float) -> int:
 
 
 def as_int(name: str, value, low: int, high: int) -> int:
+    """Return an integer from low to high as an int. Raises TypeError for what is none, ValueError for others."""
     if type(value) is not int:  # asking an abstract class takes as long as making a tensor
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise TypeError(f"{name} must be an integer, got {value!r}")
@@ -48,6 +49,9 @@ def signed64(value: int) -> int:
 
 
 def as_float(name: str, value, largest: float = 1e6) -> float:
+    """Return a number as a float. Raises TypeError for what is none, ValueError for one that is not finite or too
+    large.
+    """
     value = _as_real(name, value)
     if not abs(value) <= largest:
         raise ValueError(f"{name} must be a number of magnitude at most {largest:g}, got {value}")
@@ -55,7 +59,7 @@ def as_float(name: str, value, largest: float = 1e6) -> float:
 
 
 def as_ratio(value) -> float:
-    """A mask ratio."""
+    """Return a mask ratio as a float. Raises TypeError for no number, ValueError for one not in (0, 1)."""
     ratio = _as_real("mask_ratio", value)
     if not 0 < ratio < 1:
         percent = f", did you mean {ratio / 100:g}?" if 1 < ratio < 100 else ""
@@ -73,7 +77,7 @@ def _as_real(name: str, value) -> float:
 
 
 def with_ones(grid):
-    """(L,) as (1, 1, L), (H, W) as (1, H, W); anything else as it is."""
+    """Return (L,) as (1, 1, L) and (H, W) as (1, H, W); anything else as it is."""
     if isinstance(grid, (tuple, list)) and len(grid) < 3:
         return (1,) * (3 - len(grid)) + tuple(grid)
     return grid
@@ -97,6 +101,9 @@ def as_axes(value, what: str) -> tuple:
 
 
 def as_tuple(name: str, value, length: int, what: str) -> tuple:
+    """Return `length` values as a tuple; `what` says in errors what was expected. Raises TypeError for what has no
+    values, ValueError for another number of them.
+    """
     if isinstance(value, str) or not np.iterable(value):  # an array of no dimensions is not
         raise TypeError(f"{name} must be {what}, got {value!r}")
     value = tuple(value)
@@ -106,13 +113,16 @@ def as_tuple(name: str, value, length: int, what: str) -> tuple:
 
 
 def as_choice(name: str, value, choices: Collection[str]) -> str:
+    """Return one of the choices. Raises ValueError, with the one that may have been meant, for another."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}{hint(value, choices)}")
     return value
 
 
 def as_visible(value, tokens: int, where: str) -> int:
-    """A count of visible tokens that leaves at least one masked; `where` names what the tokens are of."""
+    """Return a count of visible tokens that leaves at least one masked; `where` names what the tokens are of. Raises
+    TypeError or ValueError for any other.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"num_visible must be an integer, got {value!r}")
     value = int(value)
@@ -130,6 +140,7 @@ class Spec:
     """A frozen dataclass that an op is given as JSON."""
 
     def to_json(self) -> str:
+        """Return the fields as JSON, which `from_json` reads."""
         return json.dumps(asdict(self), separators=(",", ":"))  # type: ignore[call-overload]  # a dataclass
 
     @classmethod

@@ -24,6 +24,7 @@ PERIOD = reference.PERIOD
 
 
 def as_grid(grid) -> tuple[int, int, int]:
+    """Return a grid as (T, H, W). Raises TypeError or ValueError for one that cannot be, or is too large."""
     t, y, x = as_axes(grid, "three integers (T, H, W), counted in tokens")
     grid = tuple(as_int(f"grid {axis}", n, 1, MAX_TOKENS) for axis, n in zip("THW", (t, y, x), strict=True))
     for axis, n, period in zip("THW", grid, PERIOD, strict=True):
@@ -35,6 +36,7 @@ def as_grid(grid) -> tuple[int, int, int]:
 
 
 def as_sigma_range(name: str, value) -> tuple[float, float]:
+    """Return a range (low, high) of sigmas in tokens. Raises TypeError or ValueError for what is none."""
     low, high = (as_float(name, v) for v in as_tuple(name, value, 2, "a range (low, high), in tokens"))
     if not 0 < low <= high:
         raise ValueError(f"{name} must satisfy 0 < low <= high, got ({low}, {high})")
@@ -111,10 +113,12 @@ class ColorSpec(Spec):
 
     @property
     def two_sigmas(self) -> bool:
+        """Whether the colour is made of two filters."""
         return self.color in ("green", "purple")
 
     @cached_property
     def banks(self) -> tuple[list[float], list[float]]:
+        """The 32 sigmas of each of the two filters, in tokens."""
         return reference.bank(self.sigma1), reference.bank(self.sigma2)
 
     def radius_of(self, bank: int) -> tuple[int, int, int]:
@@ -146,6 +150,7 @@ class Tables:
 
 @lru_cache(maxsize=256)
 def tables(spec: ColorSpec) -> Tables:
+    """Compute the tables of a spec, which are kept for specs that were used last."""
     taps_of = lru_cache(maxsize=None)(reference.taps)
     rows = [
         [[taps_of(sigma * scale, spec.truncate) for scale in spec.anisotropy] for sigma in bank]

@@ -117,6 +117,7 @@ class OptimBlueSpec(Spec):
 
     @property
     def rows_per_sample(self) -> int:
+        """How many rows of a batch a sample gives: K for all masks of a partition, else 1."""
         return self.num_masks if self.masks == "views" else 1
 
     @cached_property

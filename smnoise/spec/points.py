@@ -34,7 +34,7 @@ class PointTables:
 
 
 def check_points_spec(spec: ColorSpec) -> None:
-    """Raises ValueError for what is not defined, or not supported, at points."""
+    """Raise ValueError for what is not defined, or not supported, at points."""
     if spec.boundary != "field":
         raise ValueError('points lie in the unbounded field: take boundary="field", not "wrap"')
     if max(spec.max_radius) > MAX_POINT_RADIUS:
@@ -46,6 +46,9 @@ def check_points_spec(spec: ColorSpec) -> None:
 
 @lru_cache(maxsize=64)
 def point_tables(spec: ColorSpec) -> PointTables:
+    """Compute the tables of a spec, which are kept for specs that were used last. Raises ValueError as
+    `check_points_spec` does.
+    """
     check_points_spec(spec)
     of_grid = tables(spec)
     side = 2 * int(of_grid.radius.max()) + 2

@@ -18,6 +18,7 @@ PLACEMENTS = ("inside", "overhang", "centre")
 
 
 def as_range(name: str, value, largest: float) -> tuple[float, float]:
+    """Return a range (low, high) of positive numbers. Raises TypeError or ValueError for what is none."""
     low, high = (as_float(name, v) for v in as_tuple(name, value, 2, "a range (low, high)"))
     if not 0 < low <= high <= largest:
         raise ValueError(f"{name} must satisfy 0 < low <= high <= {largest:g}, got ({low}, {high})")

@@ -24,6 +24,7 @@ FOLDER = "cells"
 
 
 def path_of(out: Path, cell: Cell) -> Path:
+    """Return the path of a cell's result."""
     return Path(out) / FOLDER / f"{cell.name}.json"
 
 

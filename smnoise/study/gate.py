@@ -57,7 +57,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         kind = f"random-{self.epochs:03}" if self.epochs else "scratch"
         return f"{kind}-{self.seed}"
 
@@ -72,6 +72,7 @@ class Plan:
 
     @classmethod
     def read(cls) -> Plan:
+        """Read the plan that comes with the package."""
         text = (files(__package__) / PLAN).read_bytes()
         return cls(json.loads(text), hashlib.sha256(text).hexdigest()[:16])
 
@@ -110,6 +111,7 @@ class Gate:
 
     @property
     def results(self) -> Path:
+        """The folder of the cells' results."""
         return self.cells or self.out / "cells"
 
 
@@ -157,7 +159,7 @@ def labelled(folder: Path) -> list[tuple[Path, int]]:
 
 
 def few(clips: list[tuple[Path, int]], each: int, seed: int) -> list[tuple[Path, int]]:
-    """So many clips of each class, drawn by the seed."""
+    """Draw `each` clips of each class, by the seed."""
     drawn = []
     for label in range(1 + max(label for _, label in clips)):
         members = [clip for clip in clips if clip[1] == label]
@@ -166,6 +168,7 @@ def few(clips: list[tuple[Path, int]], each: int, seed: int) -> list[tuple[Path,
 
 
 def write_list(path: Path, clips: list[tuple[Path, int]]) -> None:
+    """Write a list file with a line `path label` for each clip."""
     write_text(path, "".join(f"{clip} {label}\n" for clip, label in clips))
 
 

@@ -59,14 +59,18 @@ class Video:
 
     @property
     def score(self) -> str:
+        """The name of the score that is compared."""
         return "fine-tuned accuracy" if self.tune_epochs else "linear accuracy"
 
     @property
     def grid(self) -> tuple[int, int, int]:
+        """Tokens of a clip along (T, H, W)."""
         return self.frames // self.tubelet, self.size // self.patch, self.size // self.patch
 
     def visible(self, ratio: float) -> int:
-        """As many in each frame, so that a tube can have just as many."""
+        """Return how many tokens of a clip are visible at a ratio: equally many in each frame, so that a tube can have
+        just as many.
+        """
         frames, height, width = self.grid
         return frames * visible_of_ratio(height * width, ratio)
 
@@ -90,9 +94,11 @@ class Audio:
 
     @property
     def grid(self) -> tuple[int, int, int]:
+        """Tokens of a spectrogram as (1, time, frequency)."""
         return 1, self.frames // self.patch, self.mels // self.patch
 
     def visible(self, ratio: float) -> int:
+        """Return how many tokens of a spectrogram are visible at a ratio."""
         _, height, width = self.grid
         return visible_of_ratio(height * width, ratio)
 
@@ -144,7 +150,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         budget = "" if self.visible is None else f"-{self.visible}"
         return f"{self.medium}-{self.strategy}{budget}-{self.seed}"
 
@@ -159,6 +165,7 @@ class Plan(NamedTuple):
     audio: Audio
 
     def task(self, medium: str) -> Video | Audio:
+        """Return the settings of a medium, video or audio."""
         return self.video if medium == "video" else self.audio
 
     def budgets(self, medium: str) -> list[int]:

@@ -27,7 +27,7 @@ Settings = TypeVar("Settings", bound=FineTuning)
 def title(
     model: Classifier, grid: tuple[int, ...], train: LabelledFiles, test: LabelledFiles, medium: Medium
 ) -> str:
-    """Of the run's first line. grid: tokens of a clip, which need not be those of pretraining."""
+    """Write the run's first line. grid: tokens of a clip, which need not be those of pretraining."""
     return (
         f"classifier, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, grid {grid}, "
         f"{len(train.names)} classes; {len(train.paths)} {medium.word}s, {len(test.paths)} files to test"
@@ -83,7 +83,7 @@ def check_labels(config: FineTuning, loss: str, train: LabelledFiles, test: Labe
 
 
 def check_finite(logits: Tensor, config: FineTuning) -> None:
-    """FloatingPointError where a model's answer is no number."""
+    """Raise FloatingPointError where a model's answer, logits float [N, C], is no number."""
     if not torch.isfinite(logits).all():
         raise FloatingPointError(
             f"training diverged: the classifier answers with NaN or Inf; the checkpoints in {config.out} are from "

@@ -181,7 +181,7 @@ def positions_of(encoder: AudioEncoder) -> str:
 
 
 def statistics_of(config: Config, before: AudioPretrained | None) -> Statistics:
-    """Those that the config names, which may be the run's."""
+    """Return the statistics that the config names, which may be the run's."""
     if config.statistics == "run":
         assert before is not None  # from scratch a Config refuses it
         return before.inputs.statistics
@@ -240,7 +240,7 @@ def loss_of(
     device: torch.device,
     bfloat16: bool,
 ) -> Tensor:
-    """The loss of a training batch, augmented."""
+    """Compute the loss of a training batch, augmented: a float32 scalar."""
     wave, length, target = (batch[name].to(device, non_blocking=True) for name in ("wave", "length", "label"))
     samples = batch["sample"]
     wave, length, target = mixup(wave, length, target, samples, seed=config.seed, chance=config.mixup)
@@ -261,7 +261,7 @@ def loss_of(
 
 
 def dropped(config: Config, samples: Tensor, grid: tuple[int, int], device: torch.device) -> MaskBatch | None:
-    """The tokens of each clip that are left out in training."""
+    """Choose the tokens of each clip left out in training, for sample numbers int64 [B]; None where none are."""
     if not config.drop_time and not config.drop_freq:
         return None
     masks = token_dropping(

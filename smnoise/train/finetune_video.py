@@ -216,7 +216,7 @@ def loss_of(
     device: torch.device,
     bfloat16: bool,
 ) -> Tensor:
-    """The loss of a training batch, of pass `number`; views become clips of their own."""
+    """Compute the loss of a training batch, of pass `number`: a float32 scalar. Views become clips of their own."""
     pixels = batch["clip"].to(device, non_blocking=True).flatten(0, 1)
     labels = batch["label"].to(device, non_blocking=True).repeat_interleave(config.views)
     targets, smoothing = labels, config.smoothing

@@ -109,6 +109,7 @@ class Config(FineTuning):
 
     @property
     def loss(self) -> str:
+        """The kind of the loss that is trained with."""
         return "softmax"
 
     @property

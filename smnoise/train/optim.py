@@ -15,7 +15,8 @@ SLOW = 3e-5
 class Decaying(Protocol):
     """A model, as far as the groups below ask it."""
 
-    def no_weight_decay(self) -> set[str]: ...
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of parameters without weight decay, besides biases and other vectors."""
 
 
 def decay_groups(model: Decaying, weight_decay: float) -> list[dict]:

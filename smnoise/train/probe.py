@@ -154,7 +154,9 @@ class Side(NamedTuple):
 
 
 def probe_run(config: Config) -> dict:
-    """The scores by name, as the command prints them. Raises CheckpointError, DataError or ValueError."""
+    """Score a run by probes, and return the scores by name, as the command prints them. Raises CheckpointError,
+    DataError or ValueError.
+    """
     device, _ = choose_device(config.device, "float32")
     weights, skipped = checkpoints(config)
     subject = subject_of(config)
@@ -206,7 +208,7 @@ def checkpoints(config: Config) -> tuple[Iterator[tuple[int | None, dict | None]
 
 
 def subject_of(config: Config) -> Subject:
-    """The run's model and how it is fed. Raises CheckpointError where the run is of no trainer."""
+    """Find the run's model and how it is fed. Raises CheckpointError where the run is of no trainer."""
     found: Pretrained = pretrained(config.run)
     if config.modality != "both":
         if not isinstance(found, JointPretrained):
@@ -267,7 +269,7 @@ def motion_side(config: Config, subject: Subject, paths: list[Path], count: int)
 def scores(
     config: Config, subject: Subject, sides: list[Side], groups: Sequence[Hashable] | None, device
 ) -> dict:
-    """Those of the model as it is, by name."""
+    """Score the model as it is, by probes; the scores have names."""
     several = any((side.targets.sum(dim=1) > 1).any() for side in sides)
     model, read = subject.model, (subject.inputs, device, config.batch_size, config.workers)
     features = [Features(*outputs_of(subject.through(model.features), side.clips, *read)) for side in sides]

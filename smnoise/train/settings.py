@@ -150,7 +150,7 @@ def full_name(mask: str) -> str:
 
 
 def named_mask(mask: str, grid: tuple[int, ...], mask_ratio: float | None, **more) -> Sampler:
-    """As `sampler_of`, where whatever is wrong is a wrong setting: ValueError."""
+    """Make a sampler as `sampler_of` does, but raise ValueError for whatever is wrong: it is a wrong setting."""
     try:
         return sampler_of(full_name(mask), grid, mask_ratio, **more)
     except TypeError as error:

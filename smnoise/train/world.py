@@ -77,7 +77,7 @@ class World:
         return self.largest_each(number)[0]
 
     def largest_each(self, *numbers: float) -> list[float]:
-        """Of each of several numbers the largest of all processes, in one message."""
+        """Return, for each of several numbers, the largest of all processes, in one message."""
         if self.size == 1:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.float64, device="cpu")
@@ -91,7 +91,7 @@ class World:
         return counts
 
     def mean(self, value: torch.Tensor) -> float:
-        """The mean of a scalar."""
+        """Return the mean over the processes of a float scalar."""
         if self.size > 1:
             value = value.clone()
             dist.all_reduce(value)

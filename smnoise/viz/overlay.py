@@ -12,7 +12,9 @@ SHADES = 10  # of that glimpse, which is grey: what has colour is visible, and a
 
 
 def enlarged(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask over a grid, bool, as one over the pixels of `shape`, whose sides are multiples of the grid's."""
+    """Enlarge a mask over a grid, bool [T, H, W] or [H, W], to one over the pixels of `shape`, whose sides are
+    multiples of the grid's.
+    """
     if len(mask.shape) != len(shape) or any(s % n for n, s in zip(mask.shape, shape, strict=True)):
         raise ValueError(
             f"a grid {mask.shape} does not fit {shape}: each side must be a multiple of the grid's"
@@ -32,10 +34,10 @@ def masked(pictures: np.ndarray, mask: np.ndarray, glimpse: float = GLIMPSE) -> 
 
 
 def tiles(volume: np.ndarray, gap: float = np.nan, rightwards: bool = False) -> np.ndarray:
-    """The time steps of a volume [T, H, W] side by side, one line between them: [H, T * (W + 1) - 1].
+    """Put the time steps of a volume, float [T, H, W], side by side, one line between them: [H, T * (W + 1) - 1].
 
-    rightwards: the planes lie on their side, their first axis to the right and the second one upwards, as a
-    spectrogram is drawn.
+    rightwards: the planes lie on their side, their first axis to the right and the second one upwards, as a spectrogram
+    is drawn.
     """
     planes = [plane.T[::-1] if rightwards else plane for plane in volume.astype(np.float64)]
     line = np.full((planes[0].shape[0], 1), gap)

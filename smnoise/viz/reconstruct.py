@@ -63,7 +63,9 @@ def reconstruct_audio(
     credit: str = "",
     formats: tuple[str, ...] = ("png",),
 ) -> Written:
-    """The same for one normalised spectrogram [1, frames, mel], without the frames."""
+    """Draw every view of one normalised spectrogram, float32 [1, frames, mel], under one mask, as `reconstruct_video`
+    does of a clip, without the frames.
+    """
     views, loss = audio_views(model, spectrogram, masks)
     return _draw_spectrogram(views, loss, masks, stem, model.normalise_target, credit=credit, formats=formats)
 

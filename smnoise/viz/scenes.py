@@ -48,6 +48,7 @@ class Scene:
             as_int("columns", self.columns, 1, 1000)
 
     def file(self, ending: str) -> Path:
+        """Return the path of a picture with that ending."""
         make_folder(self.out)
         return self.out / f"{self.name}{ending}"
 
@@ -156,7 +157,7 @@ def colored(values: np.ndarray, scale_of: np.ndarray | None = None) -> np.ndarra
 
 
 def upright(picture: np.ndarray) -> np.ndarray:
-    """[time, mel, 3] as [mel upwards, time, 3]."""
+    """Turn a picture of any dtype, [time, mel, 3], to [mel upwards, time, 3]."""
     return picture.transpose(1, 0, 2)[::-1]
 
 

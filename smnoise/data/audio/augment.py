@@ -26,8 +26,9 @@ def drawn(seed: int, sample: int, part: int, count: int) -> np.ndarray:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the CPU on a device. The host does not wait for what that has still to do, as it would to copy from
-    memory that is not pinned."""
+    """Send a tensor of any shape and dtype from the CPU to a device. The host does not wait for what the device has
+    still to do, as it would where it copies from memory that is not pinned.
+    """
     if device.type == "cuda":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

@@ -191,8 +191,14 @@ class WeightedClips(AudioClips):
 
 
 def class_weights(targets: torch.Tensor) -> list[float]:
-    """Weights of clips with labels [N, C], 0 or 1: the sum over their labels of one over how many clips have it, so
-    that a class of few clips comes up as often as one of many."""
+    """Weigh clips so that a class of few clips comes up as often as one of many: the weight of a clip is the sum, over
+    its labels, of one over how many clips have that label.
+
+    Args:
+        targets: [N, C], any dtype, 1 where clip n has label c and 0 elsewhere.
+
+    Returns N weights.
+    """
     return (targets / targets.sum(dim=0).clamp(min=1)).sum(dim=1).tolist()
 
 

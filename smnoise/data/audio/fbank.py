@@ -152,12 +152,15 @@ def mel_bank(sample_rate: int, fft_size: int, num_mels: int) -> tuple[torch.Tens
 
 
 def fit_length(features: torch.Tensor, frames: int) -> torch.Tensor:
-    """Features [..., frames, mels]: the first `frames` ones, or padded with zeros, which belongs before
-    `normalise`."""
+    """Cut features, float [..., frames, mels], to the first `frames` ones, or pad them with zeros, which belongs before
+    `normalise`.
+    """
     features = features[..., :frames, :]
     return torch.nn.functional.pad(features, (0, 0, 0, frames - features.shape[-2]))
 
 
 def normalise(features: torch.Tensor, mean: float, std: float) -> torch.Tensor:
-    """(features - mean) / (2 std). The 2 is AudioMAE's and AST's: values come to a deviation of 0.5."""
+    """Normalise log-mel features, floats of any shape: (features - mean) / (2 std). The 2 is AudioMAE's and AST's:
+    values come to a deviation of 0.5.
+    """
     return (features - mean) / (2 * std)

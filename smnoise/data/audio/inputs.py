@@ -15,14 +15,14 @@ from .fbank import DATA_SETS, FLOOR, LogMel, fit_length, normalise
 
 
 class Statistics(NamedTuple):
-    """Of the log-mel values of a data set."""
+    """Mean and standard deviation of the log-mel values of a data set."""
 
     mean: float
     std: float
 
     @classmethod
     def of(cls, given: str | tuple[float, float]) -> Statistics:
-        """Those of a data set's name in `fbank.DATA_SETS`, or two numbers."""
+        """Return the statistics of a data set that `fbank.DATA_SETS` names, or those that two numbers are."""
         mean, std = DATA_SETS[given][1:] if isinstance(given, str) else given
         return cls(mean, std)
 
@@ -45,11 +45,13 @@ class Spectrograms(torch.nn.Module):
         self.samples = self.log_mel.num_samples(frames)
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """float32 [B, frames, mels] of waveforms [B, N] in [-1, 1] of which `lengths` [B] samples are valid."""
+        """Make spectrograms, float32 [B, frames, mels], of waveforms, float [B, N] in [-1, 1], of which `lengths`,
+        integers [B], samples are valid.
+        """
         return normalise(self.features(waves, lengths), *self.statistics)
 
     def features(self, waves: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The same, yet to be normalised."""
+        """Make spectrograms as `forward` does, which are not normalised yet."""
         return fit_length(self.log_mel(waves, lengths), self.frames)
 
 

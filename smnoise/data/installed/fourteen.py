@@ -168,7 +168,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def resampled(wave: np.ndarray, rate: int) -> np.ndarray:
-    """A waveform at 8 kHz."""
+    """Resample a waveform, float32 [N] at `rate` Hz, to 8 kHz: float32, of another length."""
     return wave if rate == RATE else soxr.resample(wave, rate, RATE)
 
 

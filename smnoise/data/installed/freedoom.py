@@ -119,6 +119,7 @@ class Player:
         self.game, self.name, self.seed = game, name, seed
 
     def close(self) -> None:
+        """Stop the engine."""
         self.game.close()
         self._folder.cleanup()
         with suppress(OSError):  # the engine makes it where the program was started, and leaves it there
@@ -235,7 +236,7 @@ def _write_map(out: Path, chosen: Set, name: str, version: str) -> None:
 
 
 def path_of(name: str, action: int, level: str, number: int) -> Path:
-    """Of a clip, below the folder of all sets."""
+    """Return the path of a clip below the folder of all sets."""
     return Path(name) / ACTIONS[action] / f"{level}-{number:03}.mkv"
 
 

@@ -93,7 +93,7 @@ def prepare(sounds: list[Sound], out: Path, seconds: float = 10) -> list[Sound]:
 
 
 def joined(paths: list[Path]) -> tuple[np.ndarray, int]:
-    """Mono files behind each other in a fixed mixed order: float32 samples and their rate."""
+    """Join mono files in a fixed mixed order: float32 samples [N], and their rate in Hz."""
     parts = [soundfile.read(paths[i], dtype="float32") for i in permutation(0, 0, len(paths))]
     rates = {rate for _, rate in parts}
     if len(rates) > 1:
@@ -102,7 +102,9 @@ def joined(paths: list[Path]) -> tuple[np.ndarray, int]:
 
 
 def pieces(wave: np.ndarray, samples: int) -> Iterator[np.ndarray]:
-    """Whole pieces of a waveform [N], each at LEVEL, without the silent ones."""
+    """Cut a waveform, float32 [N], into whole pieces of `samples`, float32, each at LEVEL, and leave out the silent
+    ones.
+    """
     for at in range(0, len(wave) - samples + 1, samples):
         piece = wave[at : at + samples]
         level = float(np.sqrt(np.mean(np.square(piece, dtype=np.float64))))
@@ -125,6 +127,9 @@ def split(
 
 
 def balanced(sounds: list[Sound], held_out: tuple[str, ...]) -> list[Sound]:
+    """Take as many sounds of speech as of music: all of the class that has fewer, and of the other one sounds at even
+    distances. Raises DataError where a class has none.
+    """
     classes = [[s for s in sounds if s.label == label] for label in (SPEECH, MUSIC)]
     count = min(len(members) for members in classes)
     if not count:

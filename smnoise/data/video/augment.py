@@ -40,8 +40,9 @@ RANDAUGMENT, ERASING, MIXING = 0, 1, 2  # what the global generators are set for
 
 @contextmanager
 def seeded_globals(seed: int, number: int, part: int, view: int = 0) -> Iterator[None]:
-    """Within, the global generators of Python, NumPy and torch's CPU begin at a state that is a function of the
-    arguments; behind it they are the caller's again, as they were."""
+    """Let the global generators of Python, NumPy and torch's CPU begin inside of the block at a state that is a
+    function of the arguments. After the block they are the caller's again, as they were.
+    """
     word = [int(w) for w in words(seed, number, PURPOSE_VIDEO, block=view, y=part)]
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (timm draws from it)
     with torch.random.fork_rng(devices=[]):

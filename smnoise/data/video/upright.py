@@ -32,8 +32,9 @@ class Orientation(NamedTuple):
 
 
 def orientation_of(matrix: bytes) -> Orientation:
-    """Of a display matrix: nine native 32-bit integers, by rows. A point (x, y), y downwards, is shown at
-    (a x + c y, b x + d y), where a, b, c, d are numbers 0, 1, 3, 4. Turns that are none by quarters are ignored."""
+    """Read a display matrix: nine native 32-bit integers, by rows. A point (x, y), y downwards, is shown at (a x + c y,
+    b x + d y), where a, b, c, d are numbers 0, 1, 3, 4. Turns that are not by quarters are ignored.
+    """
     if len(matrix) < 36:
         return Orientation()
     a, b, _, c, d = (int(v) for v in np.frombuffer(matrix[:20], np.int32))

@@ -130,7 +130,7 @@ def uniform_indices(frames: int, length: int, offset: float) -> list[int]:
 
 
 def spread(last: int, number: int, count: int) -> int:
-    """Of `count` places from 0 to `last`, evenly apart; a single one is the middle."""
+    """Return place `number` of `count` places from 0 to `last` that are evenly apart; a single one is the middle."""
     return last // 2 if count == 1 else round(last * number / (count - 1))
 
 

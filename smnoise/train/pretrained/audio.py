@@ -36,6 +36,7 @@ class AudioPretrained(NamedTuple):
 
     @property
     def medium(self) -> Medium:
+        """The files that it reads."""
         return SOUND
 
     def first(self) -> AudioMAE:

@@ -41,6 +41,7 @@ class VideoPretrained(NamedTuple):
 
     @property
     def medium(self) -> Medium:
+        """The files that it reads."""
         return VIDEO
 
     @property
@@ -82,7 +83,7 @@ def _as_it_is(clips: Tensor) -> Tensor:
 
 
 def of_run(run: Path) -> VideoPretrained:
-    """That of `trained`."""
+    """Load the model of a run's newest whole checkpoint, with what `trained` gives."""
     model, config = trained(run)
     return VideoPretrained(model, config.frames, config.stride, config.size, [], config)
 

@@ -69,7 +69,9 @@ class Ledger:
             self._probe(0)  # of the first weights; a set that cannot be read is found out here
 
     def forward(self, loss: torch.Tensor, batch: dict) -> None:
-        """After each forward pass: its loss, and the messages of its batch's files, each of which is logged once."""
+        """Take in a forward pass: its loss, a float32 scalar, and the messages of its batch's files, each of which is
+        logged once.
+        """
         self.loss_sum += loss.detach() / self.config.accumulate
         self.broken.update(batch["broken"])
 
@@ -87,7 +89,8 @@ class Ledger:
                 self._save(self.config.out / "best", step, keep=1)
 
     def end(self, step: int, grad_norm: torch.Tensor, stopping: bool) -> None:
-        """After each step: a log line and a checkpoint, if they are due; both when stopping.
+        """Write a log line and a checkpoint after a step, if they are due; both when stopping. grad_norm is a float32
+        scalar.
 
         Raises FloatingPointError, before anything is saved, where the loss or a weight is no number.
         """

@@ -21,10 +21,11 @@ TOKEN = 8  # pixels along an edge of a token in the picture of a mask
 
 
 def of_video(model: VideoMAE, clip: Tensor, masks: MaskBatch) -> dict[str, np.ndarray]:
-    """Of one clip, uint8 [1, 3, frames, H, W], under one mask.
+    """Draw one clip, uint8 [1, 3, frames, H, W], under one mask.
 
-    Returns "mask" and "reconstruction": a row for the clip, what the encoder sees, and the prediction with the
-    statistics of the visible tokens near by and with none; a column for each time step, of which the first frame.
+    Returns "mask" and "reconstruction", uint8 [height, width, 3]: a row for the clip, what the encoder sees, and the
+    prediction with the statistics of the visible tokens near by and with none; a column for each time step, of which
+    the first frame.
     """
     with evaluating(model):
         views, _ = video_views(model, clip, masks)
@@ -33,8 +34,10 @@ def of_video(model: VideoMAE, clip: Tensor, masks: MaskBatch) -> dict[str, np.nd
 
 
 def of_audio(model: AudioMAE, spectrogram: Tensor, masks: MaskBatch) -> dict[str, np.ndarray]:
-    """The same of one normalised spectrogram [1, frames, mel], without the prediction as it is where that is on another
-    scale: time to the right, mel bins upwards, black the smallest value of the spectrogram and white the largest."""
+    """Draw one normalised spectrogram, float32 [1, frames, mel], under one mask, as `of_video` draws a clip, without
+    the prediction as it is where that is on another scale: time to the right, mel bins upwards, black the smallest
+    value of the spectrogram and white the largest.
+    """
     with evaluating(model):
         views, _ = audio_views(model, spectrogram, masks)
     low, high = views["spectrogram"].min(), views["spectrogram"].max()
@@ -45,8 +48,9 @@ def of_audio(model: AudioMAE, spectrogram: Tensor, masks: MaskBatch) -> dict[str
 
 
 def mask_picture(masks: MaskBatch, upright: bool = False) -> np.ndarray:
-    """The first mask of a batch, a column for each time step: visible tokens white, masked ones black. upright: the
-    grid's rows to the right and its columns upwards, as spectrograms are shown."""
+    """Draw the first mask of a batch, a column for each time step: uint8 [height, width, 3], visible tokens white,
+    masked ones black. upright: the grid's rows go to the right and its columns upwards, as spectrograms are shown.
+    """
     volume = masks.volume()[0].cpu()
     steps = volume.transpose(1, 2).flip(1) if upright else volume
     pixels = (~steps).float().repeat_interleave(TOKEN, 1).repeat_interleave(TOKEN, 2)
@@ -54,7 +58,9 @@ def mask_picture(masks: MaskBatch, upright: bool = False) -> np.ndarray:
 
 
 def tiled(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows [N, H, W, 3] of pictures in [0, 1], NaN where hidden, as one picture."""
+    """Put rows of pictures, float32 [N, H, W, 3] in [0, 1] and NaN where hidden, together as one: uint8 [height, width,
+    3].
+    """
     framed = [np.pad(np.nan_to_num(row, nan=HIDDEN), ((0, 0), (0, GAP), (0, GAP), (0, 0))) for row in rows]
     picture = np.concatenate([np.concatenate(list(row), axis=1) for row in framed])[:-GAP, :-GAP]
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)

@@ -27,17 +27,17 @@ def is_sharded(model: torch.nn.Module) -> bool:
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """The part that this process holds."""
+    """Return the part of a tensor, of any shape and dtype, that this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of it, in all processes."""
+    """Return all of a tensor, of any shape and dtype, in all processes."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def placed(tensor: torch.Tensor, target: torch.Tensor | None) -> torch.Tensor:
-    """A whole tensor, which all processes have, spread as `target` is, if that is."""
+    """Spread a whole tensor, of any shape and dtype, which all processes have, as `target` is, if that is."""
     if not isinstance(target, DTensor) or tensor.shape != target.shape:
         return tensor
     return distribute_tensor(tensor.to(target.device), target.device_mesh, target.placements)

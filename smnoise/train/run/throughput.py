@@ -21,8 +21,8 @@ class LoaderWaits:
             share = waits.take()               # whenever a line is logged
 
     A share near 0 means that the loader keeps up; one near 1 that training waits for it: give it more workers, a
-    smaller --short-side, more views of each decoded clip, or decode once and for all (`cache_clips`). On a GPU the
-    share is right if something between two calls of `take`, such as reading the loss, waits for the GPU.
+    smaller --short-side, more views of each decoded clip, or decode once and for all (`smnoise.data.video.cache`). On a
+    GPU the share is right if something between two calls of `take`, such as reading the loss, waits for the GPU.
 
     Args:
         clock: seconds from any beginning; for tests.
@@ -33,7 +33,7 @@ class LoaderWaits:
         self.waited, self.since = 0.0, clock()
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches, begun at once; the time that each takes to come is counted."""
+        """Yield the same batches, begun at once; the time that each takes to come is counted."""
         return self._counted(iter(batches))
 
     def _counted(self, source: Iterator[Batch]) -> Iterator[Batch]:
