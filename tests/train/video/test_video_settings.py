@@ -142,7 +142,8 @@ def test_the_recipe_is_all_of_the_config_but_how_and_where_it_runs():
     elsewhere = {"data", "out", "resume", "recipe", "batch_size", "accumulate", "device", "dtype", "compile",
                  "checkpoint_blocks", "shard", "workers", "reader", "cache_mib", "frames_cache", "log_every",
                  "tensorboard", "save_every", "keep_every", "knn_every", "knn_train", "knn_test", "mask", "mask_ratio",
-                 "num_visible", "sigma1", "sigma2", "boundary", "per", "decoder_mask"}  # fmt: skip
+                 "num_visible", "sigma1", "sigma2", "boundary", "per", "decoder_mask",
+                 "teacher"}  # fmt: skip
     assert set(recipe_fields(Config)) == {f.name for f in fields(Config)} - elsewhere
 
 
