@@ -202,8 +202,9 @@ def step_text(results: dict) -> str:
             "",
             "The same weights, clips and masks, the same loss to 1e-5, but for dual masking, which decodes half of the "
             f"hidden tokens. Forward, backward and AdamW in float32, {about['threads']} threads, transformers "
-            f"{results['transformers']}; {measured_on(about)}. On AMD processors much of the difference is the library "
-            "of the matrix products: oneDNN here, torch's choice of MKL there. [step.json](bench/results/step.json).",
+            f"{results['transformers']}; {measured_on(about)}. With AVX-512 a part of the difference is "
+            "the library of the matrix products: oneDNN here, torch's choice of MKL there. "
+            "[step.json](bench/results/step.json).",
         ]
     )
 

@@ -41,8 +41,7 @@ def masks_of(sampler: smnoise.OptimBlue, samples: torch.Tensor, alike: bool) -> 
     plan = blue_plan_of(spec, spec.stamp.ctypes.data, rings.ctypes.data, 0, spec.table.ctypes.data)
     masks = cpu.Masks("optim_blue", spec, ("mask", "ids_keep"))
     masks.use(plan)
-    outputs = masks(sampler.seed, samples, 0, len(samples))
-    return smnoise.MaskBatch(outputs["mask"], outputs["ids_keep"], None, None, spec.grid, spec.visible)
+    return smnoise.MaskBatch(*masks(sampler.seed, samples, 0, len(samples)), spec.grid, spec.visible)
 
 
 def regions(height: int, width: int) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from functools import cache, lru_cache, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -80,11 +80,9 @@ def chosen(op: str, backend: str, device: str) -> ModuleType:
     raise BackendError(f"{what} on {device} tensors. Backends:\n{reasons}")
 
 
-def launcher(
-    op: str, spec: str, outputs: str, times: int, backend: str, device: torch.device
-) -> Callable | None:
-    """What makes the masks of one spec on a device, kept between calls; None where the chosen backend has no such thing
-    and its op is the way. Raises as `choose` does.
+def launcher(op: str, spec: str, outputs: str, times: int, backend: str, device: torch.device) -> Any:
+    """A backend's Masks, which makes the masks of one spec on a device, kept between calls; None where the chosen
+    backend has no such thing and its op is the way. Raises as `choose` does.
 
     spec: JSON. outputs: names with commas between. times: of frames that one frame's mask is repeated in, else 1.
     """
@@ -110,7 +108,7 @@ def _variable() -> bytes | None:
 
 
 _environment = os.environ._data  # type: ignore[attr-defined]  # os.environ itself writes into it
-_key = os.environ.encodekey(VARIABLE)  # type: ignore[attr-defined]
+_key = os.environ.encodekey(VARIABLE)
 
 
 _preparing = threading.RLock()

@@ -92,7 +92,7 @@ class _Color:
             math.prod(spec.grid),
         )
         if not cut.fused:  # else the first launch does that too
-            ranking = Ranking(*(getattr(plan.ranking, name) for name, _ in Ranking._fields_))
+            ranking = Ranking(*(getattr(plan.ranking, name) for name, *_ in Ranking._fields_))
             self.threshold = driver.Launch(driver.function(device, "threshold"), ranking, Call, 0, THREADS)
 
     def __call__(

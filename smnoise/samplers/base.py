@@ -173,7 +173,8 @@ class Sampler(metaclass=Checked):
                 raise ValueError(NEITHER)
             first, batch = first_index(step, batch_size, rank, world_size)
         else:
-            if not (batch_size is step is device is None and straight and listed(samples)):
+            alone = batch_size is None and step is None and device is None
+            if not (alone and straight and listed(samples)):
                 samples = batch_indices(samples, batch_size, step, rank, world_size, device)
                 straight = straight and plain(samples)
             batch, where = samples.shape[0], samples.device
