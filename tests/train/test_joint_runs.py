@@ -152,7 +152,7 @@ def test_begins_with_runs_of_one_modality_each(films, tmp_path):
     video.pretrain(pictures)
     audio.pretrain(sounds)
     config = config_of(
-        films, tmp_path / "av", model="tiny", video_run=pictures.out, audio_run=sounds.out, base_lr=0.0
+        films, tmp_path / "av", model="tiny", video_run=pictures.out, audio_run=sounds.out, base_lr=1e-30
     )
     begun = pretrain(config)
     assert torch.equal(begun.video_embed.weight, pretrained(pictures.out).model.embed.weight)
