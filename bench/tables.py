@@ -359,7 +359,7 @@ def demo_av_table() -> str:
         [
             *lines,
             "",
-            f"Mean and half of the 95 % interval over {seeds} seeds; {results['test pairs']} test pairs, chance is 0.02 "
+            f"Mean and half of the 95 % interval over {seeds} seeds; {results['test pairs']} test pairs, chance 0.02 "
             f"and 0.1 (R@1, R@5) and 0.167 (accuracy); {results['views']:,} views of training each.",
         ]
     )

@@ -25,7 +25,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import tyro
 from rich.console import Console
@@ -33,7 +32,7 @@ from rich.table import Table
 from torch import Tensor
 
 from ..data.audio.inputs import Spectrograms, Statistics
-from ..data.audiovisual import EveryPair, PairFile
+from ..data.audiovisual import EveryPair
 from ..data.installed.film import CREDIT, cut, film_of
 from ..data.numbered import loader
 from ..data.video.cache import make
@@ -46,6 +45,7 @@ from ..probes.pairs import pair_scores
 from ..samplers import Coupled, Green3D, OptimBlue
 from ..train.audiovisual import Config, pretrain, untrained
 from ..train.run import checkpoint, log
+from ..viz.media import read_pair
 from . import audiovisual_pictures
 from .folder import claim, write_summary
 
@@ -305,19 +305,15 @@ def draw(demo: Demo, film: Path, summary: dict, runs: list[dict], pieces: list[P
 def draw_masks(film: Path, stem: Path) -> None:
     """Masks of the published sizes over 10.24 s of the film."""
     frames, side, patch, rate = 32, 196, 14, 16000
-    file = PairFile(film, rate, threads=2)
     inputs = Spectrograms(rate, 1024, 128, Statistics(0.0, 0.5))
-    images = file.read(file.frames_at(SHOWN_FROM, 10.24, frames), side)
-    left = (images.shape[2] - side) // 2
-    spectrogram = inputs(torch.from_numpy(file.sound.read(SHOWN_FROM, inputs.samples))[None])[0].numpy()
+    clip, wave, length = read_pair(film, frames, side, 10.24, rate, inputs.samples, SHOWN_FROM)
+    spectrogram = inputs(wave[None], length)[0].numpy()
     grid = frames // 4, side // patch, side // patch
     pairs = {
         f"rho = {rho:g}": Coupled(Green3D(grid, num_visible=160), OptimBlue((64, 8), 0.8), rho=rho)([1])
         for rho in RHO.values()
     }
-    audiovisual_pictures.masks(
-        pairs, np.ascontiguousarray(images[:, :, left : left + side]), spectrogram, stem, CREDIT
-    )
+    audiovisual_pictures.masks(pairs, clip.permute(1, 2, 3, 0).numpy(), spectrogram, stem, CREDIT)
 
 
 def show(summary: dict, demo: Demo) -> None:

@@ -4,7 +4,9 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from media import write_film
 from PIL import Image
@@ -72,7 +74,7 @@ def test_features_of_both_and_of_one_alone(films, run):
 def test_a_modality_is_of_joint_runs_alone(films, tmp_path, run):
     single = video.Config(
         data=films, out=tmp_path / "video", model="nano", frames=4, size=32, patch=8, stride=1, batch_size=4, workers=0,
-        device="cpu", clips_per_video=1, warmup_epochs=0,
+        device="cpu", clips_per_video=1, warmup_epochs=0, epochs=1,
     )  # fmt: skip
     video.pretrain(single)
     with pytest.raises(ValueError, match="modality sound is of joint runs"):
@@ -92,7 +94,8 @@ def test_pictures_of_a_joint_run(films, run, tmp_path, capsys):
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["reconstruction-picture.gif", "reconstruction-picture.png", "reconstruction-sound.png"]
     for path in tmp_path.iterdir():
-        assert Image.open(path).size[0] > 100
+        with Image.open(path) as image:
+            assert image.size[0] > 100
     assert main(["viz", "reconstruct", "--run", str(run), "--file", str(film), "--start", "0.9", *out]) == 2
     assert "has picture and sound for 1.2" in capsys.readouterr().err
 
@@ -115,8 +118,8 @@ def test_pictures_of_coupled_masks(films, tmp_path, capsys):
     ]
     film = ["viz", "pair", "--file", str(films / "high" / "0.mkv"), "--out", str(tmp_path), *small]
     assert main([*film, "--rho", "-1", "1", "--ratio", "0.75", "--formats", "png"]) == 0
-    moving = Image.open(tmp_path / "masks-pair.gif")
-    assert moving.n_frames == 16
+    with Image.open(tmp_path / "masks-pair.gif") as moving:
+        assert moving.n_frames == 16
     assert (tmp_path / "masks-pair.png").is_file()
     assert main([*film, "--rho", "1.5"]) == 2
     assert "rho must be in -1..1" in capsys.readouterr().err
@@ -125,16 +128,32 @@ def test_pictures_of_coupled_masks(films, tmp_path, capsys):
 
 
 def test_begins_with_runs_of_one_modality_each(films, tmp_path):
-    shape = {"data": films, "patch": 8, "batch_size": 4, "workers": 0, "device": "cpu", "warmup_epochs": 0}
+    shape = {
+        "data": films,
+        "epochs": 1,
+        "patch": 8,
+        "batch_size": 4,
+        "workers": 0,
+        "device": "cpu",
+        "warmup_epochs": 0,
+    }
     pictures = video.Config(
-        out=tmp_path / "video", model="nano", frames=4, size=32, stride=1, clips_per_video=1, **shape
+        out=tmp_path / "video", model="tiny", frames=4, size=32, stride=1, clips_per_video=1, **shape
     )
+    heard = tmp_path / "sounds"
+    heard.mkdir()
+    for n in range(8):
+        wave = np.sin(np.arange(9000) * 0.1 * (n + 1)).astype(np.float32)
+        soundfile.write(heard / f"{n}.wav", wave, 8000)
     sounds = audio.Config(
-        out=tmp_path / "audio", model="nano", rate=8000, frames=96, mels=16, statistics="auto", **shape
-    )
+        out=tmp_path / "audio", model="tiny", rate=8000, frames=96, mels=16, statistics="auto", decoder="global",
+        **(shape | {"data": heard}),
+    )  # fmt: skip
     video.pretrain(pictures)
     audio.pretrain(sounds)
-    config = config_of(films, tmp_path / "av", video_run=pictures.out, audio_run=sounds.out, base_lr=0.0)
+    config = config_of(
+        films, tmp_path / "av", model="tiny", video_run=pictures.out, audio_run=sounds.out, base_lr=1e-30
+    )
     begun = pretrain(config)
     assert torch.equal(begun.video_embed.weight, pretrained(pictures.out).model.embed.weight)
     assert torch.equal(begun.audio_embed.weight, pretrained(sounds.out).model.encoder.embed.weight)

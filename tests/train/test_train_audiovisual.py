@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The joint trainer: what it trains, what it says, and that a resumed run and several processes are the same run."""
 
+import os
+import shutil
+import signal
+import subprocess
 from dataclasses import replace
 
 import launch
@@ -99,6 +103,47 @@ def test_two_processes_are_one_batch(films, tmp_path):
             found, value = (torch.cat([v[:third], v[-third:]]) for v in (found, value))
         # Sums in another order round otherwise, and Adam divides what rounding leaves by its own size.
         torch.testing.assert_close(found, value, atol=5e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_sharded_over_two_processes_it_is_the_same_run(films, tmp_path):
+    """The contrast among the clips of both too; it goes on as it was, and unsharded."""
+    alone = config_of(films, tmp_path / "alone", contrast_weight=1.0, both_directions=True)
+    both = replace(alone, out=tmp_path / "both", batch_size=2, shard=True)
+    pretrain(alone)
+    done = launch.run("audiovisual", both, ranks=2)
+    assert done.returncode == 0, done.stdout
+    assert losses(both.out) == pytest.approx(losses(alone.out), rel=1e-5)
+    shutil.copytree(both.out, tmp_path / "again")
+    for folder in checkpoint.steps(both.out)[:1]:
+        (folder / "state.json").write_text("damaged")  # so that it goes on from the one before
+    done = launch.run("audiovisual", replace(both, resume=True), ranks=2)
+    assert done.returncode == 0, done.stdout
+    assert "resumed after step 4" in done.stdout
+    assert losses(both.out) == losses(tmp_path / "again")
+    (checkpoint.steps(both.out)[0] / "state.json").write_text("damaged")
+    pretrain(replace(alone, out=both.out, resume=True))
+    assert losses(both.out) == pytest.approx(losses(alone.out), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_with_the_same_bits(films, tmp_path):
+    whole, killed = (config_of(films, tmp_path / name, rho=-1.0, epochs=4) for name in ("whole", "killed"))
+    pretrain(whole)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(launch.command("audiovisual", killed), stdout=subprocess.PIPE, text=True,
+                          env=environment) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("step 5/"):  # behind a checkpoint, before the end
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert len(checkpoint.steps(killed.out)) >= 1
+    assert max(losses(killed.out)) < 8
+    pretrain(replace(killed, resume=True))
+    first, second = (checkpoint.newest(c.out)[0] for c in (whole, killed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses(whole.out) == losses(killed.out)
 
 
 def test_masks_are_those_of_a_pair(films, tmp_path):

@@ -93,11 +93,11 @@ def test_one_that_was_stopped_goes_on(videos, tmp_path, monkeypatch, after):
     want = contents(make(videos, tmp_path / "want", None, shard_mib=1).folder)
     decode, seen = cache._decode, []
 
-    def stopping(path, short_side):
+    def stopping(path, short_side, rate):
         if len(seen) == after:
             raise Stopped
         seen.append(path)
-        return decode(path, short_side)
+        return decode(path, short_side, rate)
 
     monkeypatch.setattr(cache, "_decode", stopping)
     with pytest.raises(Stopped):
