@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.mask}-{self.seed}"
 
 
