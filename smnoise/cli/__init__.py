@@ -15,6 +15,7 @@ from types import FrameType
 
 from .. import install
 from ..nearest import hint
+from ..programs import drop_output
 from .commands import COMMANDS, INTERRUPTED, TERMINATED, TRAINERS, WRONG_USE
 
 BEGIN = """\
@@ -51,12 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("smnoise: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has had enough of it; what is still in the buffer must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # whoever read it has had enough of it
         return 0
     except OSError as error:  # of writing to stdout, such as to a full disk
         print(f"smnoise: {error}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return WRONG_USE
 
 

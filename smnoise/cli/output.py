@@ -28,13 +28,20 @@ def print_json(value, indent: int | None = 2) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """A table as wide as it needs where stdout is no terminal, so that nothing is cut off in a file."""
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = _Console() if sys.stdout.isatty() else _Console(width=200)
     table = Table(
         *columns, title=title, title_justify="left", box=None, pad_edge=False, show_header=any(columns)
     )
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+class _Console(Console):
+    """Says that a reader has gone as print does; rich's own ends the program with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 @contextmanager

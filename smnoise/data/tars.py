@@ -24,6 +24,7 @@ import tyro
 
 from ..errors import DataError
 from ..files import write_text
+from ..programs import command_line
 
 SUFFIX, INDEX, VERSION = ".tar", ".index.json", 1
 MOST_LABEL_BYTES = 1 << 10
@@ -180,7 +181,7 @@ class Config:
 
 def main() -> None:
     try:
-        shards = tyro.cli(Config, description=__doc__, prog="python -m smnoise.data.tars").shards
+        shards = command_line(Config, description=__doc__, prog="python -m smnoise.data.tars").shards
         tars = (
             [shards]
             if shards.is_file()

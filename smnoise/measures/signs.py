@@ -42,7 +42,7 @@ def signs(found: Measures) -> list[Sign]:
 
 
 def signs_of(sampler: Sampler) -> list[Sign]:
-    """The same of a sampler's first 64 masks, in well under a second: the noise behind them is not looked at.
+    """Look at a sampler's first 64 masks, in well under a second: the noise behind them is not looked at.
 
     Masks of a single visible token have none.
     """

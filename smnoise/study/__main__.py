@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from smnoise.data.installed.videos import installed_split
 from smnoise.data.signals import StopOnSignal
 from smnoise.data.video.clips import find_videos
 from smnoise.files import write_text
 
+from ..programs import command_line
 from . import __doc__ as about
 from . import audio, cells, gate, losses, picture, table, video
 from .plan import EXPERIMENTS, SIZES, Cell, Name, Plan
@@ -185,7 +184,7 @@ def main() -> None:
         return losses.main(sys.argv[2:])
     program = sys.argv[0] if sys.argv[0].startswith("smnoise ") else "python -m smnoise.study"
     try:
-        study = tyro.cli(Study, prog=program, description=about)
+        study = command_line(Study, prog=program, description=about)
         with StopOnSignal() as stop:
             run(study, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

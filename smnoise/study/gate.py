@@ -26,8 +26,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tyro
-
 from ..data.draws import permutation
 from ..data.installed import freedoom
 from ..data.labels import LabelledFiles, labelled_videos
@@ -38,6 +36,7 @@ from ..data.video.store import INDEX
 from ..data.video.views import EveryVideo
 from ..errors import DataError
 from ..files import write_text
+from ..programs import command_line
 from ..train import finetune_video, video
 from ..train.run import checkpoint, log
 from . import cells
@@ -285,7 +284,7 @@ def run(gate: Gate, stop: Callable[[], bool] = lambda: False) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The command line, by default that of the program."""
     try:
-        gate = tyro.cli(Gate, prog="smnoise study gate", description=__doc__, args=arguments)
+        gate = command_line(Gate, prog="smnoise study gate", description=__doc__, args=arguments)
         with StopOnSignal() as stop:
             run(gate, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
-
 from ..data.installed.videos import installed_split
 from ..data.signals import StopOnSignal
 from ..errors import DataError
 from ..files import write_text
+from ..programs import command_line
 from ..train import video
 from ..train.run import checkpoint, log
 from . import cells
@@ -51,7 +50,7 @@ class Cell(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.mask}-{self.seed}"
 
 
@@ -205,7 +204,7 @@ def _more(losses: Mapping[int, float], above: Mapping[int, float], both: list[in
 def main(arguments: list[str] | None = None) -> None:
     """The command line, by default that of the program."""
     try:
-        study = tyro.cli(Losses, prog="smnoise study losses", description=__doc__, args=arguments)
+        study = command_line(Losses, prog="smnoise study losses", description=__doc__, args=arguments)
         with StopOnSignal() as stop:
             run(study, stop)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

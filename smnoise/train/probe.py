@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -57,6 +56,7 @@ from ..probes.features import Features, features_of, outputs_of
 from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from ..probes.nearest import nearest_probe
 from .pretrained.audiovisual import JointPretrained
+from ..programs import command_line
 from .pretrained.find import Pretrained, check_is_folder, pretrained
 from .recipes import program
 from .run import checkpoint
@@ -347,7 +347,7 @@ def _text(value) -> str:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__, prog=program(Config))
+        config = command_line(Config, description=__doc__, prog=program(Config))
         found = probe_run(config)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise SystemExit(f"smnoise: {error}") from error

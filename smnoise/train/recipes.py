@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import tyro
 
+from ..programs import command_line
 from .settings import settings_of_old
 from .world import processes
 
@@ -234,13 +235,13 @@ def parse(config_type: type, description: str, arguments: Sequence[str] | None =
     named, _ = parser.parse_known_args(given)
     resumed = named.resume and named.out is not None and not {"-h", "--help"} & set(given)
     if named.recipe is None and resumed:
-        return tyro.cli(config_type, **shown, args=given, default=of_run(named.out, config_type))
+        return command_line(config_type, **shown, args=given, default=of_run(named.out, config_type))
     if named.recipe is None:
-        return tyro.cli(config_type, **shown, args=given)
+        return command_line(config_type, **shown, args=given)
     recipe = find(named.recipe, config_type)
     missing = dict.fromkeys(required(config_type), tyro.MISSING)
     default = config_type(**missing, **recipe.settings, recipe=named.recipe)
-    config = tyro.cli(config_type, **shown, args=given, default=default)
+    config = command_line(config_type, **shown, args=given, default=default)
     shared_out = [(c.batch_size, c.accumulate) for c in (default, config)]
     if recipe.clips_per_step not in (None, config.clips_per_step) and shared_out[0] == shared_out[1]:
         raise ValueError(

@@ -37,11 +37,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from ... import lock
 from ...errors import DataError
 from ...files import write_text
+from ...programs import command_line
 from .. import tars
 from ..audiovisual import PairFile
 from ..found import file_notes
@@ -335,7 +335,7 @@ class Config:
 
 def main() -> None:
     try:
-        config = tyro.cli(Config, description=__doc__, prog="python -m smnoise.data.video.cache")
+        config = command_line(Config, description=__doc__, prog="python -m smnoise.data.video.cache")
         if config.data is None:  # with --check
             store = FrameStore(config.out)
             store.check()

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import tyro
 
 from ...errors import DataError
+from ...programs import command_line
 from ..settings import settings_of_old
 from . import checkpoint, log
 from .folder import OF_ANY, REVISION, completed
@@ -197,4 +198,4 @@ def main(name: tyro.conf.Positional[str], runs: tyro.conf.Positional[tuple[Path,
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__, prog="python -m smnoise.train.run.curves")
+    command_line(main, description=__doc__, prog="python -m smnoise.train.run.curves")

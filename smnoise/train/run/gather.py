@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from ...files import replace_file
+from ...programs import command_line
 from . import checkpoint
 
 
@@ -38,4 +39,4 @@ def main(run: tyro.conf.Positional[Path], to: tyro.conf.Positional[Path]) -> Non
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__, prog="python -m smnoise.train.run.gather")
+    command_line(main, description=__doc__, prog="python -m smnoise.train.run.gather")
