@@ -23,7 +23,7 @@ from pathlib import Path
 
 from smnoise.files import write_text
 
-from . import tables
+from . import evidence, tables
 
 HERE = Path(__file__).parent
 
@@ -126,6 +126,7 @@ def blocks() -> dict[str, str]:
         "spread": tables.spread_table(),
         "visibility": tables.visibility_table(),
         "demo-audio": tables.demo_audio_table(),
+        "evidence": evidence.evidence_table(),
     }
 
 
