@@ -23,7 +23,7 @@ from pathlib import Path
 
 from smnoise.files import write_text
 
-from . import tables
+from . import evidence, tables
 
 HERE = Path(__file__).parent
 
@@ -127,6 +127,7 @@ def blocks() -> dict[str, str]:
         "visibility": tables.visibility_table(),
         "demo-audio": tables.demo_audio_table(),
         "demo-av": tables.demo_av_table(),
+        "evidence": evidence.evidence_table(),
     }
 
 

@@ -35,7 +35,7 @@ def signs(found: Measures) -> list[Sign]:
     spectra = [
         ("space", found.in_space),
         ("time", found.in_time),
-        ("the noise", found.noise and found.noise.measured),
+        ("the noise", None if found.noise is None else found.noise.measured),
     ]
     holes = [_hole(where, spectrum) for where, spectrum in spectra if spectrum is not None]
     return [sign for sign in (_flicker(found), *holes) if sign is not None]

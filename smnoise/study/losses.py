@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..data.installed.videos import installed_split
 from ..data.signals import StopOnSignal
@@ -35,8 +35,12 @@ from .table import compare
 
 ORDER = ("blue-3d", "green-3d", "tube", "green-2d-tube", "red-3d")
 """As the paper is reported to find it, the easiest first."""
-SHAPE = {"model": "nano", "frames": 16, "stride": 1, "size": 48, "tubelet": 2, "patch": 8}
-TRAINING = {"num_visible": 32, "batch_size": 16, "base_lr": 0.032}  # 32 of 288 tokens, 4 of a time step
+SHAPE: dict[str, Any] = {"model": "nano", "frames": 16, "stride": 1, "size": 48, "tubelet": 2, "patch": 8}
+TRAINING: dict[str, Any] = {
+    "num_visible": 32,
+    "batch_size": 16,
+    "base_lr": 0.032,
+}  # 32 of 288 tokens, 4 of a time step
 CLIPS, EPOCHS = 1600, 6  # 600 steps
 LAST = 4  # the loss is that of the last part of so many
 SEEDS = 3
@@ -152,13 +156,13 @@ def run(study: Losses, stop: Callable[[], bool] = lambda: False) -> None:
             print("stopped; the same command goes on from here")
             break
         records = [record for record in log.read(config.out) if "loss" in record]
-        result = {
+        kept = {
             "settings": settings_of(cell),
             "loss": last_loss(records, records[-1]["step"]),
             "cpu seconds": round(time.process_time() - began, 1),
             "made": made,
         }
-        write_text(study.out / "cells" / f"{cell.name}.json", json.dumps(result, indent=2) + "\n")
+        write_text(study.out / "cells" / f"{cell.name}.json", json.dumps(kept, indent=2) + "\n")
     found = {cell: result for cell in study.cells() if (result := read(study.out, cell)) is not None}
     write_text(study.out / "table.md", text := table(found))
     print(f"\n{text}")

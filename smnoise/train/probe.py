@@ -55,8 +55,8 @@ from ..probes.attentive import attentive_probe
 from ..probes.features import Features, features_of, outputs_of
 from ..probes.linear import FEW, STRENGTHS, FewShot, Probe, few_shot, linear_probe
 from ..probes.nearest import nearest_probe
-from .pretrained.audiovisual import JointPretrained
 from ..programs import command_line
+from .pretrained.audiovisual import JointPretrained
 from .pretrained.find import Pretrained, check_is_folder, pretrained
 from .recipes import program
 from .run import checkpoint

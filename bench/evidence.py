@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of the masks, as the table in README.md: from the result files of the repository alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .tables import RESULTS
+
+MEASURES = Path(__file__).parents[1] / "docs" / "masks" / "measures.json"
+STUDY = RESULTS / "study" / "study.json"
+
+
+def evidence_table() -> str:
+    """The rows, each with its numbers and the command that makes them anew."""
+    masks, experiments = json.loads(MEASURES.read_text()), json.loads(STUDY.read_text())["experiments"]
+    change = {name: f"{100 * masks[name]['change']:.0f} %" for name in ("green-3d", "random", "tube")}
+    blue = masks["optim-blue"]
+    apart = (
+        f"Of Optim Blue's {100 * blue['touching']:.1f} % have a visible neighbour, of random ones "
+        f"{100 * blue['touching, random']:.0f} %"
+    )
+    sound = _rows(experiments["blue-vs-random-audio"])
+    video = _rows(experiments["green-vs-tube"])
+    return "\n".join(
+        [
+            "| question | found | how |",
+            "|---|---|---|",
+            "| Do visible tokens drift? | From one time step to the next "
+            f"{change['green-3d']} of green noise's are gone, {change['random']} of random ones, {change['tube']} of "
+            "tubes' | `python docs/pictures.py` |",
+            f"| Do they keep their distance? | {apart} | the same |",
+            f"| Does pretraining on sound help a small model? | {_gain(sound).capitalize()}: few-label accuracy "
+            f"{_score(sound, 'untrained')} untrained, {_score(sound, 'random')} random, "
+            f"{_score(sound, 'optim-blue')} Optim Blue | [`smnoise study`](docs/study.md) |",
+            "| Is Optim Blue better than random there? | "
+            f"{_verdict(sound)}, in {_seeds(sound)} seeds | the same |",
+            "| Is green better than tubes on video? | "
+            f"{_verdict(video)}; linear accuracy {_score(video, 'green-3d')} and {_score(video, 'tube')}, untrained "
+            f"{_score(video, 'untrained')}: {_gain(video)} | the same |",
+            "| Are published scores reached? | Not tried: nobody here has run a recipe to its end | "
+            "[reproduce](docs/reproduce.md) |",
+        ]
+    )
+
+
+def _rows(experiment: dict) -> dict:
+    """What was found at an experiment's only number of visible tokens, with the name of its score."""
+    (found,) = experiment["visible tokens"].values()
+    return {**found, "score": experiment["score"]}
+
+
+def _score(found: dict, name: str) -> str:
+    row = found["rows"][name][found["score"]]
+    return f"{row['mean']:.3f} ± {row['std']:.3f}"
+
+
+def _gain(found: dict) -> str:
+    """Whether models are better than untrained ones, with all of their intervals above 0."""
+    gains = found["gain over untrained"]
+    if all(gain["low"] > 0 for gain in gains):
+        return "yes"
+    if all(gain["mean"] < 0 for gain in gains):
+        return "such short runs end below the untrained model, so this says nothing about masks"
+    return "not shown"
+
+
+def _seeds(found: dict) -> int:
+    return found["comparisons"][0]["seeds"]
+
+
+def _verdict(found: dict) -> str:
+    """The difference of the first comparison, and whether its interval is on one side of 0."""
+    one = found["comparisons"][0]
+    if one["low"] > 0:
+        word = "Yes"
+    elif one["high"] < 0:
+        word = "No, worse"
+    else:
+        word = "Undecided"
+    return f"{word}: {one['mean']:+.3f} (95 % interval {one['low']:+.3f} to {one['high']:+.3f})"
