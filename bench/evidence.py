@@ -6,10 +6,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from smnoise.study.gate import Plan, read_cell
+from smnoise.study.verdict import verdict
+
 from .tables import RESULTS
 
 MEASURES = Path(__file__).parents[1] / "docs" / "masks" / "measures.json"
 STUDY = RESULTS / "study" / "study.json"
+GATE = RESULTS / "ego-motion"
 
 
 def evidence_table() -> str:
@@ -39,9 +43,31 @@ def evidence_table() -> str:
             "| Is green better than tubes on video? | "
             f"{_verdict(video)}; linear accuracy {_score(video, 'green-3d')} and {_score(video, 'tube')}, untrained "
             f"{_score(video, 'untrained')}: {_gain(video)} | the same |",
+            _gate_row(),
             "| Are published scores reached? | Not tried: nobody here has run a recipe to its end | "
             "[reproduce](docs/reproduce.md) |",
         ]
+    )
+
+
+def _gate_row() -> str:
+    """What the gate's cells say so far (docs/study-plan.md): each length of pretraining against none."""
+    plan = Plan.read()
+    cells = {
+        cell: found for cell in plan.cells() if (found := read_cell(GATE / "cells", plan, cell)) is not None
+    }
+    found = {(cell.epochs, cell.seed): result for cell, result in cells.items()}
+    scores = []
+    for epochs in (0, *plan.settings["lengths"]):
+        some = [f"{100 * found[key]['accuracy']:.0f}" for key in sorted(found) if key[0] == epochs]
+        if some:
+            length = f"{epochs} epoch{'s' if epochs > 1 else ''}" if epochs else "none"
+            scores.append(f"{length} {', '.join(some)}")
+    said = verdict(plan.settings, found).replace("**", "")
+    return (
+        f"| Does it help on six ego-motions, with {plan.settings['labels']} labels? | {said} Accuracy in % of each "
+        f"seed, by pretraining under random masks: {'; '.join(scores)} (chance 17) | "
+        "[`smnoise study gate`](docs/study.md#ego-motion-and-the-gate) |"
     )
 
 
