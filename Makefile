@@ -91,7 +91,9 @@ $(VENV)/.torch: constraints.txt
 # The oldest Triton that we promise, beside the pinned one.
 $(VENV)/triton-3.6: $(VENV)/.torch
 	$(BIN)/pip install -q --no-deps --target $@.part triton==3.6.0
+	rm -rf $@
 	mv $@.part $@
+	touch $@
 
 # An editable install compiles csrc/; it is made anew whenever a source changes.
 $(VENV)/.%: $(VENV)/.torch pyproject.toml setup.py $(wildcard csrc/*)
