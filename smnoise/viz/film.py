@@ -113,6 +113,8 @@ def strip(
             for axis, picture in zip(line, pictures, strict=True):
                 axis.imshow(picture, interpolation="nearest", aspect="equal" if high < HIGHEST else "auto")
                 style.bare(axis)
+                # Else the layout measures the names beside a picture in the middle of its place, and cuts them off.
+                axis.set_anchor("W")
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for axis, text in zip(axes[0], titles, strict=True):
             axis.set_title(text, fontsize=0.875 * style.theme().letters, pad=2)

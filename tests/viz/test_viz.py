@@ -323,3 +323,12 @@ def test_views_of_a_sound_are_those_of_what_the_model_predicts(normalise, tmp_pa
     assert set(numbers) == {"loss", "own", "leaked", "means"} if normalise else {"loss", "raw"}
     assert [path.name for path in paths] == ["x.png", "x.svg"]
     assert imread(paths[0]).std() > 0.05
+
+
+def test_names_beside_wide_pictures_are_not_cut_off(tmp_path):
+    names = [f"prediction {n},\ntrue statistics of the\nhidden tokens (leaked)" for n in range(6)]
+    rows = {name: np.zeros((1, 32, 256, 3), np.uint8) for name in names}
+    (path,) = film.strip(rows, [""], tmp_path / "x", footer="loss 0.9", formats=("png",))
+    page = np.asarray(Image.open(path).convert("L"))
+    assert page[:, 0].min() == 255
+    assert page[:, :200].min() < 100  # where the names begin
