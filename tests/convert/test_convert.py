@@ -358,7 +358,7 @@ def test_a_training_run_and_a_checkpoint_of_it(tmp_path):
         assert loaded.grid == (2, 2, 2)
         assert same_bits(loaded.state_dict(), model.state_dict())
     checkpoint.save(tmp_path / "other", 1, model, torch.optim.SGD(model.parameters()), {"recipe": {}})
-    with pytest.raises(CheckpointError, match="no checkpoint of VideoMAE or AudioMAE"):
+    with pytest.raises(CheckpointError, match="no checkpoint of VideoMAE, AudioMAE or CAV-MAE"):
         load_model(tmp_path / "other")
 
 
