@@ -157,7 +157,7 @@ class SigmaBandit:
         return [9 * ARMS * power + sum(powers) for power in powers]
 
     def shares(self) -> list[float]:
-        """Of each bucket's draws among all, as `table` has them."""
+        """Return the share of draws that each bucket has now, as `table` has them; they sum to 1."""
         weights = self.weights()
         return [weight / sum(weights) for weight in weights]
 

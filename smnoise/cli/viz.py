@@ -278,8 +278,7 @@ def reconstruct(what: Reconstruct) -> tuple[dict, list[Path]]:
 
 
 def sigmas(what: Sigmas) -> tuple[dict, list[Path]]:
-    """Of a run's log, and the band that its bandit sought, by its newest checkpoint."""
-
+    """Draw the sigmas of a run's log, with the band that its bandit seeks by its newest checkpoint."""
     from ..bandit import ONE
     from ..train.run import checkpoint, log
     from ..viz.sigmas import draw_sigmas

@@ -156,6 +156,9 @@ def _mlp_ratio(state: Mapping[str, Tensor], blocks: str, layout: str, width: int
 
 
 def heads_of(published: dict[str, dict[int, int]], name: str, width: int, notes: list[str]) -> int:
+    """Return how many heads a published model of this width has, or else one for each 64 of the width, which is then
+    noted. name: of the setting that tells it. Raises CheckpointError where neither fits.
+    """
     heads = published[name].get(width)
     if heads is None and width % 64 == 0:
         heads = width // 64

@@ -291,8 +291,8 @@ class PairClips(NumberedClips):
 
     def read_clip(self, index: int, sample: int) -> dict:
         file = open_pair(self.paths[index], self.rate, self.threads, self.store)
-        spare = spare_seconds(file, self.seconds)
-        start = file.begin + spare * choose(self.seed, sample, START, STEPS) / STEPS
+        share = choose(self.seed, sample, START, STEPS) / STEPS
+        start = file.begin + spare_seconds(file, self.seconds) * share
         images = read_frames(file, start, self.seconds, self.frames, self.short_side, self.store)
         box = crop_box(images.shape[1], images.shape[2], self.seed, sample)
         return as_item(file, images, box, start, self)
@@ -302,6 +302,7 @@ class PairClips(NumberedClips):
 
 
 def check_store(of: PairClips | EveryPair) -> None:
+    """Raise ValueError where the cache was made with another short side or rate than is asked for."""
     if of.store is not None:
         of.store.check_short_side(of.short_side)
         of.store.check_rate(of.rate)
@@ -322,6 +323,7 @@ def spare_seconds(file: Pair, seconds: float) -> float:
 def read_frames(
     file: Pair, start: float, seconds: float, count: int, short_side: int | None, store: FrameStore | None
 ) -> np.ndarray:
+    """Read `count` frames of `seconds` from `start` on: uint8 [count, H, W, 3], of the cache where it has them."""
     numbers = file.frames_at(start, seconds, count)
     held = None if store is None else store.frames(file.path)
     return file.read(numbers, short_side) if held is None else held[numbers]
@@ -331,11 +333,9 @@ def as_item(file: Pair, images: np.ndarray, box: tuple[int, int, int, int], star
     """Make the tensors of an item of frames, uint8 [count, H, W, 3], and a crop (top, left, height, width)."""
     top, left, height, width = box
     crop = torch.from_numpy(images[:, top : top + height, left : left + width]).permute(0, 3, 1, 2)
-    clip = torch.nn.functional.interpolate(
-        crop.contiguous(), size=(of.size, of.size), mode="bilinear", antialias=True
-    )
-    there = max(0.0, min(of.seconds, file.end - start))
-    length = min(of.samples, round(there * of.rate))
+    crop, size = crop.contiguous(), (of.size, of.size)
+    clip = torch.nn.functional.interpolate(crop, size=size, mode="bilinear", antialias=True)
+    length = min(of.samples, round(max(0.0, min(of.seconds, file.end - start)) * of.rate))
     wave = torch.zeros(of.samples)
     wave[:length] = torch.from_numpy(file.sound.read(start, length))
     return {

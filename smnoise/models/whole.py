@@ -114,8 +114,9 @@ class WholeAudioMAE(AudioMAE):
 
     @torch.no_grad()
     def tokens(self, heard: Tensor | Heard) -> Tensor:
-        """The same without the mean: float [B, L, width]. Where a row has ended, its patches come again from the first
-        on, so that what looks at all of them sees nothing else."""
+        """Return the features of all tokens, of which `features` is the mean: float [B, L, width]. Where a row has
+        ended, its patches come again from the first on, so that what looks at all of them sees nothing else.
+        """
         if not isinstance(heard, Heard):
             return super().tokens(heard)
         tokens, real = self._all_tokens(heard)

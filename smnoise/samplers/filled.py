@@ -65,7 +65,9 @@ def check_out(out: MaskBatch, batch: int, device: torch.device) -> None:
 
 
 def direct(out: MaskBatch) -> tuple[torch.Tensor | None, ...] | None:
-    """The four tensors of `out`, where a backend can write into them itself; None where ids have 32 bits."""
+    """Return the four tensors of `out`, mask bool [B, L] and ids int64 [B, N], where a backend can write into them
+    itself; None where ids have 32 bits.
+    """
     return None if any(t.dtype != torch.int64 for t in _ids(out)) else out[:4]
 
 

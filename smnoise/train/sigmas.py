@@ -89,7 +89,9 @@ class Sigmas:
         return {} if self.schedule is None else {"sigma_table": self.schedule(step - 1, self.device)}
 
     def saw(self, samples: Tensor, losses: Callable[[], Tensor]) -> None:
-        """After a pass: its sample numbers, and what gives the loss of each, both [B]. Nothing waits."""
+        """Take note of a pass: its sample numbers, int64 [B], and a function that gives the loss of each, float32 [B].
+        Nothing waits.
+        """
         if self.bandit is not None:
             self.bandit.observe(self.seed, samples, losses())
 

@@ -71,6 +71,8 @@ class WholeSpectrograms(Spectrograms):
         return normalise(fit_length(features, frames), *self.statistics)
 
     def forward(self, waves: Tensor, lengths: Tensor | None = None):
-        """A `Heard` of waveforms [B, N] of which `lengths` [B] samples are valid."""
+        """Make a `Heard` of waveforms, float32 [B, N] in [-1, 1], of which `lengths`, int64 [B], samples are valid;
+        without lengths the spectrograms alone.
+        """
         found = super().forward(waves, lengths)
         return found if lengths is None else Heard(found, self.steps(lengths))

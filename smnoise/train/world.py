@@ -85,7 +85,7 @@ class World:
         return values.tolist()
 
     def total(self, counts: torch.Tensor) -> torch.Tensor:
-        """The sum of the processes' integers, int64 on the CPU: the same for any order."""
+        """Return the sum over the processes of their integers, int64 of any shape on the CPU, for any order."""
         if self.size > 1:
             dist.all_reduce(counts)
         return counts

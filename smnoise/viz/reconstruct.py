@@ -81,8 +81,10 @@ def reconstruct_pair(
     formats: tuple[str, ...] = ("png",),
     moving: bool = False,
 ) -> Written:
-    """The same for one clip with its sound, as stem-picture and stem-sound. The numbers are of both, by "video_" and
-    "audio_" before their names; a loss is the error of that modality."""
+    """Draw what a model fills in of one clip, uint8 [1, C, T, H, W], and its spectrogram, float [1, frames, mels], as
+    stem-picture and stem-sound. The numbers are of both, by "video_" and "audio_" before their names; a loss is the
+    error of that modality.
+    """
     seen, heard, error = joint_views(model, clip, spectrogram, masks)
     pictures, paths = _draw_clip(
         seen, error["video_error"], clip.shape[2], model.tubelet, masks.video,

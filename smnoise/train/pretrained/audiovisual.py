@@ -40,6 +40,9 @@ class PairInputs(nn.Module):
         self.spectrograms = spectrograms
 
     def forward(self, clip: Tensor, wave: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return clips, uint8 [B, C, T, H, W], as they are, and the spectrograms, float32 [B, frames, mels], of waves,
+        float32 [B, N] in [-1, 1], of which `length`, int64 [B], samples are valid.
+        """
         return clip, self.spectrograms(wave, length)
 
 
@@ -60,6 +63,7 @@ class JointPretrained(NamedTuple):
 
     @property
     def medium(self) -> Medium:
+        """Return what names the medium's files and tasks."""
         return FILM
 
     def first(self) -> CAVMAE:
