@@ -51,7 +51,7 @@ class MaskedModule(LightningModule):
         self.numbers = Numbers()
 
     def loss(self, batch: Any, masks: MaskBatch) -> torch.Tensor:
-        """Compute the loss of a batch, a scalar. Replace this method where your model is called in another way."""
+        """Compute the loss of a batch, a float scalar []. Replace this where your model is called in another way."""
         found = self.model(batch, masks)
         return found[0] if isinstance(found, tuple) else found
 
@@ -62,6 +62,7 @@ class MaskedModule(LightningModule):
         return len(batch)
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Return the loss of a batch, a float scalar [], under masks that no other step or rank has."""
         trainer = self.trainer
         samples = self.numbers.take(
             self.rows(batch), self.mask_batch, trainer.global_rank, trainer.world_size, self.device
@@ -69,6 +70,7 @@ class MaskedModule(LightningModule):
         return self.loss(batch, self.sampler(samples, outputs=self.mask_outputs))
 
     def validation_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Return and log the loss of a batch, a float scalar [], under masks that are the same in each epoch."""
         trainer, rows = self.trainer, self.rows(batch)
         samples = sample_indices(
             batch_idx, max(rows, self.mask_batch), rank=trainer.global_rank, world_size=trainer.world_size,

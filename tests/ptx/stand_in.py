@@ -166,7 +166,6 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
         monkeypatch.setattr(module, "torch", fake)
     monkeypatch.setattr(cuda, "_new", lambda shape, strides, dtype: fake.empty(shape, dtype=dtype))
     monkeypatch.setattr(cuda, "DEVICES", ("cpu",))
-    monkeypatch.setattr(backends, "kept", lru_cache(maxsize=None)(backends.kept.__wrapped__))
     monkeypatch.setattr(driver, "_thread", threading.local())
     for module in (cuda, driver):
         monkeypatch.setattr(module, "outside_capture", lambda what: None)
@@ -174,6 +173,7 @@ def cuda_backend(monkeypatch, device: Device, architecture: int) -> Owner:
     monkeypatch.setattr(cupy.cuda, "driver", Driver(device, architecture))
     monkeypatch.setattr(cupy.cuda, "runtime", Runtime(owner))
     refresh(monkeypatch, driver)
+    refresh(monkeypatch, backends)  # which keep functions of a stand-in that is gone
     for module in (cuda, *beside):
         refresh(monkeypatch, module)
         for name, function in list(vars(module).items()):
