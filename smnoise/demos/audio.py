@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -35,7 +34,7 @@ from ..train.pretrained.audio import trained
 from ..train.probe import features_of, few_shot, linear_probe
 from ..train.run import log
 from . import audio_pictures
-from .folder import claim, write_summary
+from .folder import claim, program, write_summary
 
 NAME = "smnoise.demos.audio"
 PIECES, RUNS, LIST = "pieces", "runs", "pretraining.txt"
@@ -220,10 +219,7 @@ def show(summary: dict, demo: Demo) -> None:
 
 
 def main() -> None:
-    try:
-        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.demos.audio"))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"smnoise: {error}") from error
+    program(Demo, run, NAME, __doc__)
 
 
 if __name__ == "__main__":

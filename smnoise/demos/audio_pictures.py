@@ -15,9 +15,8 @@ from torch import Tensor
 from ..masks import MaskBatch
 from ..models.audiomae import AudioMAE
 from ..models.filled import audio_views
-from ..train.run import log
 from ..viz.reconstruct import TITLES
-from .pictures import INK, save
+from .pictures import INK, losses_of_seeds, save
 
 COLORS = ("#1f6fb4", "#c8641e", "#6b6b6b")
 HIDDEN = "#9aa4ad"
@@ -25,29 +24,12 @@ HIDDEN = "#9aa4ad"
 
 def losses(runs: dict[str, list[Path]], path: Path) -> None:
     """The loss of each run against its step; runs of one name share a colour, and a thick line is their mean."""
-    figure, axes = plt.subplots(figsize=(6.8, 4.0), layout="constrained")
-    for (name, folders), color in zip(runs.items(), COLORS, strict=False):
-        logged = [[r for r in log.read(folder) if "loss" in r] for folder in folders]
-        step = np.array([r["step"] for r in logged[0]])
-        loss = np.array([[r["loss"] for r in records] for records in logged])
-        axes.plot(step, loss.T, color=color, linewidth=0.8, alpha=0.45)
-        axes.plot(
-            step, loss.mean(axis=0), color=color, linewidth=2, label=f"{name}, mean of {len(loss)} seeds"
-        )
+    ylabel = "loss (squared error, normalised patches)"
+    figure, axes, last = losses_of_seeds(runs, COLORS, ylabel, "AudioMAE pretraining loss")
     axes.axhline(1, color=INK, linewidth=0.8, linestyle=":")
-    axes.annotate(
-        "predicting each patch's mean", (step[-1], 1), ha="right", va="bottom", fontsize=8, color=INK
-    )
-    axes.set(ylabel="loss (squared error, normalised patches)", title="AudioMAE pretraining loss")
-    axes.set_xlabel(
-        "step\n\nA low loss may just mean an easy mask: the loss tells whether training works, "
-        "it does not rank masks.",
-        fontsize=9,
-    )
+    axes.annotate("predicting each patch's mean", (last, 1), ha="right", va="bottom", fontsize=8, color=INK)
     # The first steps, from random weights, would press the rest flat.
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
     save(figure, path)
 
 

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -44,10 +43,11 @@ from ..probes.linear import FEW, linear_probe
 from ..probes.pairs import pair_scores
 from ..samplers import Coupled, Green3D, OptimBlue
 from ..train.audiovisual import Config, pretrain, untrained
-from ..train.run import checkpoint, log
+from ..train.pretrained.audiovisual import of_run
+from ..train.run import log
 from ..viz.media import read_pair
 from . import audiovisual_pictures
-from .folder import claim, write_summary
+from .folder import claim, program, write_summary
 
 NAME = "smnoise.demos.audiovisual"
 PIECES, CACHE, RUNS, LIST = "pieces", "cache", "runs", "pretraining.txt"
@@ -215,11 +215,8 @@ def features(model: CAVMAE, inputs: Spectrograms, side: EveryPair) -> dict[str, 
 
 def trained(config: Config) -> tuple[CAVMAE, Spectrograms]:
     """The model of a run's newest checkpoint, and what makes its inputs."""
-    tensors, _, state, _ = checkpoint.newest(config.out)
-    model = untrained(config)
-    model.load_state_dict(tensors)
-    statistics_of = Statistics(state["recipe"]["mean"], state["recipe"]["std"])
-    return model.eval(), Spectrograms(config.rate, config.audio_frames, config.mels, statistics_of)
+    found = of_run(config.out)
+    return found.model.eval(), found.inputs.spectrograms
 
 
 def interval(values: list[float]) -> dict[str, float | None]:
@@ -331,10 +328,7 @@ def show(summary: dict, demo: Demo) -> None:
 
 
 def main() -> None:
-    try:
-        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.demos.audiovisual"))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"smnoise: {error}") from error
+    program(Demo, run, NAME, __doc__)
 
 
 if __name__ == "__main__":

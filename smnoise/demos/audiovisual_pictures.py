@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..models.cavmae import CAVMAE
 from ..samplers.coupled import MaskPair
-from ..train.run import log
 from ..viz.pair import pair
 from ..viz.reconstruct import reconstruct_pair
 from ..viz.style import BLUE, GREEN, GREY, PINK, VERMILION
-from .pictures import INK, save
+from .pictures import INK, losses_of_seeds, save
 
 COLORS = (BLUE, GREEN, VERMILION, GREY, PINK)
 
@@ -27,22 +26,8 @@ COLORS = (BLUE, GREEN, VERMILION, GREY, PINK)
 def losses(runs: dict[str, list[Path]], path: Path) -> None:
     """The loss of each run against its step; runs of one kind of masks share a colour, and a thick line is their
     mean."""
-    figure, axes = plt.subplots(figsize=(6.8, 4.0), layout="constrained")
-    for (name, folders), color in zip(runs.items(), COLORS, strict=False):
-        logged = [[r for r in log.read(folder) if "loss" in r] for folder in folders]
-        step = np.array([r["step"] for r in logged[0]])
-        loss = np.array([[r["loss"] for r in records] for records in logged])
-        axes.plot(step, loss.T, color=color, linewidth=0.8, alpha=0.45)
-        axes.plot(
-            step, loss.mean(axis=0), color=color, linewidth=2, label=f"{name}, mean of {len(loss)} seeds"
-        )
-    axes.set(ylabel="loss (both errors and a tenth of the contrast)", title="CAV-MAE pretraining loss")
-    axes.set_xlabel(
-        "step\n\nA low loss may just mean an easy mask: the loss tells whether training works, it does not rank masks.",
-        fontsize=9,
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    ylabel = "loss (both errors and a tenth of the contrast)"
+    figure, _, _ = losses_of_seeds(runs, COLORS, ylabel, "CAV-MAE pretraining loss")
     save(figure, path)
 
 

@@ -1,18 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a demo: it may be replaced by the next demo of its kind, and nothing else may."""
+"""What demos have in common: how they begin, and a folder that the next demo of its kind may replace, and nothing else
+may."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 from .. import lock
 from ..errors import DataError
 from ..files import make_folder, write_text
+from ..programs import command_line
 
+Settings = TypeVar("Settings")
 MARKER = "demo.json"
+
+
+def program(
+    kind: type[Settings], run: Callable[[Settings], object], demo: str, description: str | None
+) -> None:
+    """A demo's main(): the command line as its settings, run(settings), and errors as one line. demo: a module's
+    name."""
+    try:
+        run(command_line(kind, description=description, prog=f"python -m {demo}"))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"smnoise: {error}") from error
 
 
 def claim(out: Path, demo: str, own: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..files import replace_file
 from ..masks import MaskBatch
@@ -39,6 +42,30 @@ def loss_curve(run: Path, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     save(figure, path)
+
+
+def losses_of_seeds(
+    runs: dict[str, list[Path]], colors: Sequence[str], ylabel: str, title: str
+) -> tuple[Figure, Axes, int]:
+    """The loss of each run against its step; runs of one name share a colour, and a thick line is their mean. Returns
+    the figure, its axes, and the last step."""
+    figure, axes = plt.subplots(figsize=(6.8, 4.0), layout="constrained")
+    for (name, folders), color in zip(runs.items(), colors, strict=False):
+        logged = [[r for r in log.read(folder) if "loss" in r] for folder in folders]
+        step = np.array([r["step"] for r in logged[0]])
+        loss = np.array([[r["loss"] for r in records] for records in logged])
+        axes.plot(step, loss.T, color=color, linewidth=0.8, alpha=0.45)
+        axes.plot(
+            step, loss.mean(axis=0), color=color, linewidth=2, label=f"{name}, mean of {len(loss)} seeds"
+        )
+    axes.set(ylabel=ylabel, title=title)
+    axes.set_xlabel(
+        "step\n\nA low loss may just mean an easy mask: the loss tells whether training works, it does not rank masks.",
+        fontsize=9,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return figure, axes, int(step[-1])
 
 
 def masks_over_time(masks: dict[str, MaskBatch], path: Path) -> None:

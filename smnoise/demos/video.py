@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
 from ..data.installed.videos import installed_clips
 from ..data.video.clips import VideoClips, find_videos
@@ -25,7 +24,7 @@ from ..train.run import checkpoint, log
 from ..train.video import Config, pretrain
 from ..viz.reconstruct import reconstruct_video
 from . import pictures
-from .folder import claim, write_summary
+from .folder import claim, program, write_summary
 
 NAME = "smnoise.demos.video"
 PICTURES = ("loss.png", "masks.png", "colors.png", "reconstruction.png")
@@ -114,10 +113,7 @@ def run(demo: Demo) -> None:
 
 
 def main() -> None:
-    try:
-        run(tyro.cli(Demo, description=__doc__, prog="python -m smnoise.demos.video"))
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"smnoise: {error}") from error
+    program(Demo, run, NAME, __doc__)
 
 
 if __name__ == "__main__":
