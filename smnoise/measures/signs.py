@@ -13,12 +13,11 @@ from typing import NamedTuple
 import torch
 
 from ..samplers.base import Sampler
-from .spectra import Measures, Spectrum, measure
+from .spectra import Measures, Patterns, Spectrum, patterns
 
 FLICKER = 0.05  # of the way from random masks to masks that stand still
 HOLE = 0.1  # of the lesser of the two peaks around it
 PEAK = 0.1  # of the power of random masks: what is lower is no peak
-MASKS = 64
 
 
 class Sign(NamedTuple):
@@ -30,28 +29,30 @@ class Sign(NamedTuple):
     """A sentence with the numbers, and what it means."""
 
 
-def signs(found: Measures) -> list[Sign]:
-    """What a person should be told of masks that were measured; empty for most."""
+def signs(found: Patterns) -> list[Sign]:
+    """What a person should be told of masks that were measured; empty for most. Only `Measures` know of the noise."""
+    noise = found.noise if isinstance(found, Measures) else None
     spectra = [
         ("space", found.in_space),
         ("time", found.in_time),
-        ("the noise", None if found.noise is None else found.noise.measured),
+        ("the noise", None if noise is None else noise.measured),
     ]
     holes = [_hole(where, spectrum) for where, spectrum in spectra if spectrum is not None]
     return [sign for sign in (_flicker(found), *holes) if sign is not None]
 
 
 def signs_of(sampler: Sampler) -> list[Sign]:
-    """Look at a sampler's first 64 masks, in well under a second: the noise behind them is not looked at.
+    """Look at a sampler's first 64 masks, which takes well under a second for usual grids: neither the noise behind them
+    is looked at nor distances.
 
     Masks of a single visible token have none.
     """
     if sampler.visible_per_sample < 2:
         return []
-    return signs(measure(sampler, MASKS, noise=False))
+    return signs(patterns(sampler))
 
 
-def _flicker(found: Measures) -> Sign | None:
+def _flicker(found: Patterns) -> Sign | None:
     if "t" not in found.persistence or found.expected_persistence >= 1:
         return None
     seen, chance = found.persistence["t"][0].item(), found.expected_persistence

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -47,7 +47,21 @@ class NoiseSpectrum:
 
 
 @dataclass(frozen=True)
-class Measures:
+class Patterns:
+    """How visible tokens lie to each other, in masks over a grid of L tokens, V of them visible in each."""
+
+    persistence: dict[str, Tensor]
+    """By axis longer than 1: how probably the token 1, 2, ... further along it is visible too where one is."""
+    expected_persistence: float
+    """Of random masks: (V - 1) / (L - 1)."""
+    in_space: Spectrum | None
+    """Of the visible tokens of each time step, radially averaged; None for grids that are too small."""
+    in_time: Spectrum | None
+    """Of the visible tokens of each place over time; None for grids of one time step."""
+
+
+@dataclass(frozen=True)
+class Measures(Patterns):
     """What was measured of N masks over a grid of L tokens, V of them visible in each."""
 
     masks: int
@@ -65,16 +79,8 @@ class Measures:
     """Distance in tokens from each visible token to the nearest other one, float64, ascending."""
     touching: float
     """Share of visible tokens with a visible neighbour beside, above, below, before or after."""
-    persistence: dict[str, Tensor]
-    """By axis longer than 1: how probably the token 1, 2, ... further along it is visible too where one is."""
-    expected_persistence: float
-    """Of random masks: (V - 1) / (L - 1)."""
-    in_space: Spectrum | None
-    """Of the visible tokens of each time step, radially averaged; None for grids that are too small."""
-    in_time: Spectrum | None
-    """Of the visible tokens of each place over time; None for grids of one time step."""
     noise: NoiseSpectrum | None
-    """None for samplers that cut their masks from no noise, or where it was not measured."""
+    """None for samplers that cut their masks from no noise."""
 
     @property
     def z(self) -> Tensor:
@@ -92,71 +98,100 @@ def measure(
     count: int = 512,
     first: int = 0,
     step: Callable[[int], object] = lambda n: None,
-    *,
-    noise: bool = True,
 ) -> Measures:
     """Measure masks first .. first + count - 1 of a sampler.
 
     step: called with a number of masks after each part of the work, for a progress bar.
-    noise: measure also the noise behind a sampler of colours, which takes about a second.
 
     Raises ValueError for fewer than two masks, or a single visible token.
     """
-    if count < 2 or sampler.visible_per_sample < 2:
-        raise ValueError(
-            f"need at least 2 masks of at least 2 visible tokens, got {count} of {sampler.visible_per_sample}"
-        )
-    grid = with_ones(sampler.grid)
-    tokens, visible = math.prod(grid), sampler.visible_per_sample
-    seen = torch.zeros(grid, dtype=torch.float64, device="cpu")
-    planes, lines = (
-        torch.zeros(grid[1:], dtype=torch.float64, device="cpu"),
-        torch.zeros(grid[0], dtype=torch.float64, device="cpu"),
-    )
-    pairs = {
-        axis: torch.zeros(grid[a] - 1, dtype=torch.float64, device="cpu")
-        for a, axis in enumerate(AXES)
-        if grid[a] > 1
-    }
+    sums, visible = _Sums(sampler, count), sampler.visible_per_sample
     counts: list[Tensor] = []
     per_frame: list[Tensor] = []
     nearest: list[Tensor] = []
-    for at in range(first, first + count, 64):
-        batch = sampler(range(at, min(at + 64, first + count)))
-        shown = (~batch.volume().cpu()).double()
-        seen += shown.sum(0)
+    for batch in _batches(sampler, count, first):
+        shown = sums.add(batch)
         counts.append(shown.sum((1, 2, 3)))
         per_frame.append(shown.sum((2, 3)).flatten())
-        planes += torch.fft.fft2(shown - visible / tokens).abs().square().sum((0, 1))
-        lines += torch.fft.fft(shown - visible / tokens, dim=1).abs().square().sum((0, 2, 3))
-        for axis in pairs:
-            pairs[axis] += pairs_apart(shown, AXES.index(axis) + 1)
         # Distances are the slow part, and a few masks tell them well.
         nearest.extend(nearest_visible(batch, min(128, max(1, PAIRS // visible**2)) - len(nearest)))
         step(batch.batch_size)
     of_masks, of_frames, apart = torch.cat(counts), torch.cat(per_frame), torch.cat(nearest).sort().values
-    share = visible / tokens
-    even = (
-        share * (1 - share) * tokens / (tokens - 1)
-    )  # the power of random masks, over tokens of a line or plane
+    share = visible / sums.seen.numel()
     return Measures(
         masks=count,
-        grid=grid,
+        grid=sums.grid,
         num_visible=visible,
         visible_counts=(int(of_masks.min()), int(of_masks.max())),
         visible_per_frame=(int(of_frames.min()), of_frames.std().item(), int(of_frames.max())),
-        seen=seen / count,
+        seen=sums.seen / count,
         deviation=math.sqrt(share * (1 - share) / count),
         nearest=apart,
         touching=(apart <= 1).double().mean().item(),
-        persistence={axis: conditional(found, grid, AXES.index(axis), seen) for axis, found in pairs.items()},
-        expected_persistence=(visible - 1) / (tokens - 1),
-        in_space=None
-        if min((n for n in grid[1:] if n > 1), default=1) < 4
-        else radial(planes / (count * grid[0] * grid[1] * grid[2] * even)),
-        in_time=None if grid[0] < 4 else radial(lines / (count * grid[0] * grid[1] * grid[2] * even)),
-        noise=noise_spectrum(sampler) if noise and isinstance(sampler, Color3D) else None,
+        noise=noise_spectrum(sampler) if isinstance(sampler, Color3D) else None,
+        **vars(sums.patterns()),
     )
+
+
+def patterns(sampler: Sampler, count: int = 64) -> Patterns:
+    """Measure of masks 0 .. count - 1 of a sampler what takes least time. Raises ValueError as `measure` does."""
+    sums = _Sums(sampler, count)
+    for batch in _batches(sampler, count, 0):
+        sums.add(batch)
+    return sums.patterns()
+
+
+def _batches(sampler: Sampler, count: int, first: int) -> Iterator[MaskBatch]:
+    for at in range(first, first + count, 64):
+        yield sampler(range(at, min(at + 64, first + count)))
+
+
+class _Sums:
+    """Over masks, of what `Patterns` are made of."""
+
+    def __init__(self, sampler: Sampler, count: int):
+        if count < 2 or sampler.visible_per_sample < 2:
+            raise ValueError(
+                f"need at least 2 masks of at least 2 visible tokens, got {count} of {sampler.visible_per_sample}"
+            )
+        self.grid = grid = with_ones(sampler.grid)
+        self.count, self.visible = count, sampler.visible_per_sample
+        self.seen, self.planes, self.lines = (
+            torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in (grid, grid[1:], grid[:1])
+        )
+        self.pairs = {
+            axis: torch.zeros(n - 1, dtype=torch.float64, device="cpu")
+            for axis, n in zip(AXES, grid, strict=True)
+            if n > 1
+        }
+
+    def add(self, batch: MaskBatch) -> Tensor:
+        """Returns where tokens are visible, float64 [B, T, H, W]."""
+        shown = (~batch.volume().cpu()).double()
+        self.seen += shown.sum(0)
+        share = self.visible / self.seen.numel()
+        self.planes += torch.fft.fft2(shown - share).abs().square().sum((0, 1))
+        self.lines += torch.fft.fft(shown - share, dim=1).abs().square().sum((0, 2, 3))
+        for axis in self.pairs:
+            self.pairs[axis] += pairs_apart(shown, AXES.index(axis) + 1)
+        return shown
+
+    def patterns(self) -> Patterns:
+        grid, tokens, visible = self.grid, self.seen.numel(), self.visible
+        share = visible / tokens
+        even = (
+            share * (1 - share) * tokens / (tokens - 1)
+        )  # the power of random masks, over tokens of a line or plane
+        small = min((n for n in grid[1:] if n > 1), default=1) < 4
+        return Patterns(
+            persistence={
+                axis: conditional(found, grid, AXES.index(axis), self.seen)
+                for axis, found in self.pairs.items()
+            },
+            expected_persistence=(visible - 1) / (tokens - 1),
+            in_space=None if small else radial(self.planes / (self.count * tokens * even)),
+            in_time=None if grid[0] < 4 else radial(self.lines / (self.count * tokens * even)),
+        )
 
 
 def pairs_apart(shown: Tensor, dim: int) -> Tensor:
