@@ -10,7 +10,6 @@ from typing import NamedTuple
 from ...data.audio.clips import SOUND, EveryFile
 from ...data.audio.inputs import Spectrograms, Statistics
 from ...data.medium import Medium
-from ...errors import CheckpointError
 from ...models.audiomae import AudioMAE
 from ...samplers import Sampler
 from ..audio import Config, heard_by, untrained
@@ -69,9 +68,7 @@ def of_run(run: Path) -> AudioPretrained:
     """
     tensors, _, state, _ = checkpoint.newest(run)
     before = state["recipe"]
-    if missing := [name for name in (*NEEDED, *Statistics._fields) if name not in before]:
-        raise CheckpointError(f"{run} is no run of smnoise.train.audio: its recipe has no {missing[0]}")
-    config = config_of_recipe(run, before, Config)
+    config = config_of_recipe(run, before, Config, (*NEEDED, *Statistics._fields))
     model = untrained(config, latents_of(before, run))
     model.load_state_dict(tensors)
     statistics = Statistics(before["mean"], before["std"])

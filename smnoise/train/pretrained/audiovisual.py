@@ -109,9 +109,7 @@ def of_run(run: Path) -> JointPretrained:
     """
     tensors, _, state, _ = checkpoint.newest(run)
     before = state["recipe"]
-    if missing := [name for name in (*NEEDED, *Statistics._fields) if name not in before]:
-        raise CheckpointError(f"{run} is no run of smnoise.train.audiovisual: its recipe has no {missing[0]}")
-    config = config_of_recipe(run, before, Config)
+    config = config_of_recipe(run, before, Config, (*NEEDED, *Statistics._fields))
     model = untrained(config)
     model.load_state_dict(tensors)
     statistics = Statistics(before["mean"], before["std"])

@@ -109,9 +109,7 @@ def config_of(run: Path, recipe: dict) -> Config:
 
     Raises CheckpointError where the recipe is not of this trainer.
     """
-    if missing := [name for name in NEEDED if name not in recipe]:
-        raise CheckpointError(f"{run} is no run of smnoise.train.video: its recipe has no {missing[0]}")
-    return config_of_recipe(run, recipe, Config)
+    return config_of_recipe(run, recipe, Config, NEEDED)
 
 
 def trained(run: Path) -> tuple[VideoMAE, Config]:

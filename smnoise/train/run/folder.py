@@ -150,12 +150,18 @@ def check_settings(recipe: Mapping, known: Iterable[str], where: Path | str) -> 
         )
 
 
-def config_of_recipe(run: Path, recipe: dict, config_type: type):
+def config_of_recipe(run: Path, recipe: dict, config_type: Any, needed: Iterable[str] = ()):
     """The settings of the run in a folder, by its checkpoint's recipe. Its masks are those of the recipe, but where
     they came from a pool or a function, which the recipe names alone: see `sampler_of_run`.
 
-    Raises CheckpointError for settings that this version does not know.
+    needed: what a recipe of this trainer tells, by which it is known.
+
+    Raises CheckpointError for a recipe of another trainer, and for settings that this version does not know.
     """
+    if missing := [name for name in needed if name not in recipe]:
+        raise CheckpointError(
+            f"{run} is no run of smnoise.train.{config_type.MEDIUM}: its recipe has no {missing[0]}"
+        )
     before = completed(recipe, config_type)
     names = recipe_fields(config_type)
     check_settings(before, names, run)
