@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from smnoise.study.gate import Plan, read_cell
+from smnoise.study.gate import Plan, read_cells
 from smnoise.study.verdict import verdict
 
 from .tables import RESULTS
@@ -53,10 +53,7 @@ def evidence_table() -> str:
 def _gate_row() -> str:
     """What the gate's cells say so far (docs/study-plan.md): each length of pretraining against none."""
     plan = Plan.read()
-    cells = {
-        cell: found for cell in plan.cells() if (found := read_cell(GATE / "cells", plan, cell)) is not None
-    }
-    found = {(cell.epochs, cell.seed): result for cell, result in cells.items()}
+    found = read_cells(GATE / "cells", plan)
     scores = []
     for epochs in (0, *plan.settings["lengths"]):
         some = [f"{100 * found[key]['accuracy']:.0f}" for key in sorted(found) if key[0] == epochs]
@@ -64,9 +61,10 @@ def _gate_row() -> str:
             length = f"{epochs} epoch{'s' if epochs > 1 else ''}" if epochs else "none"
             scores.append(f"{length} {', '.join(some)}")
     said = verdict(plan.settings, found).replace("**", "")
+    chance = 100 / plan.settings["data"]["classes"]
     return (
         f"| Does it help on six ego-motions, with {plan.settings['labels']} labels? | {said} Accuracy in % of each "
-        f"seed, by pretraining under random masks: {'; '.join(scores)} (chance 17) | "
+        f"seed, by pretraining under random masks: {'; '.join(scores)} (chance {chance:.0f}) | "
         "[`smnoise study gate`](docs/study.md#ego-motion-and-the-gate) |"
     )
 

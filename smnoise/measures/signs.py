@@ -42,8 +42,8 @@ def signs(found: Patterns) -> list[Sign]:
 
 
 def signs_of(sampler: Sampler) -> list[Sign]:
-    """Look at a sampler's first 64 masks, which takes well under a second for usual grids: neither the noise behind them
-    is looked at nor distances.
+    """Look at a sampler's first 64 masks, which takes well under a second for usual grids: neither at the noise behind
+    them nor at distances.
 
     Masks of a single visible token have none.
     """

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from smnoise.data.installed.videos import installed_split
-from smnoise.data.signals import StopOnSignal
 from smnoise.data.video.clips import find_videos
 from smnoise.files import write_text
 
-from ..programs import command_line
 from . import __doc__ as about
 from . import audio, cells, gate, losses, picture, table, video
 from .plan import EXPERIMENTS, SIZES, Cell, Name, Plan
+from .program import program
 
 TABLE, RESULTS, PICTURE = "table.md", "study.json", "study.png"
 
@@ -182,15 +181,8 @@ def main() -> None:
         return gate.main(sys.argv[2:])
     if sys.argv[1:2] == ["losses"]:
         return losses.main(sys.argv[2:])
-    program = sys.argv[0] if sys.argv[0].startswith("smnoise ") else "python -m smnoise.study"
-    try:
-        study = command_line(Study, prog=program, description=about)
-        with StopOnSignal() as stop:
-            run(study, stop)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise SystemExit(f"study: {error}") from error
-    if stop.told and stop.number is not None:
-        raise SystemExit(128 + stop.number)
+    called = sys.argv[0] if sys.argv[0].startswith("smnoise ") else "python -m smnoise.study"
+    program(Study, run, "study", about, prog=called)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,17 +28,16 @@ from typing import Any, NamedTuple
 from ..data.draws import permutation
 from ..data.installed import freedoom
 from ..data.labels import LabelledFiles, labelled_videos
-from ..data.signals import StopOnSignal
 from ..data.video import cache
 from ..data.video.clips import find_videos
 from ..data.video.store import INDEX
 from ..data.video.views import EveryVideo
 from ..errors import DataError
 from ..files import write_text
-from ..programs import command_line
 from ..train import finetune_video, video
 from ..train.run import checkpoint, log
 from . import cells
+from .program import program, read_result
 from .verdict import table
 from .video import PLAIN
 
@@ -119,19 +117,18 @@ def read_cell(folder: Path, plan: Plan, cell: Cell) -> dict | None:
 
     Raises DataError for a file that is damaged, or of another plan.
     """
-    path = folder / f"{cell.name}.json"
-    try:
-        result = json.loads(path.read_text())
-        score = result["accuracy"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error!r}); delete it, and its cell is run anew") from None
-    if result.get("plan") != plan.digest or not math.isfinite(score):
+    result = read_result(path := folder / f"{cell.name}.json", "accuracy")
+    if result is not None and result.get("plan") != plan.digest:
         raise DataError(
             f"{path} is of the plan {result.get('plan')}, and this is {plan.digest}; choose another folder of cells"
         )
     return result
+
+
+def read_cells(folder: Path, plan: Plan) -> dict[tuple[int, int], dict]:
+    """The results that are there, by epochs and seed. Errors are those of `read_cell`."""
+    found = {cell: read_cell(folder, plan, cell) for cell in plan.cells()}
+    return {(cell.epochs, cell.seed): result for cell, result in found.items() if result}
 
 
 def prepare(gate: Gate, plan: Plan) -> Path:
@@ -251,9 +248,7 @@ def scored(config: finetune_video.Config, model, test: LabelledFiles, settings: 
 
 def report(gate: Gate, plan: Plan) -> str:
     """Write table.md beside the cells, and return it."""
-    found = {cell: read_cell(gate.results, plan, cell) for cell in plan.cells()}
-    there = {(cell.epochs, cell.seed): result for cell, result in found.items() if result}
-    text = table(plan.settings, plan.digest, there)
+    text = table(plan.settings, plan.digest, read_cells(gate.results, plan))
     write_text(gate.results.parent / "table.md", text)
     return text
 
@@ -283,11 +278,4 @@ def run(gate: Gate, stop: Callable[[], bool] = lambda: False) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line, by default that of the program."""
-    try:
-        gate = command_line(Gate, prog="smnoise study gate", description=__doc__, args=arguments)
-        with StopOnSignal() as stop:
-            run(gate, stop)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise SystemExit(f"study gate: {error}") from error
-    if stop.told and stop.number is not None:
-        raise SystemExit(128 + stop.number)
+    program(Gate, run, "study gate", __doc__, arguments=arguments)

@@ -16,7 +16,6 @@ whole or not at all, and cells that are there are not run again.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,13 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.installed.videos import installed_split
-from ..data.signals import StopOnSignal
 from ..errors import DataError
 from ..files import write_text
-from ..programs import command_line
 from ..train import video
 from ..train.run import checkpoint, log
 from . import cells
+from .program import program, read_result
 from .table import compare
 
 ORDER = ("blue-3d", "green-3d", "tube", "green-2d-tube", "red-3d")
@@ -94,15 +92,8 @@ def settings_of(cell: Cell) -> dict:
 def read(out: Path, cell: Cell) -> dict | None:
     """The result of a cell, or None where it has none. Raises DataError for a file that is damaged or of other
     settings."""
-    path = out / "cells" / f"{cell.name}.json"
-    try:
-        result = json.loads(path.read_text())
-        fits = result["settings"] == settings_of(cell) and math.isfinite(result["loss"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error!r}); delete it, and its cell is run anew") from None
-    if not fits:
+    result = read_result(path := out / "cells" / f"{cell.name}.json", "loss")
+    if result is not None and result.get("settings") != settings_of(cell):
         raise DataError(
             f"{path} is of other settings; choose another folder, or delete it to run its cell anew"
         )
@@ -207,11 +198,4 @@ def _more(losses: Mapping[int, float], above: Mapping[int, float], both: list[in
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line, by default that of the program."""
-    try:
-        study = command_line(Losses, prog="smnoise study losses", description=__doc__, args=arguments)
-        with StopOnSignal() as stop:
-            run(study, stop)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise SystemExit(f"study losses: {error}") from error
-    if stop.told and stop.number is not None:
-        raise SystemExit(128 + stop.number)
+    program(Losses, run, "study losses", __doc__, arguments=arguments)
